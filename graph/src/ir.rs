@@ -1,0 +1,565 @@
+//! The quantized graph: what a model file says, resolved to static shapes, and nothing of any target.
+//!
+//! A [`Graph`] is made for concrete input shapes, so every attribute that the file computes at run
+//! time (reshape targets, pads, slice bounds, resize scales) is a plain number here. Quantizers stay
+//! nodes: what they mean is decided by whoever evaluates the graph.
+
+use std::sync::Arc;
+
+/// Index of a [`Value`] in [`Graph::values`].
+pub type ValueId = usize;
+
+/// A model bound to concrete input shapes: nodes in topological order over named values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// The graph's own name in the file (may be empty).
+    pub name: String,
+    /// Values fed from outside, in the file's order. Initializers are not inputs, even where the
+    /// file lists them as such.
+    pub inputs: Vec<ValueId>,
+    /// Values that the model returns, in the file's order.
+    pub outputs: Vec<ValueId>,
+    /// Every value that a node reads or writes.
+    pub values: Vec<Value>,
+    /// Nodes, sorted so that each one comes after the producers of its inputs.
+    pub nodes: Vec<Node>,
+}
+
+/// A named tensor: a graph input, a constant, or the output of exactly one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// The file's tensor name; unique.
+    pub name: String,
+    /// Static shape; scalars have an empty one.
+    pub shape: Vec<usize>,
+    /// The contents, where they are known before any input is.
+    pub constant: Option<Arc<Constant>>,
+    /// `quantization_annotation` (`finn_datatype`) of the file, where it names an integer type.
+    pub annotation: Option<IntegerRange>,
+}
+
+/// The inclusive range of an integer type that a file annotates a tensor with (QONNX `finn_datatype`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntegerRange {
+    /// Smallest value.
+    pub min: i64,
+    /// Largest value.
+    pub max: i64,
+}
+
+/// Contents of a constant tensor, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Constant {
+    /// Real numbers. Half-precision and double tensors are converted (a double that is no `f32`
+    /// rounds to nearest even).
+    F32(Vec<f32>),
+    /// Integers and booleans of any width.
+    I64(Vec<i64>),
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The file's node name, or `<op_type>_<index>` where the file gives none; unique.
+    pub name: String,
+    /// The operator as the file spells it (`Conv`, `Quant`, `Flatten`, ...).
+    pub op_type: String,
+    /// The resolved operation.
+    pub op: Op,
+    /// Inputs that carry data. Inputs that only hold parameters (reshape target, pads, scales of a
+    /// quantizer, ...) are resolved into [`Op`] and do not appear here.
+    pub inputs: Vec<ValueId>,
+    /// The single output.
+    pub output: ValueId,
+}
+
+/// What a node computes, with every parameter resolved.
+///
+/// Tensors are in the file's layout (`N, C, spatial...`); channels-last operators are rewritten by the
+/// importer into a transposition, the operator and a transposition back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Cross-correlation; inputs: `x (N,C,spatial)`, `w (M,C/groups,kernel)`, optionally `bias (M)`.
+    Conv(Conv),
+    /// Transposed convolution; inputs: `x (N,C,spatial)`, `w (C,M/groups,kernel)`, optionally `bias (M)`.
+    ConvTranspose(ConvTranspose),
+    /// `alpha * A' * B' + beta * C`; inputs `A`, `B`, optionally `C` (broadcast to the output).
+    Gemm(Gemm),
+    /// Matrix product with numpy's batch broadcasting; inputs `A`, `B`.
+    MatMul,
+    /// Elementwise with numpy broadcasting; two inputs.
+    Binary(Binary),
+    /// Elementwise, one input (`PRelu`: second input is the slope, broadcast to `x`).
+    Activation(Activation),
+    /// Softmax along an axis. (Opsets below 13 flatten to 2-D: the importer resolves that with reshapes.)
+    Softmax {
+        /// Axis, non-negative.
+        axis: usize,
+    },
+    /// Maximum over windows; padding never wins.
+    MaxPool(Pool),
+    /// Mean over windows.
+    AveragePool {
+        /// The windows.
+        pool: Pool,
+        /// Whether padded positions count in the divisor.
+        count_include_pad: bool,
+    },
+    /// Mean over axes (`ReduceMean`, `GlobalAveragePool`); kept or dropped axes show in the output's shape.
+    Mean {
+        /// Reduced axes, non-negative, ascending.
+        axes: Vec<usize>,
+    },
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias` along axis 1;
+    /// inputs: `x`, `scale`, `bias`, `mean`, `variance` (all but `x` of shape `(C)`).
+    BatchNorm {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// Joins inputs along an axis.
+    Concat {
+        /// Axis, non-negative.
+        axis: usize,
+    },
+    /// Adds a border (or crops, where an amount is negative).
+    Pad(Pad),
+    /// Same elements in the same row-major order, other shape (`Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`).
+    Reshape,
+    /// Permutes axes: output axis `i` is input axis `perm[i]`.
+    Transpose {
+        /// The permutation.
+        perm: Vec<usize>,
+    },
+    /// `start[a] + step[a] * i` along every axis (`Slice`, and each output of a `Split`).
+    Slice {
+        /// First index per axis, within bounds.
+        starts: Vec<usize>,
+        /// Step per axis, never 0; may be negative.
+        steps: Vec<i64>,
+    },
+    /// Resampling (`Resize`, `Upsample`), resolved into one table per axis.
+    Resize(Resize),
+    /// Moves channels into space.
+    DepthToSpace {
+        /// Block size.
+        block: usize,
+        /// `true`: depth-column-row order (`DCR`, the default); `false`: `CRD`.
+        depth_first: bool,
+    },
+    /// Passes its input on (`Identity`, `Dropout` at inference, `Cast` between float types).
+    Identity,
+    /// A quantizer of the file.
+    Quantize(Quantizer),
+}
+
+/// Parameters of [`Op::Conv`]; one entry per spatial axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conv {
+    /// Kernel extent.
+    pub kernel: Vec<usize>,
+    /// Stride.
+    pub strides: Vec<usize>,
+    /// Padding before the first position.
+    pub pads_before: Vec<usize>,
+    /// Padding after the last position.
+    pub pads_after: Vec<usize>,
+    /// Distance between kernel taps.
+    pub dilations: Vec<usize>,
+    /// Number of channel groups.
+    pub groups: usize,
+}
+
+/// Parameters of [`Op::ConvTranspose`]; one entry per spatial axis. The output's shape stands at its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvTranspose {
+    /// Kernel extent.
+    pub kernel: Vec<usize>,
+    /// Stride.
+    pub strides: Vec<usize>,
+    /// Positions cut off before the first output.
+    pub pads_before: Vec<usize>,
+    /// Distance between kernel taps.
+    pub dilations: Vec<usize>,
+    /// Number of channel groups.
+    pub groups: usize,
+}
+
+/// Parameters of [`Op::Gemm`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gemm {
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Factor of the third input.
+    pub beta: f32,
+    /// Whether the first input is transposed.
+    pub trans_a: bool,
+    /// Whether the second input is transposed.
+    pub trans_b: bool,
+}
+
+/// Elementwise operations with two inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a * b`
+    Mul,
+    /// `a / b`
+    Div,
+}
+
+/// Elementwise operations with one data input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, min), max)`; absent bounds are infinite.
+    Clip {
+        /// Lower bound.
+        min: f32,
+        /// Upper bound.
+        max: f32,
+    },
+    /// `x < 0 ? alpha * x : x`
+    LeakyRelu {
+        /// Slope of the negative side.
+        alpha: f32,
+    },
+    /// `x < 0 ? slope * x : x`, slope from the second input.
+    PRelu,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `max(0, min(1, alpha * x + beta))`
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Offset.
+        beta: f32,
+    },
+    /// `x * max(0, min(1, x / 6 + 0.5))`
+    HardSwish,
+}
+
+/// Windows of a pooling operation; one entry per spatial axis. The output's extent stands at its value
+/// (it already reflects `ceil_mode` and `auto_pad`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Window extent.
+    pub kernel: Vec<usize>,
+    /// Stride.
+    pub strides: Vec<usize>,
+    /// Padding before the first position.
+    pub pads_before: Vec<usize>,
+    /// Padding after the last position.
+    pub pads_after: Vec<usize>,
+    /// Distance between window elements.
+    pub dilations: Vec<usize>,
+}
+
+/// Parameters of [`Op::Pad`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pad {
+    /// What fills the border.
+    pub mode: PadMode,
+    /// Elements added before each axis (negative: removed).
+    pub before: Vec<i64>,
+    /// Elements added after each axis (negative: removed).
+    pub after: Vec<i64>,
+}
+
+/// What fills a border.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PadMode {
+    /// A real number.
+    Constant(f32),
+    /// Mirrored, without repeating the edge.
+    Reflect,
+    /// The nearest element.
+    Edge,
+}
+
+/// Parameters of [`Op::Resize`]: for each axis of the input, where each output index samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resize {
+    /// One table per axis.
+    pub axes: Vec<ResizeAxis>,
+}
+
+/// Sampling positions along one axis.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResizeAxis {
+    /// The axis keeps its extent and is copied.
+    Copy,
+    /// Source index of each output index.
+    Nearest(Vec<usize>),
+    /// `(left, right, weight of right)` of each output index; the weight of left is `1 - weight`.
+    Linear(Vec<(usize, usize, f32)>),
+}
+
+/// A parameter that is one number for a whole tensor, or one for each index of an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PerChannel<T> {
+    /// One entry, or as many as the axis is long.
+    pub values: Vec<T>,
+    /// Axis of the quantized tensor, where there are several entries.
+    pub axis: Option<usize>,
+}
+
+impl<T: Copy> PerChannel<T> {
+    /// The same number for every element.
+    pub fn uniform(value: T) -> Self {
+        Self {
+            values: vec![value],
+            axis: None,
+        }
+    }
+
+    /// The entry for channel `c` (any `c` where the parameter is uniform).
+    pub fn at(&self, c: usize) -> T {
+        if self.values.len() == 1 {
+            self.values[0]
+        } else {
+            self.values[c]
+        }
+    }
+
+    /// Applies `f` to each entry.
+    pub fn map<U>(&self, f: impl FnMut(T) -> U) -> PerChannel<U> {
+        PerChannel {
+            values: self.values.iter().copied().map(f).collect(),
+            axis: self.axis,
+        }
+    }
+}
+
+/// Rounding of a real to an integer, as model files name it, by its unambiguous name.
+///
+/// QONNX `ROUND`, `HALF_EVEN`: [`HalfEven`](Self::HalfEven); `HALF_UP`: [`HalfAway`](Self::HalfAway);
+/// `HALF_DOWN`: [`HalfTowardZero`](Self::HalfTowardZero); `UP`: [`AwayFromZero`](Self::AwayFromZero);
+/// `DOWN`: [`TowardZero`](Self::TowardZero). Source: qonnx 1.0.0 `custom_op/general/intquant.py`
+/// (`resolve_rounding_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Nearest, ties to even.
+    HalfEven,
+    /// Nearest, ties away from zero.
+    HalfAway,
+    /// Nearest, ties toward zero.
+    HalfTowardZero,
+    /// Toward minus infinity.
+    Floor,
+    /// Toward plus infinity.
+    Ceil,
+    /// Drop the fraction.
+    TowardZero,
+    /// Away from zero.
+    AwayFromZero,
+}
+
+/// How a real becomes a code and back, as the model file defines it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Quantizer {
+    /// QONNX `Quant` / `IntQuant`: `code = round(clamp(x / scale + zero_point))` in `f32`,
+    /// `real = (code - zero_point) * scale`. The zero point is added *before* rounding.
+    Affine(Affine),
+    /// QONNX `BipolarQuant`: `(x >= 0 ? 1 : -1) * scale`.
+    Bipolar {
+        /// Magnitude of the two levels.
+        scale: PerChannel<f32>,
+    },
+    /// QONNX `Trunc`, both versions.
+    Trunc(Trunc),
+    /// QONNX `FloatQuant`: a small floating-point format.
+    Minifloat(Minifloat),
+    /// QONNX / FINN `MultiThreshold`: `out_scale * #{j : x >= T_j} + out_bias`.
+    Thresholds(Thresholds),
+}
+
+/// Parameters of an affine quantizer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Affine {
+    /// Step; finite and positive.
+    pub scale: PerChannel<f32>,
+    /// Offset in steps; usually an integer, but files may hold any finite number.
+    pub zero_point: PerChannel<f32>,
+    /// Width in bits, 1 to 32.
+    pub bits: u32,
+    /// Whether codes are signed.
+    pub signed: bool,
+    /// Whether the range loses one code (signed: the smallest, unsigned: the largest).
+    pub narrow: bool,
+    /// Rounding mode.
+    pub rounding: Rounding,
+}
+
+impl Affine {
+    /// Smallest code: `-2^(b-1) + narrow`, or 0 (qonnx `intquant.py` `min_int`).
+    pub fn min_code(&self) -> i64 {
+        if self.signed {
+            -(1i64 << (self.bits - 1)) + i64::from(self.narrow)
+        } else {
+            0
+        }
+    }
+
+    /// Largest code: `2^(b-1) - 1`, or `2^b - 1 - narrow` (qonnx `intquant.py` `max_int`).
+    pub fn max_code(&self) -> i64 {
+        if self.signed {
+            (1i64 << (self.bits - 1)) - 1
+        } else {
+            (1i64 << self.bits) - 1 - i64::from(self.narrow)
+        }
+    }
+
+    /// Whether this is the signed 1-bit special case, whose codes are -1 and +1
+    /// (qonnx `intquant.py`, marked BUG there, and what it does).
+    pub fn is_bipolar(&self) -> bool {
+        self.signed && self.bits == 1
+    }
+}
+
+/// Parameters of `Trunc`: `y = half_even(x / scale + zero_point)`, dropped to fewer bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trunc {
+    /// Input step.
+    pub scale: PerChannel<f32>,
+    /// Input zero point.
+    pub zero_point: PerChannel<f32>,
+    /// Rounding of the dropped bits.
+    pub rounding: Rounding,
+    /// Which version's arithmetic.
+    pub kind: TruncKind,
+}
+
+/// The two versions of `Trunc` (formulas: qonnx 1.0.0 `custom_op/general/trunc.py`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum TruncKind {
+    /// Version 1: `code = round(y / 2^shift)`, no clamp, `real = (code - zero_point) * scale`.
+    V1 {
+        /// `in_bits - out_bits`.
+        shift: i32,
+    },
+    /// Version 2: `t = 2^half_even(log2(out_scale / scale))`; `code = round(clamp(y / t))`;
+    /// `real = (code - zero_point / t) * out_scale`.
+    V2 {
+        /// Output step.
+        out_scale: PerChannel<f32>,
+        /// Width of the clamp.
+        out_bits: u32,
+        /// Whether codes are signed.
+        signed: bool,
+        /// Whether the range loses one code.
+        narrow: bool,
+    },
+}
+
+/// Parameters of `FloatQuant`; always signed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Minifloat {
+    /// Scale.
+    pub scale: PerChannel<f32>,
+    /// Exponent width in bits.
+    pub exponent_bits: u32,
+    /// Mantissa width in bits.
+    pub mantissa_bits: u32,
+    /// Exponent bias.
+    pub exponent_bias: f32,
+    /// Largest magnitude before scaling (`max_val` of the file); infinite where absent.
+    pub max_value: f32,
+    /// Whether values beyond the maximum saturate; otherwise they become infinite or NaN.
+    pub saturating: bool,
+    /// Whether the format has infinities.
+    pub has_inf: bool,
+    /// Whether the format has NaNs.
+    pub has_nan: bool,
+    /// Whether the format has subnormal numbers.
+    pub has_subnormal: bool,
+    /// Rounding mode.
+    pub rounding: Rounding,
+}
+
+/// Parameters of `MultiThreshold`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thresholds {
+    /// Thresholds, row-major `(channels, steps)`; one row serves every channel.
+    pub thresholds: Vec<f32>,
+    /// Rows.
+    pub channels: usize,
+    /// Thresholds per row.
+    pub steps: usize,
+    /// Axis of the channels in the quantized tensor.
+    pub axis: usize,
+    /// Step of the output.
+    pub out_scale: f32,
+    /// Offset of the output.
+    pub out_bias: f32,
+}
+
+impl Graph {
+    /// The value with this id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id]
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, id: ValueId) -> &[usize] {
+        &self.values[id].shape
+    }
+
+    /// Finds a value by its name.
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.values.iter().position(|v| v.name == name)
+    }
+
+    /// For each value, the indices of the nodes that read it, in order.
+    pub fn readers(&self) -> Vec<Vec<usize>> {
+        let mut readers = vec![Vec::new(); self.values.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for &input in &node.inputs {
+                if readers[input].last() != Some(&index) {
+                    readers[input].push(index);
+                }
+            }
+        }
+        readers
+    }
+}
+
+impl Value {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the tensor has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Constant {
+    /// The contents as reals; integers beyond 2^24 round to nearest.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Self::F32(v) => v.clone(),
+            Self::I64(v) => v.iter().map(|&x| x as f32).collect(),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::I64(v) => v.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

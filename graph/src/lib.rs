@@ -1,0 +1,15 @@
+//! The quantized-graph IR, and one importer a format.
+//!
+//! [`Model::read`] reads a file, [`Model::graph`] binds it to concrete input shapes, folds constants,
+//! infers shapes and resolves every parameter. This crate knows nothing of targets.
+#![forbid(unsafe_code)]
+
+mod error;
+mod ir;
+mod limits;
+pub mod onnx;
+
+pub use error::Error;
+pub use ir::*;
+pub use limits::Limits;
+pub use onnx::{InputInfo, Model};

@@ -1,0 +1,495 @@
+//! Binds a model to input shapes: walks the nodes in order, keeps each tensor's shape (and contents,
+//! where known), and collects the resolved operations.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::attr::Attrs;
+use super::fail::{Outcome, malformed, shown, unsupported};
+use super::tensor::{Tensor, elements};
+use super::{FileInput, FileNode, Model, Slot, Stored, eval, ops};
+use crate::{Constant, Error, Graph, Limits, Node, Op, Value, ValueId};
+
+/// What is known of a tensor once its producer was visited.
+#[derive(Debug, Clone)]
+struct Known {
+    shape: Vec<usize>,
+    constant: Option<Arc<Constant>>,
+    value: Option<ValueId>,
+}
+
+/// The graph under construction.
+pub(super) struct Binder<'m> {
+    model: &'m Model,
+    known: Vec<Option<Known>>,
+    /// Names of the slots that the importer added.
+    added: Vec<String>,
+    /// Names that are taken, for values and for nodes.
+    value_names: HashSet<&'m str>,
+    node_names: HashSet<&'m str>,
+    made: usize,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    folded_elements: usize,
+}
+
+pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph, Error> {
+    let mut binder = Binder {
+        model,
+        known: vec![None; model.names.len()],
+        added: Vec::new(),
+        value_names: model.names.iter().map(String::as_str).collect(),
+        node_names: model.nodes.iter().map(|n| n.name.as_str()).collect(),
+        made: 0,
+        values: Vec::new(),
+        nodes: Vec::new(),
+        folded_elements: 0,
+    };
+    let inputs = binder.inputs(shapes)?;
+    for (&slot, stored) in &model.constants {
+        if let Stored::Known(tensor) = stored {
+            binder.known[slot] = Some(Known {
+                shape: tensor.shape.clone(),
+                constant: Some(tensor.data.clone()),
+                value: None,
+            });
+        }
+    }
+    for node in &model.nodes {
+        ops::lower(&mut binder, node)
+            .map_err(|fail| fail.at_node(&model.path, &node.name, &node.label))?;
+    }
+    binder.finish(inputs)
+}
+
+impl<'m> Binder<'m> {
+    pub(super) fn limits(&self) -> &'m Limits {
+        &self.model.limits
+    }
+
+    fn inputs(&mut self, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Vec<ValueId>, Error> {
+        let model = self.model;
+        let error = |input: &str, what: String| Error::Input {
+            path: model.path.clone(),
+            input: shown(input),
+            what,
+        };
+        let names: HashSet<&str> = model.inputs.iter().map(|i| &*model.names[i.slot]).collect();
+        if let Some(stranger) = shapes.keys().find(|name| !names.contains(name.as_str())) {
+            let known: Vec<_> = model
+                .inputs
+                .iter()
+                .map(|i| shown(&model.names[i.slot]))
+                .collect();
+            return Err(error(
+                stranger,
+                format!("the model has no such input; it has: {}", known.join(", ")),
+            ));
+        }
+        let mut ids = Vec::with_capacity(model.inputs.len());
+        for input in &model.inputs {
+            let name = &model.names[input.slot];
+            let shape = input_shape(input, shapes.get(name)).map_err(|what| error(name, what))?;
+            match elements(&shape, &model.limits) {
+                Ok(0) => return Err(error(name, format!("shape {shape:?} has no element"))),
+                Ok(_) => {}
+                Err(fail) => {
+                    return Err(fail.in_file(&model.path, &format!("input '{}'", shown(name))));
+                }
+            }
+            self.known[input.slot] = Some(Known {
+                shape,
+                constant: None,
+                value: None,
+            });
+            ids.push(self.value(input.slot));
+        }
+        Ok(ids)
+    }
+
+    fn name(&self, slot: Slot) -> &str {
+        match self.model.names.get(slot) {
+            Some(name) => name,
+            None => &self.added[slot - self.model.names.len()],
+        }
+    }
+
+    fn known(&self, slot: Slot) -> Outcome<&Known> {
+        if let Some(known) = &self.known[slot] {
+            return Ok(known);
+        }
+        let name = shown(self.name(slot));
+        match self.model.constants.get(&slot) {
+            Some(Stored::Unreadable(why)) => unsupported(format!("tensor '{name}': {why}")),
+            _ => unsupported(format!(
+                "tensor '{name}' is an output that align-check does not compute"
+            )),
+        }
+    }
+
+    /// Shape of a tensor that was produced before.
+    pub(super) fn shape(&self, slot: Slot) -> Outcome<&[usize]> {
+        Ok(&self.known(slot)?.shape)
+    }
+
+    /// A tensor's contents, where they are known.
+    pub(super) fn constant(&self, slot: Slot) -> Outcome<Option<Tensor>> {
+        let known = self.known(slot)?;
+        let tensor = |data: &Arc<Constant>| Tensor {
+            shape: known.shape.clone(),
+            data: data.clone(),
+        };
+        Ok(known.constant.as_ref().map(tensor))
+    }
+
+    /// The slot of a node's input that must be there.
+    #[allow(
+        clippy::unused_self,
+        reason = "reads like its siblings at the many places of use"
+    )]
+    pub(super) fn input(&self, node: &FileNode, index: usize) -> Outcome<Slot> {
+        match node.inputs.get(index) {
+            Some(&Some(slot)) => Ok(slot),
+            _ => malformed(format!("input {} is missing", index + 1)),
+        }
+    }
+
+    /// The contents of a parameter input, if it is given.
+    pub(super) fn parameter(&self, node: &FileNode, index: usize) -> Outcome<Option<Tensor>> {
+        let Some(slot) = node.optional(index) else {
+            return Ok(None);
+        };
+        match self.constant(slot)? {
+            Some(tensor) => Ok(Some(tensor)),
+            None => unsupported(format!(
+                "its parameter '{}' is computed from data; it must be a constant, or follow from shapes",
+                shown(self.name(slot))
+            )),
+        }
+    }
+
+    /// A parameter input that holds integers.
+    pub(super) fn ints(&self, node: &FileNode, index: usize) -> Outcome<Option<Vec<i64>>> {
+        let Some(tensor) = self.parameter(node, index)? else {
+            return Ok(None);
+        };
+        match &*tensor.data {
+            Constant::I64(values) => Ok(Some(values.clone())),
+            Constant::F32(_) => malformed(format!("input {} must hold integers", index + 1)),
+        }
+    }
+
+    /// A parameter input that holds one number.
+    pub(super) fn scalar(&self, node: &FileNode, index: usize) -> Outcome<Option<f32>> {
+        let Some(tensor) = self.parameter(node, index)? else {
+            return Ok(None);
+        };
+        match tensor.data.to_f32().as_slice() {
+            [x] => Ok(Some(*x)),
+            other => malformed(format!(
+                "input {} must hold one number, not {}",
+                index + 1,
+                other.len()
+            )),
+        }
+    }
+
+    /// Registers the value of a slot, the first time that a node reads or writes it.
+    fn value(&mut self, slot: Slot) -> ValueId {
+        let (shape, constant) = match &self.known[slot] {
+            Some(Known {
+                value: Some(id), ..
+            }) => return *id,
+            Some(known) => (known.shape.clone(), known.constant.clone()),
+            None => (Vec::new(), None),
+        };
+        let id = self.values.len();
+        let annotation = self.model.annotations.get(&slot).copied();
+        let name = self.name(slot).to_owned();
+        self.values.push(Value {
+            name,
+            shape,
+            constant,
+            annotation,
+        });
+        if let Some(known) = &mut self.known[slot] {
+            known.value = Some(id);
+        }
+        id
+    }
+
+    /// Makes a tensor that the file does not name.
+    pub(super) fn temporary(&mut self, base: Slot, suffix: &str) -> Slot {
+        let name = self.unused(&format!("{}.{suffix}", self.name(base)), |b, n| {
+            b.value_names.contains(n)
+        });
+        self.added.push(name);
+        self.known.push(None);
+        self.known.len() - 1
+    }
+
+    /// `wanted`, or `wanted_<number>`: the number only grows, so that a file full of lookalikes costs
+    /// no more than its size.
+    fn unused(&mut self, wanted: &str, taken: impl Fn(&Self, &str) -> bool) -> String {
+        let mut name = wanted.to_owned();
+        while taken(self, &name) {
+            self.made += 1;
+            name = format!("{wanted}_{}", self.made);
+        }
+        name
+    }
+
+    /// Sets a tensor's contents.
+    pub(super) fn set_constant(&mut self, slot: Slot, tensor: Tensor) -> Outcome<()> {
+        elements(&tensor.shape, self.limits())?;
+        self.known[slot] = Some(Known {
+            shape: tensor.shape,
+            constant: Some(tensor.data),
+            value: None,
+        });
+        Ok(())
+    }
+
+    /// Counts the elements that folding is about to produce against the limits.
+    pub(super) fn budget(&mut self, shape: &[usize]) -> Outcome<usize> {
+        let count = elements(shape, self.limits())?;
+        self.folded_elements = self.folded_elements.saturating_add(count);
+        if self.folded_elements > self.limits().constant_elements {
+            return malformed(format!(
+                "folded constants have more than {} elements together, the limit",
+                self.limits().constant_elements
+            ));
+        }
+        Ok(count)
+    }
+
+    /// Adds the node's operation, or its result where all inputs are known and the operation folds.
+    pub(super) fn emit(
+        &mut self,
+        node: &FileNode,
+        op: Op,
+        inputs: &[Slot],
+        shape: Vec<usize>,
+        output: Slot,
+    ) -> Outcome<()> {
+        self.emit_named(
+            node.name.clone(),
+            node.op_type.clone(),
+            op,
+            inputs,
+            shape,
+            output,
+        )
+    }
+
+    /// Adds an operation that the file's node needs before or after its own.
+    pub(super) fn emit_helper(
+        &mut self,
+        node: &FileNode,
+        op: Op,
+        inputs: &[Slot],
+        shape: Vec<usize>,
+        output: Slot,
+        suffix: &str,
+    ) -> Outcome<()> {
+        let op_type = match op {
+            Op::Reshape => "Reshape",
+            Op::Transpose { .. } => "Transpose",
+            _ => &node.op_type,
+        };
+        let wanted = format!("{}.{suffix}", node.name);
+        let name = self.unused(&wanted, |b, n| b.node_names.contains(n));
+        self.emit_named(name, op_type.to_owned(), op, inputs, shape, output)
+    }
+
+    fn emit_named(
+        &mut self,
+        name: String,
+        op_type: String,
+        op: Op,
+        inputs: &[Slot],
+        shape: Vec<usize>,
+        output: Slot,
+    ) -> Outcome<()> {
+        let mut tensors = Vec::with_capacity(inputs.len());
+        for &slot in inputs {
+            if !eval::folds(&op) {
+                break;
+            }
+            match self.constant(slot)? {
+                Some(tensor) => tensors.push(tensor),
+                None => break,
+            }
+        }
+        if eval::folds(&op) && tensors.len() == inputs.len() {
+            let moves = matches!(op, Op::Reshape | Op::Identity);
+            let data = match tensors.first() {
+                Some(first) if moves => first.data.clone(),
+                _ => {
+                    self.budget(&shape)?;
+                    Arc::new(eval::evaluate(&op, &tensors, &shape)?)
+                }
+            };
+            return self.set_constant(output, Tensor { shape, data });
+        }
+        if elements(&shape, self.limits())? == 0 {
+            return malformed(format!(
+                "its output has shape {shape:?}, which has no element"
+            ));
+        }
+        for &slot in inputs {
+            if elements(self.shape(slot)?, self.limits())? == 0 {
+                return malformed(format!(
+                    "its input '{}' has no element",
+                    shown(self.name(slot))
+                ));
+            }
+        }
+        let inputs = inputs.iter().map(|&slot| self.value(slot)).collect();
+        self.known[output] = Some(Known {
+            shape,
+            constant: None,
+            value: None,
+        });
+        let output = self.value(output);
+        self.nodes.push(Node {
+            name,
+            op_type,
+            op,
+            inputs,
+            output,
+        });
+        Ok(())
+    }
+
+    /// Passes a tensor on under another shape, without an operation where it has that shape already.
+    pub(super) fn reshaped(
+        &mut self,
+        node: &FileNode,
+        slot: Slot,
+        shape: &[usize],
+        suffix: &str,
+    ) -> Outcome<Slot> {
+        if self.shape(slot)? == shape {
+            return Ok(slot);
+        }
+        let output = self.temporary(slot, suffix);
+        self.emit_helper(node, Op::Reshape, &[slot], shape.to_vec(), output, suffix)?;
+        Ok(output)
+    }
+
+    fn finish(mut self, inputs: Vec<ValueId>) -> Result<Graph, Error> {
+        let model = self.model;
+        let mut outputs = Vec::with_capacity(model.outputs.len());
+        for &slot in &model.outputs {
+            if let Err(fail) = self.known(slot) {
+                return Err(fail.in_file(&model.path, "graph output"));
+            }
+            outputs.push(self.value(slot));
+        }
+        let mut graph = Graph {
+            name: model.graph_name.clone(),
+            inputs,
+            outputs,
+            values: self.values,
+            nodes: self.nodes,
+        };
+        prune(&mut graph);
+        Ok(graph)
+    }
+}
+
+/// Drops operations that nothing reads (their readers were folded), then values without a node.
+fn prune(graph: &mut Graph) {
+    let mut needed = vec![false; graph.values.len()];
+    for &id in &graph.outputs {
+        needed[id] = true;
+    }
+    let mut live = vec![false; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        if needed[node.output] {
+            live[index] = true;
+            for &id in &node.inputs {
+                needed[id] = true;
+            }
+        }
+    }
+    for &id in &graph.inputs {
+        needed[id] = true;
+    }
+    let mut keep = live.into_iter();
+    graph.nodes.retain(|_| keep.next().unwrap_or(false));
+    let mut moved: HashMap<ValueId, ValueId> = HashMap::with_capacity(graph.values.len());
+    let values = std::mem::take(&mut graph.values);
+    for (id, value) in values.into_iter().enumerate() {
+        if needed[id] {
+            moved.insert(id, graph.values.len());
+            graph.values.push(value);
+        }
+    }
+    let ids = graph.inputs.iter_mut().chain(&mut graph.outputs);
+    let ids = ids.chain(
+        graph
+            .nodes
+            .iter_mut()
+            .flat_map(|n| n.inputs.iter_mut().chain([&mut n.output])),
+    );
+    for id in ids {
+        if let Some(&to) = moved.get(id) {
+            *id = to;
+        }
+    }
+}
+
+/// The shape of an input: what is asked for, checked against the file, or what the file says.
+fn input_shape(input: &FileInput, asked: Option<&Vec<usize>>) -> Result<Vec<usize>, String> {
+    let file = |dims: &[Option<usize>]| {
+        let text: Vec<_> = dims
+            .iter()
+            .map(|d| d.map_or("?".to_owned(), |d| d.to_string()))
+            .collect();
+        format!("[{}]", text.join(", "))
+    };
+    match (&input.dims, asked) {
+        (None, None) => Err("the file gives it no shape: give one".to_owned()),
+        (None, Some(asked)) => Ok(asked.clone()),
+        (Some(dims), Some(asked)) => {
+            let fits = dims.len() == asked.len()
+                && dims
+                    .iter()
+                    .zip(asked)
+                    .all(|(dim, asked)| dim.is_none_or(|dim| dim == *asked));
+            if fits {
+                return Ok(asked.clone());
+            }
+            Err(format!(
+                "shape {asked:?} was given, the file says {}",
+                file(dims)
+            ))
+        }
+        (Some(dims), None) => {
+            let fill = |(axis, dim): (usize, &Option<usize>)| dim.or((axis == 0).then_some(1));
+            let shape: Option<Vec<usize>> = dims.iter().enumerate().map(fill).collect();
+            shape.ok_or_else(|| format!("the file leaves its shape open, {}: give one", file(dims)))
+        }
+    }
+}
+
+impl FileNode {
+    pub(super) fn attrs(&self) -> Attrs<'_> {
+        Attrs(&self.attributes)
+    }
+
+    /// The slot of an input that may be left out.
+    pub(super) fn optional(&self, index: usize) -> Option<Slot> {
+        self.inputs.get(index).copied().flatten()
+    }
+
+    /// The slot of the first output, which every operator has.
+    pub(super) fn output(&self) -> Outcome<Slot> {
+        match self.outputs.first() {
+            Some(&Some(slot)) => Ok(slot),
+            _ => malformed("it has no first output"),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Reference, comparison, causes and reports.

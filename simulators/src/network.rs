@@ -1,0 +1,732 @@
+//! Layers: the units that are simulated and compared.
+//!
+//! A layer is one operation that needs arithmetic of its own (a convolution, an add, a mean, a table
+//! look-up, ...), the elementwise operations that follow it with nobody else reading in between, and the
+//! quantizer that ends them. This is the grouping that every target and the reference share; it does not
+//! depend on a target, so their outputs can be compared one to one.
+
+use std::sync::Arc;
+
+use align_check_graph::{self as graph, Activation, Binary, Graph, Node, Op, Quantizer, ValueId};
+
+use crate::error::Error;
+use crate::ops::{constant, movement::Movement, window::Windows};
+use crate::quantize::CodeGrid;
+use crate::tensor::{Channels, Data, Tensor};
+
+/// A graph cut into layers, with every constant evaluated.
+#[derive(Debug)]
+pub struct Network {
+    /// The graph that it was made from.
+    pub graph: Graph,
+    /// Layers in execution order.
+    pub layers: Vec<Layer>,
+    /// Constants, and what quantizers and data movement make of them, by value.
+    pub constants: Vec<Option<Arc<Tensor>>>,
+}
+
+/// One unit of simulation and comparison.
+#[derive(Debug)]
+pub struct Layer {
+    /// Name of the node that does the arithmetic.
+    pub name: String,
+    /// Operators of the layer, joined by `+` (`Conv+Relu`); the quantizer is not named, except where it
+    /// is alone.
+    pub op: String,
+    /// Name of the tensor that the layer makes.
+    pub tensor: String,
+    /// What is computed.
+    pub kind: Kind,
+    /// Values that are read and not constant, in the operation's order.
+    pub inputs: Vec<ValueId>,
+    /// Elementwise steps behind it, on reals.
+    pub posts: Vec<Post>,
+    /// The quantizer at the end.
+    pub quantizer: Option<Quantizer>,
+    /// The value that is made.
+    pub output: ValueId,
+    /// Shape of the operation's result, before [`posts`](Self::posts).
+    pub result_shape: Vec<usize>,
+    /// Shape of the output: the same elements in the same order.
+    pub shape: Vec<usize>,
+}
+
+/// The arithmetic of a layer.
+#[derive(Debug)]
+pub enum Kind {
+    /// Sums of products of an activation with constant weights.
+    Linear(Linear),
+    /// Matrix product of two activations (or with a constant that is not a plain weight matrix).
+    MatMul(MatMul),
+    /// Elementwise with two inputs, either of which may be a constant.
+    Binary {
+        /// Which one.
+        op: Binary,
+        /// The operands.
+        operands: [Operand; 2],
+    },
+    /// Mean over windows (also over whole axes).
+    Average(Windows),
+    /// Maximum over windows.
+    MaxPool(Windows),
+    /// Elements are moved, not computed.
+    Movement(Movement),
+    /// Inputs are joined along an axis.
+    Concat {
+        /// The axis.
+        axis: usize,
+        /// What is joined.
+        operands: Vec<Operand>,
+    },
+    /// Linear resampling.
+    Resample(graph::Resize),
+    /// Softmax along an axis.
+    Softmax {
+        /// The axis.
+        axis: usize,
+    },
+    /// Nothing but [`Layer::posts`] and the quantizer.
+    Pass,
+}
+
+/// An operand that is an activation or a constant.
+#[derive(Debug, Clone)]
+pub enum Operand {
+    /// The layer's input with this position.
+    Input(usize),
+    /// A constant.
+    Constant(Arc<Tensor>),
+}
+
+/// A layer of sums of products with constant weights, brought into the form of a convolution.
+#[derive(Debug)]
+pub struct Linear {
+    /// Which form the input has to be brought into.
+    pub form: LinearForm,
+    /// The convolution.
+    pub shape: crate::kernels::ConvShape,
+    /// Weights as `(out channels, in channels / groups, kernel)`.
+    pub weights: Arc<Tensor>,
+    /// Bias in reals, one an output channel.
+    pub bias: Option<Vec<f64>>,
+    /// Factor of the product (`alpha` of `Gemm`, else 1).
+    pub factor: f64,
+    /// Images in the batch.
+    pub batch: usize,
+    /// Whether this is a fully connected layer (`Gemm`, `MatMul`).
+    pub fully_connected: bool,
+}
+
+/// How the input of a [`Linear`] layer becomes an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinearForm {
+    /// It is one.
+    Image,
+    /// Zeros are inserted between its elements and around them (transposed convolution); the numbers are
+    /// the strides, and the extent of the image without its border.
+    Spread {
+        /// Distance between elements, per axis.
+        strides: [usize; 2],
+        /// Input extent.
+        extent: [usize; 2],
+        /// Zeros before the first element, per axis; negative: elements cut off.
+        before: [isize; 2],
+    },
+    /// Rows of a matrix `(rows, columns)` are the positions and columns the channels; the output has
+    /// rows of output channels.
+    Rows {
+        /// Number of rows.
+        rows: usize,
+        /// Whether the matrix is stored as `(columns, rows)`.
+        transposed: bool,
+    },
+    /// Columns of a matrix are the positions, rows the channels.
+    Columns,
+}
+
+/// A matrix product of two tensors `(batch..., n, k) x (batch..., k, m)`.
+#[derive(Debug)]
+pub struct MatMul {
+    /// The operands.
+    pub operands: [Operand; 2],
+    /// Their shapes.
+    pub shapes: [Vec<usize>; 2],
+}
+
+/// An elementwise step on reals.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Post {
+    /// `x * mul + add`, per channel.
+    Affine {
+        /// Factors.
+        mul: Vec<f64>,
+        /// Offsets.
+        add: Vec<f64>,
+        /// Which element belongs to which entry.
+        channels: Channels,
+    },
+    /// `min(max(x, lo), hi)`
+    Clamp {
+        /// Lower bound.
+        lo: f64,
+        /// Upper bound.
+        hi: f64,
+    },
+    /// `x < 0 ? slope * x : x`, per channel.
+    Leaky {
+        /// Slopes.
+        slope: Vec<f64>,
+        /// Which element belongs to which entry.
+        channels: Channels,
+    },
+    /// A function of one real.
+    Function(Activation),
+}
+
+impl Network {
+    /// Cuts a graph into layers and evaluates what is constant.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where an operation has no simulation in this combination of operands.
+    pub fn new(graph: Graph) -> Result<Self, Error> {
+        let mut builder = Builder::new(&graph);
+        for index in 0..graph.nodes.len() {
+            if !builder.used[index] {
+                builder.node(index)?;
+            }
+        }
+        let Builder { layers, constants, .. } = builder;
+        Ok(Self { graph, layers, constants })
+    }
+
+    /// Name of a value.
+    pub fn name(&self, value: ValueId) -> &str {
+        &self.graph.values[value].name
+    }
+
+    /// The grid of a graph input that the file annotates with an integer type: scale 1, zero point 0.
+    pub fn annotated_grid(&self, value: ValueId) -> Option<CodeGrid> {
+        let range = self.graph.values[value].annotation?;
+        (i32::try_from(range.min).is_ok() && i32::try_from(range.max).is_ok())
+            .then(|| CodeGrid::uniform(1.0, 0, range.min, range.max))
+    }
+
+    /// For each layer, the values that nobody reads after it.
+    pub fn last_uses(&self) -> Vec<Vec<ValueId>> {
+        let mut last = vec![None; self.graph.values.len()];
+        for (index, layer) in self.layers.iter().enumerate() {
+            for &input in layer.inputs.iter().chain([&layer.output]) {
+                last[input] = Some(index);
+            }
+        }
+        for &output in &self.graph.outputs {
+            last[output] = None;
+        }
+        let mut uses = vec![Vec::new(); self.layers.len()];
+        for (value, layer) in last.into_iter().enumerate() {
+            if let Some(layer) = layer {
+                uses[layer].push(value);
+            }
+        }
+        uses
+    }
+}
+
+impl Layer {
+    /// Whether outputs are compared: everything but pure data movement.
+    pub fn is_compared(&self) -> bool {
+        self.quantizer.is_some()
+            || !self.posts.is_empty()
+            || !matches!(
+                self.kind,
+                Kind::Movement(_) | Kind::Concat { .. } | Kind::MaxPool(_) | Kind::Pass
+            )
+    }
+
+    /// Number of terms that each output sums, for bounds of float summation errors.
+    pub fn terms(&self) -> usize {
+        match &self.kind {
+            Kind::Linear(linear) => {
+                let s = &linear.shape;
+                s.channels / s.groups * s.kernel[0] * s.kernel[1]
+            }
+            Kind::MatMul(m) => m.shapes[0].last().copied().unwrap_or(1),
+            Kind::Average(windows) => windows.largest(),
+            Kind::Binary { .. } | Kind::Resample(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Channels of the operation's result: along axis 1 for images, along the last one for matrices.
+    pub fn channels(&self) -> Channels {
+        match &self.kind {
+            Kind::Linear(linear) => match linear.form {
+                LinearForm::Rows { .. } => Channels { count: linear.shape.out_channels, inner: 1 },
+                _ => Channels {
+                    count: linear.shape.out_channels,
+                    inner: (linear.shape.out_height * linear.shape.out_width).max(1),
+                },
+            },
+            _ => Channels::ONE,
+        }
+    }
+
+    /// [`Self::posts`] as one factor and offset a channel of the operation's result, then one clamp, if
+    /// they have that form.
+    pub fn folded(&self) -> Option<Folded> {
+        let channels = self.channels();
+        let mut folded = Folded {
+            mul: vec![1.0; channels.count],
+            add: vec![0.0; channels.count],
+            lo: f64::NEG_INFINITY,
+            hi: f64::INFINITY,
+        };
+        let mut clamped = false;
+        for post in &self.posts {
+            match post {
+                Post::Affine { mul, add, channels: own }
+                    if !clamped && (*own == Channels::ONE || *own == channels) =>
+                {
+                    for c in 0..channels.count {
+                        let own_channel = if own.count == 1 { 0 } else { c };
+                        folded.mul[c] *= mul[own_channel];
+                        folded.add[c] = folded.add[c] * mul[own_channel] + add[own_channel];
+                    }
+                }
+                Post::Clamp { lo, hi } => {
+                    clamped = true;
+                    folded.lo = folded.lo.max(*lo).min(*hi);
+                    folded.hi = folded.hi.min(*hi).max(*lo);
+                }
+                _ => return None,
+            }
+        }
+        Some(folded)
+    }
+}
+
+/// [`Layer::posts`] in the form that integer hardware has: a factor and an offset a channel, one clamp.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folded {
+    /// Factor of each channel.
+    pub mul: Vec<f64>,
+    /// Offset of each channel, after the factor.
+    pub add: Vec<f64>,
+    /// Lower bound.
+    pub lo: f64,
+    /// Upper bound.
+    pub hi: f64,
+}
+
+/// Evaluates [`Layer::posts`] for one element.
+pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
+    for post in posts {
+        x = match post {
+            Post::Affine { mul, add, channels } => {
+                let c = channels.of_index(index);
+                x * mul[c] + add[c]
+            }
+            Post::Clamp { lo, hi } => x.max(*lo).min(*hi),
+            Post::Leaky { slope, channels } => {
+                if x < 0.0 { x * slope[channels.of_index(index)] } else { x }
+            }
+            Post::Function(function) => crate::ops::real::activation(*function, x),
+        };
+    }
+    x
+}
+
+struct Builder<'g> {
+    graph: &'g Graph,
+    readers: Vec<Vec<usize>>,
+    constants: Vec<Option<Arc<Tensor>>>,
+    used: Vec<bool>,
+    layers: Vec<Layer>,
+}
+
+/// An operation and what to call it, before the steps behind it are attached.
+struct Core<'g> {
+    node: &'g Node,
+    kind: Kind,
+    inputs: Vec<ValueId>,
+    first_post: Option<Post>,
+}
+
+impl<'g> Builder<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        let constants = graph
+            .values
+            .iter()
+            .map(|v| v.constant.as_ref().map(|c| Arc::new(constant::tensor(&v.shape, c))))
+            .collect();
+        Self {
+            graph,
+            readers: graph.readers(),
+            constants,
+            used: vec![false; graph.nodes.len()],
+            layers: Vec::new(),
+        }
+    }
+
+    fn unsupported(node: &Node, what: impl Into<String>) -> Error {
+        Error::Unsupported {
+            node: node.name.clone(),
+            op_type: node.op_type.clone(),
+            what: what.into(),
+        }
+    }
+
+    fn constant(&self, value: ValueId) -> Option<&Arc<Tensor>> {
+        self.constants[value].as_ref()
+    }
+
+    /// The value that a node's input really is, past identities.
+    fn node(&mut self, index: usize) -> Result<(), Error> {
+        let graph = self.graph;
+        let node = &graph.nodes[index];
+        if node.inputs.iter().all(|&i| self.constant(i).is_some()) {
+            let inputs: Vec<_> =
+                node.inputs.iter().filter_map(|&i| self.constants[i].clone()).collect();
+            let tensor = constant::evaluate(node, &inputs, &graph.values[node.output].shape)
+                .map_err(|what| Self::unsupported(node, what))?;
+            self.constants[node.output] = Some(Arc::new(tensor));
+            self.used[index] = true;
+            return Ok(());
+        }
+        let core = self.core(node)?;
+        self.used[index] = true;
+        self.finish_layer(core);
+        Ok(())
+    }
+
+    fn core(&self, node: &'g Node) -> Result<Core<'g>, Error> {
+        let graph = self.graph;
+        let in_shape = |i: usize| graph.shape(node.inputs[i]);
+        let out_shape = graph.shape(node.output);
+        let plain = |kind| Core { node, kind, inputs: vec![node.inputs[0]], first_post: None };
+        let operands = || {
+            let mut inputs = Vec::new();
+            let operands: Vec<Operand> = node
+                .inputs
+                .iter()
+                .map(|&i| match self.constant(i) {
+                    Some(c) => Operand::Constant(c.clone()),
+                    None => {
+                        inputs.push(i);
+                        Operand::Input(inputs.len() - 1)
+                    }
+                })
+                .collect();
+            (operands, inputs)
+        };
+        Ok(match &node.op {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul => {
+                match crate::ops::linear::build(graph, node, &self.constants)
+                    .map_err(|what| Self::unsupported(node, what))?
+                {
+                    Some((linear, input)) => Core {
+                        node,
+                        kind: Kind::Linear(linear),
+                        inputs: vec![input],
+                        first_post: None,
+                    },
+                    None => {
+                        let shapes = [in_shape(0).to_vec(), in_shape(1).to_vec()];
+                        let (operands, inputs) = operands();
+                        let [a, b] = <[Operand; 2]>::try_from(operands).map_err(|_| {
+                            Self::unsupported(node, "a bias with two activations")
+                        })?;
+                        let kind = Kind::MatMul(MatMul { operands: [a, b], shapes });
+                        Core { node, kind, inputs, first_post: None }
+                    }
+                }
+            }
+            Op::Binary(op) => {
+                if let Some((post, input)) = self.affine_post(node) {
+                    Core { node, kind: Kind::Pass, inputs: vec![input], first_post: Some(post) }
+                } else {
+                    let (operands, inputs) = operands();
+                    let Ok(operands) = <[Operand; 2]>::try_from(operands) else {
+                        return Err(Self::unsupported(node, "other than two operands"));
+                    };
+                    Core {
+                        node,
+                        kind: Kind::Binary { op: *op, operands },
+                        inputs,
+                        first_post: None,
+                    }
+                }
+            }
+            Op::Activation(_) | Op::BatchNorm { .. } => match self.post(node, out_shape) {
+                Some(post) => Core {
+                    node,
+                    kind: Kind::Pass,
+                    inputs: vec![node.inputs[0]],
+                    first_post: Some(post),
+                },
+                None => {
+                    return Err(Self::unsupported(node, "parameters that are not constant"));
+                }
+            },
+            Op::Softmax { axis } => plain(Kind::Softmax { axis: *axis }),
+            Op::MaxPool(pool) => {
+                plain(Kind::MaxPool(Windows::pool(pool, in_shape(0), out_shape, false)))
+            }
+            Op::AveragePool { pool, count_include_pad } => plain(Kind::Average(Windows::pool(
+                pool,
+                in_shape(0),
+                out_shape,
+                *count_include_pad,
+            ))),
+            Op::Mean { axes } => plain(Kind::Average(Windows::axes(axes, in_shape(0)))),
+            Op::Concat { axis } => {
+                let (operands, inputs) = operands();
+                Core {
+                    node,
+                    kind: Kind::Concat { axis: *axis, operands },
+                    inputs,
+                    first_post: None,
+                }
+            }
+            Op::Resize(resize) if Movement::resize(resize, in_shape(0), out_shape).is_none() => {
+                plain(Kind::Resample(resize.clone()))
+            }
+            Op::Pad(_)
+            | Op::Reshape
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Resize(_)
+            | Op::DepthToSpace { .. } => {
+                let movement = Movement::of(&node.op, in_shape(0), out_shape)
+                    .map_err(|what| Self::unsupported(node, what))?;
+                plain(Kind::Movement(movement))
+            }
+            Op::Identity | Op::Quantize(_) => plain(Kind::Pass),
+        })
+    }
+
+    /// Attaches the elementwise steps behind an operation, and its quantizer.
+    fn finish_layer(&mut self, core: Core<'g>) {
+        let graph = self.graph;
+        let Core { node, kind, inputs, first_post } = core;
+        let mut chain = Chain {
+            output: node.output,
+            posts: first_post.into_iter().collect(),
+            ops: vec![node.op_type.clone()],
+            nodes: Vec::new(),
+            quantizer: None,
+        };
+        if let Op::Quantize(quantizer) = &node.op {
+            chain.quantizer = Some(quantizer.clone());
+        } else if !matches!(kind, Kind::Movement(_)) {
+            self.extend(&mut chain);
+        }
+        for &index in &chain.nodes {
+            self.used[index] = true;
+        }
+        self.layers.push(Layer {
+            name: node.name.clone(),
+            op: chain.ops.join("+"),
+            tensor: graph.values[chain.output].name.clone(),
+            kind,
+            inputs,
+            posts: chain.posts,
+            quantizer: chain.quantizer,
+            output: chain.output,
+            result_shape: graph.shape(node.output).to_vec(),
+            shape: graph.shape(chain.output).to_vec(),
+        });
+    }
+
+    /// Follows a value to its quantizer through elementwise nodes that are its only readers. A reshape is
+    /// passed only if a quantizer comes: quantizing and reshaping commute, and the reshaped codes are what
+    /// the file names.
+    fn extend(&self, chain: &mut Chain) {
+        let graph = self.graph;
+        let mut ahead = chain.clone();
+        let mut reshaped = false;
+        loop {
+            let [reader] = self.readers[ahead.output][..] else { return };
+            let node = &graph.nodes[reader];
+            if graph.outputs.contains(&ahead.output) {
+                return;
+            }
+            ahead.nodes.push(reader);
+            match &node.op {
+                Op::Quantize(quantizer) => {
+                    ahead.quantizer = Some(quantizer.clone());
+                    ahead.output = node.output;
+                    *chain = ahead;
+                    return;
+                }
+                Op::Identity => {}
+                Op::Reshape => reshaped = true,
+                Op::Binary(_) => {
+                    let Some((post, input)) = self.affine_post(node) else { return };
+                    if input != ahead.output {
+                        return;
+                    }
+                    ahead.posts.push(post);
+                    ahead.ops.push(node.op_type.clone());
+                }
+                _ => {
+                    let Some(post) = self.post(node, graph.shape(node.output)) else { return };
+                    ahead.posts.push(post);
+                    ahead.ops.push(node.op_type.clone());
+                }
+            }
+            ahead.output = node.output;
+            if !reshaped {
+                *chain = ahead.clone();
+            }
+        }
+    }
+
+    /// An activation or a batch normalization as a step on reals.
+    fn post(&self, node: &Node, shape: &[usize]) -> Option<Post> {
+        match &node.op {
+            Op::Activation(Activation::Relu) => Some(Post::Clamp { lo: 0.0, hi: f64::INFINITY }),
+            Op::Activation(Activation::Clip { min, max }) => {
+                Some(Post::Clamp { lo: f64::from(*min), hi: f64::from(*max) })
+            }
+            Op::Activation(Activation::LeakyRelu { alpha }) => {
+                Some(Post::Leaky { slope: vec![f64::from(*alpha)], channels: Channels::ONE })
+            }
+            Op::Activation(Activation::PRelu) => {
+                let slope = self.constant(*node.inputs.get(1)?)?;
+                let channels = broadcast_channels(&slope.shape, shape)?;
+                Some(Post::Leaky { slope: slope.to_real().into_owned(), channels })
+            }
+            Op::Activation(function) => Some(Post::Function(*function)),
+            Op::BatchNorm { epsilon } => {
+                let parameter = |i: usize| Some(self.constant(*node.inputs.get(i)?)?.to_real());
+                let (scale, bias, mean, variance) =
+                    (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+                let mul: Vec<f64> = scale
+                    .iter()
+                    .zip(variance.iter())
+                    .map(|(s, v)| s / (v + f64::from(*epsilon)).sqrt())
+                    .collect();
+                let add = (0..mul.len()).map(|c| bias[c] - mean[c] * mul[c]).collect();
+                Some(Post::Affine { mul, add, channels: Channels::along(1, shape) })
+            }
+            _ => None,
+        }
+    }
+
+    /// An elementwise operation with a constant as `x * mul + add`, and which value `x` is.
+    fn affine_post(&self, node: &Node) -> Option<(Post, ValueId)> {
+        let Op::Binary(op) = &node.op else { return None };
+        let (&[a, b], shape) = (&node.inputs[..], self.graph.shape(node.output)) else {
+            return None;
+        };
+        let (x, constant, swapped) = match (self.constant(a), self.constant(b)) {
+            (None, Some(c)) => (a, c, false),
+            (Some(c), None) => (b, c, true),
+            _ => return None,
+        };
+        if self.graph.shape(x) != shape {
+            return None;
+        }
+        let channels = broadcast_channels(&constant.shape, shape)?;
+        let c = constant.to_real().into_owned();
+        let ones = vec![1.0; c.len()];
+        let zeros = vec![0.0; c.len()];
+        let (mul, add) = match (op, swapped) {
+            (Binary::Add, _) => (ones, c),
+            (Binary::Sub, false) => (ones, c.iter().map(|v| -v).collect()),
+            (Binary::Sub, true) => (ones.iter().map(|v| -v).collect(), c),
+            (Binary::Mul, _) => (c, zeros),
+            (Binary::Div, false) => (c.iter().map(|v| 1.0 / v).collect(), zeros),
+            (Binary::Div, true) => return None,
+        };
+        Some((Post::Affine { mul, add, channels }, x))
+    }
+}
+
+#[derive(Clone)]
+struct Chain {
+    output: ValueId,
+    posts: Vec<Post>,
+    ops: Vec<String>,
+    nodes: Vec<usize>,
+    quantizer: Option<Quantizer>,
+}
+
+/// The channels that a constant of shape `own` varies along when it is broadcast to `shape`; `None` where
+/// it varies along several axes that are not neighbours.
+fn broadcast_channels(own: &[usize], shape: &[usize]) -> Option<Channels> {
+    if own.len() > shape.len() {
+        return own.iter().all(|&d| d == 1).then_some(Channels::ONE);
+    }
+    let offset = shape.len() - own.len();
+    let mut varying = (0..own.len()).filter(|&a| own[a] != 1).map(|a| a + offset);
+    let Some(first) = varying.next() else { return Some(Channels::ONE) };
+    let mut last = first;
+    for axis in varying {
+        if axis != last + 1 {
+            return None;
+        }
+        last = axis;
+    }
+    Some(Channels {
+        count: shape[first..=last].iter().product(),
+        inner: shape[last + 1..].iter().product::<usize>().max(1),
+    })
+}
+
+impl Operand {
+    /// The operand's tensor, from the layer's inputs.
+    pub fn resolve<'t>(&'t self, inputs: &[&'t Tensor]) -> &'t Tensor {
+        match self {
+            Self::Input(index) => inputs[*index],
+            Self::Constant(tensor) => tensor,
+        }
+    }
+}
+
+impl CodeGrid {
+    /// One scale and zero point for the whole tensor.
+    pub fn uniform(scale: f64, zero_point: i64, min: i64, max: i64) -> Self {
+        Self {
+            scale: graph::PerChannel::uniform(scale),
+            zero_point: graph::PerChannel::uniform(zero_point),
+            min,
+            max,
+        }
+    }
+
+    /// Whether one scale and zero point serve every element.
+    pub fn is_uniform(&self) -> bool {
+        self.scale.values.len() == 1 && self.zero_point.values.len() == 1
+    }
+
+    /// What a code of channel `c` means.
+    pub fn real(&self, code: i64, c: usize) -> f64 {
+        (code - self.zero_point.at(c)) as f64 * self.scale.at(c)
+    }
+
+    /// The code of a real that lies on the grid, whether or not the range holds it.
+    pub fn code_of(&self, real: f64, c: usize) -> Option<i64> {
+        let code = real / self.scale.at(c);
+        (code.abs() < 9e15 && code.fract() == 0.0).then(|| code as i64 + self.zero_point.at(c))
+    }
+
+    /// Smallest and largest real of the range, over all channels.
+    pub fn real_range(&self) -> (f64, f64) {
+        let channels = self.scale.values.len().max(self.zero_point.values.len());
+        (0..channels).fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), c| {
+            (lo.min(self.real(self.min, c)), hi.max(self.real(self.max, c)))
+        })
+    }
+}
+
+impl Tensor {
+    /// Largest magnitude of an element.
+    pub fn max_abs(&self) -> f64 {
+        match &self.data {
+            Data::Real(values) => values.iter().fold(0.0, |m: f64, v| m.max(v.abs())),
+            Data::Codes { .. } => self.to_real().iter().fold(0.0, |m: f64, v| m.max(v.abs())),
+        }
+    }
+}

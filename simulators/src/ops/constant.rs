@@ -1,0 +1,104 @@
+//! What quantizers and data movement make of constants, before any input is known.
+
+use std::sync::Arc;
+
+use align_check_graph::{Constant, Node, Op};
+
+use super::movement::Movement;
+use super::real;
+use crate::quantize;
+use crate::tensor::Tensor;
+
+/// A constant of the file as a tensor of reals.
+pub fn tensor(shape: &[usize], constant: &Constant) -> Tensor {
+    let values = match constant {
+        Constant::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+        Constant::I64(v) => v.iter().map(|&x| x as f64).collect(),
+    };
+    Tensor::real(shape.to_vec(), values)
+}
+
+/// Evaluates a node whose inputs are all constant.
+pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<Tensor, String> {
+    let x = &*inputs[0];
+    Ok(match &node.op {
+        Op::Quantize(quantizer) => {
+            let values: Vec<f32> = x.to_real().iter().map(|&v| v as f32).collect();
+            match (quantize::grid(quantizer), quantize::codes(quantizer, &values, &x.shape)) {
+                (Some(grid), Some(codes)) => {
+                    let codes = codes.into_iter().map(|c| c as i32).collect();
+                    Tensor::codes(x.shape.clone(), codes, Arc::new(grid))
+                }
+                _ => Tensor::real(
+                    x.shape.clone(),
+                    quantize::evaluate(quantizer, &values, &x.shape)
+                        .into_iter()
+                        .map(f64::from)
+                        .collect(),
+                ),
+            }
+        }
+        Op::Identity => x.clone(),
+        Op::Reshape
+        | Op::Transpose { .. }
+        | Op::Slice { .. }
+        | Op::Pad(_)
+        | Op::DepthToSpace { .. } => Movement::of(&node.op, &x.shape, shape)?.apply(x),
+        Op::Resize(resize) => Movement::resize(resize, &x.shape, shape)
+            .ok_or("linear resampling of a constant")?
+            .apply(x),
+        Op::Binary(op) => {
+            let (a, b) = (x.to_real(), inputs[1].to_real());
+            let index = |own: &Tensor| real::broadcast_index(&own.shape, shape);
+            let (ia, ib) = (index(x), index(&inputs[1]));
+            let at = |table: &Option<Vec<u32>>, i: usize| {
+                table.as_ref().map_or(i, |t| t[i] as usize)
+            };
+            let len = shape.iter().product();
+            let values =
+                (0..len).map(|i| real::binary(*op, a[at(&ia, i)], b[at(&ib, i)])).collect();
+            Tensor::real(shape.to_vec(), values)
+        }
+        Op::Activation(function) if inputs.len() == 1 => {
+            let values = x.to_real().iter().map(|&v| real::activation(*function, v)).collect();
+            Tensor::real(shape.to_vec(), values)
+        }
+        Op::Concat { axis } => {
+            let tensors: Vec<&Tensor> = inputs.iter().map(|t| &**t).collect();
+            concat(&tensors, *axis, shape)
+        }
+        _ => return Err("this operation on constants only".into()),
+    })
+}
+
+/// Joins tensors along an axis: as codes where they share one uniform grid, else as reals.
+pub fn concat(tensors: &[&Tensor], axis: usize, shape: &[usize]) -> Tensor {
+    fn join<T: Copy>(parts: &[(&[T], usize)], outer: usize) -> Vec<T> {
+        let mut out = Vec::with_capacity(parts.iter().map(|p| p.0.len()).sum());
+        for o in 0..outer {
+            for (values, run) in parts {
+                out.extend_from_slice(&values[o * run..(o + 1) * run]);
+            }
+        }
+        out
+    }
+    let outer: usize = shape[..axis].iter().product();
+    let run = |t: &Tensor| t.shape[axis..].iter().product::<usize>();
+    let first = tensors[0].grid();
+    if let Some(grid) = first
+        && grid.is_uniform()
+        && tensors.iter().all(|t| t.grid() == first)
+    {
+        let parts: Vec<(&[i32], usize)> = tensors
+            .iter()
+            .filter_map(|t| match &t.data {
+                crate::tensor::Data::Codes { codes, .. } => Some((&codes[..], run(t))),
+                crate::tensor::Data::Real(_) => None,
+            })
+            .collect();
+        return Tensor::codes(shape.to_vec(), join(&parts, outer), grid.clone());
+    }
+    let reals: Vec<_> = tensors.iter().map(|t| (t.to_real(), run(t))).collect();
+    let parts: Vec<(&[f64], usize)> = reals.iter().map(|(v, r)| (&**v, *r)).collect();
+    Tensor::real(shape.to_vec(), join(&parts, outer))
+}

@@ -1,0 +1,278 @@
+//! Operations that move elements without computing: each is a table of source indices, made once.
+
+use std::sync::Arc;
+
+use align_check_graph::{Op, Pad, PadMode, PerChannel, Resize, ResizeAxis};
+
+use crate::quantize::CodeGrid;
+use crate::tensor::{Channels, Data, Tensor};
+
+/// Index in a table that stands for the fill value.
+const FILL: u32 = u32::MAX;
+
+/// A data movement, resolved for one input shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Movement {
+    /// Source index of each output element; absent where the order stays.
+    table: Option<Vec<u32>>,
+    /// The real that fills a border.
+    fill: f64,
+    /// Where each input axis goes, if it stays one axis.
+    axes: Vec<Option<usize>>,
+    out_shape: Vec<usize>,
+}
+
+impl Movement {
+    /// The movement that an operation makes.
+    ///
+    /// # Errors
+    /// A text where the tensor has more than `u32` can index.
+    pub fn of(op: &Op, in_shape: &[usize], out_shape: &[usize]) -> Result<Self, String> {
+        let elements: usize = in_shape.iter().product();
+        if u32::try_from(elements).is_err() {
+            return Err("a tensor of more than 2^32 elements".into());
+        }
+        let identity_axes = || (0..in_shape.len()).map(Some).collect();
+        let mut fill = 0.0;
+        let (table, axes) = match op {
+            Op::Reshape | Op::Identity => (None, reshaped_axes(in_shape, out_shape)),
+            Op::Transpose { perm } => {
+                let strides = strides(in_shape);
+                let table = gather(out_shape, |index| {
+                    Some(index.iter().zip(perm).map(|(i, &p)| i * strides[p]).sum())
+                });
+                let mut axes = vec![None; in_shape.len()];
+                for (to, &from) in perm.iter().enumerate() {
+                    axes[from] = Some(to);
+                }
+                (Some(table), axes)
+            }
+            Op::Slice { starts, steps } => {
+                let strides = strides(in_shape);
+                let table = gather(out_shape, |index| {
+                    Some(
+                        index
+                            .iter()
+                            .enumerate()
+                            .map(|(a, &i)| {
+                                (starts[a] as i64 + steps[a] * i as i64) as usize * strides[a]
+                            })
+                            .sum(),
+                    )
+                });
+                let axes = (0..in_shape.len())
+                    .map(|a| (in_shape[a] == out_shape[a] && steps[a] == 1).then_some(a))
+                    .collect();
+                (Some(table), axes)
+            }
+            Op::Pad(pad) => {
+                if let PadMode::Constant(value) = pad.mode {
+                    fill = f64::from(value);
+                }
+                (Some(pad_table(pad, in_shape, out_shape)), identity_axes())
+            }
+            Op::DepthToSpace { block, depth_first } => {
+                (Some(depth_to_space(*block, *depth_first, in_shape, out_shape)), vec![
+                    None;
+                    in_shape
+                        .len()
+                ])
+            }
+            Op::Resize(resize) => {
+                return Self::resize(resize, in_shape, out_shape)
+                    .ok_or_else(|| "linear resampling".into());
+            }
+            _ => return Err("not a data movement".into()),
+        };
+        let axes = if matches!(op, Op::Pad(_)) {
+            (0..in_shape.len()).map(|a| (in_shape[a] == out_shape[a]).then_some(a)).collect()
+        } else {
+            axes
+        };
+        Ok(Self { table, fill, axes, out_shape: out_shape.to_vec() })
+    }
+
+    /// Nearest resampling as a movement; `None` where an axis is interpolated.
+    pub fn resize(resize: &Resize, in_shape: &[usize], out_shape: &[usize]) -> Option<Self> {
+        let strides = strides(in_shape);
+        if resize.axes.iter().any(|a| matches!(a, ResizeAxis::Linear(_))) {
+            return None;
+        }
+        let table = gather(out_shape, |index| {
+            Some(
+                index
+                    .iter()
+                    .enumerate()
+                    .map(|(a, &i)| match &resize.axes[a] {
+                        ResizeAxis::Nearest(sources) => sources[i] * strides[a],
+                        _ => i * strides[a],
+                    })
+                    .sum(),
+            )
+        });
+        let axes = resize
+            .axes
+            .iter()
+            .enumerate()
+            .map(|(a, axis)| matches!(axis, ResizeAxis::Copy).then_some(a))
+            .collect();
+        Some(Self { table: Some(table), fill: 0.0, axes, out_shape: out_shape.to_vec() })
+    }
+
+    /// The grid of the output for a grid of the input; `None` where the output has no single grid, or
+    /// the border's real is no code of it.
+    pub fn grid(&self, grid: &Arc<CodeGrid>) -> Option<Arc<CodeGrid>> {
+        let fills = self.table.as_ref().is_some_and(|t| t.contains(&FILL));
+        if fills {
+            let channels = grid.scale.values.len().max(grid.zero_point.values.len());
+            for c in 0..channels {
+                let code = grid.code_of(self.fill, c)?;
+                if code < grid.min || code > grid.max {
+                    return None;
+                }
+            }
+        }
+        if grid.is_uniform() {
+            return Some(grid.clone());
+        }
+        Some(Arc::new(CodeGrid {
+            scale: self.moved(&grid.scale)?,
+            zero_point: self.moved(&grid.zero_point)?,
+            ..(**grid).clone()
+        }))
+    }
+
+    fn moved<T: Copy>(&self, parameter: &PerChannel<T>) -> Option<PerChannel<T>> {
+        match parameter.axis {
+            Some(axis) if parameter.values.len() > 1 => {
+                Some(PerChannel { values: parameter.values.clone(), axis: Some(self.axes[axis]?) })
+            }
+            _ => Some(parameter.clone()),
+        }
+    }
+
+    /// Moves the elements of a tensor.
+    pub fn apply(&self, tensor: &Tensor) -> Tensor {
+        if let Data::Codes { codes, grid } = &tensor.data
+            && let Some(out_grid) = self.grid(grid)
+        {
+            let moved = match &self.table {
+                None => codes.clone(),
+                Some(table) if out_grid.zero_point.values.len() > 1 => {
+                    let channels = Channels::of(&out_grid.zero_point, &self.out_shape);
+                    table
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &from)| match from {
+                            FILL => out_grid
+                                .code_of(self.fill, channels.of_index(i))
+                                .unwrap_or_default() as i32,
+                            from => codes[from as usize],
+                        })
+                        .collect()
+                }
+                Some(table) => {
+                    let fill = out_grid.code_of(self.fill, 0).unwrap_or_default() as i32;
+                    take(table, codes, fill)
+                }
+            };
+            return Tensor::codes(self.out_shape.clone(), moved, out_grid);
+        }
+        let values = tensor.to_real();
+        let moved = match &self.table {
+            None => values.into_owned(),
+            Some(table) => take(table, &values, self.fill),
+        };
+        Tensor::real(self.out_shape.clone(), moved)
+    }
+}
+
+fn take<T: Copy>(table: &[u32], from: &[T], fill: T) -> Vec<T> {
+    table.iter().map(|&i| if i == FILL { fill } else { from[i as usize] }).collect()
+}
+
+/// Row-major strides of a shape.
+pub fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
+/// Calls `source` for each multi-index of `shape` in row-major order.
+fn gather(shape: &[usize], mut source: impl FnMut(&[usize]) -> Option<usize>) -> Vec<u32> {
+    let len = shape.iter().product();
+    let mut table = Vec::with_capacity(len);
+    let mut index = vec![0; shape.len()];
+    for _ in 0..len {
+        table.push(source(&index).map_or(FILL, |i| i as u32));
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    table
+}
+
+fn pad_table(pad: &Pad, in_shape: &[usize], out_shape: &[usize]) -> Vec<u32> {
+    let strides = strides(in_shape);
+    gather(out_shape, |index| {
+        let mut source = 0;
+        for (axis, &i) in index.iter().enumerate() {
+            let extent = in_shape[axis] as i64;
+            let mut at = i as i64 - pad.before[axis];
+            if at < 0 || at >= extent {
+                at = match pad.mode {
+                    PadMode::Constant(_) => return None,
+                    PadMode::Edge => at.clamp(0, extent - 1),
+                    PadMode::Reflect if extent == 1 => 0,
+                    PadMode::Reflect => {
+                        let period = 2 * (extent - 1);
+                        let folded = at.rem_euclid(period);
+                        if folded >= extent { period - folded } else { folded }
+                    }
+                };
+            }
+            source += at as usize * strides[axis];
+        }
+        Some(source)
+    })
+}
+
+/// ONNX `DepthToSpace`: `DCR` splits the channels into `(block, block, rest)`, `CRD` into
+/// `(rest, block, block)`.
+fn depth_to_space(
+    block: usize,
+    depth_first: bool,
+    in_shape: &[usize],
+    out_shape: &[usize],
+) -> Vec<u32> {
+    let strides = strides(in_shape);
+    let rest = out_shape[1];
+    gather(out_shape, |index| {
+        let (n, c, h, w) = (index[0], index[1], index[2], index[3]);
+        let (bh, bw) = (h % block, w % block);
+        let channel = if depth_first {
+            (bh * block + bw) * rest + c
+        } else {
+            (c * block + bh) * block + bw
+        };
+        Some(n * strides[0] + channel * strides[1] + (h / block) * strides[2] + w / block)
+    })
+}
+
+/// Which axes survive a reshape: those with the same extent and the same number of elements before them.
+fn reshaped_axes(in_shape: &[usize], out_shape: &[usize]) -> Vec<Option<usize>> {
+    let before = |shape: &[usize], axis: usize| shape[..axis].iter().product::<usize>();
+    (0..in_shape.len())
+        .map(|a| {
+            (0..out_shape.len()).find(|&b| {
+                in_shape[a] == out_shape[b] && before(in_shape, a) == before(out_shape, b)
+            })
+        })
+        .collect()
+}

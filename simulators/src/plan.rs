@@ -1,0 +1,768 @@
+//! A layer under a target's rules: everything that does not depend on the input, prepared once.
+
+use std::sync::Arc;
+
+use align_check_graph::{Activation, Binary, Quantizer};
+use align_check_specs::{
+    AverageRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
+};
+
+use crate::adapt::{self, ValueGrid};
+use crate::error::Error;
+use crate::kernels::{Isa, PackedWeights};
+use crate::network::{Folded, Kind, Layer, Linear, Network, Operand, Post};
+use crate::quantize::CodeGrid;
+use crate::rules::average::Average;
+use crate::rules::elementwise::{self, PairFunction};
+use crate::rules::real::RealQuantizer;
+use crate::rules::requantize::{Requantizer, Unit};
+use crate::rules::unary::{self, CodeFunction};
+use crate::rules::Labels;
+use crate::tensor::{Channels, Data, Tensor};
+
+/// Largest table that is made for an operation with one quantized input.
+const TABLE: i64 = 1 << 16;
+
+/// A layer under a target's rules.
+#[derive(Debug)]
+pub struct LayerPlan {
+    /// What the output is stored as.
+    pub out: ValueGrid,
+    /// Sums of products, where the layer has them.
+    pub linear: Option<LinearPlan>,
+    /// From sums (or inputs) to the output.
+    pub finish: Finish,
+    /// Why the target's grids (of the output or of the weights) are not the model's.
+    pub mismatches: Vec<String>,
+    /// Whether the target computes this in float.
+    pub float: bool,
+    /// The rules that the layer rests on, as paths into the spec.
+    pub rules: Vec<&'static str>,
+}
+
+/// Constant weights on the target's grid, and how they are summed.
+#[derive(Debug)]
+pub struct LinearPlan {
+    /// How products are summed.
+    pub sum: Sum,
+    /// What one unit of the sum is worth, an output channel; 1 where the sum is real.
+    pub unit: Vec<f64>,
+    /// Whether the weights are the model's own codes.
+    pub model_weights: bool,
+    /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
+    pub bound: f64,
+}
+
+/// How products are summed.
+#[derive(Debug)]
+pub enum Sum {
+    /// Proven not to leave 31 bits: any order gives the same.
+    Fast {
+        /// Weights less their zero point, packed.
+        weights: Arc<PackedWeights>,
+        /// Sum of the weights of each output channel.
+        row_sums: Vec<i64>,
+        /// Smallest input code: stored bytes are codes less this.
+        offset: i64,
+        /// The input's zero point.
+        zero: i64,
+    },
+    /// In order, with the accumulator of the target.
+    InOrder {
+        /// Weights less their zero point.
+        weights: Vec<i32>,
+        /// What the accumulator starts from.
+        start: Vec<i64>,
+        /// Its width.
+        bits: u32,
+        /// What happens beyond.
+        overflow: Overflow,
+        /// Order of the terms.
+        channel_first: bool,
+        /// The input's zero point.
+        zero: i64,
+        /// Whether `start` holds the bias.
+        initialized: bool,
+    },
+    /// Products of reals, in `f64`.
+    Real {
+        /// Weights.
+        weights: Vec<f64>,
+        /// Order of the terms.
+        channel_first: bool,
+    },
+}
+
+/// From sums (or inputs) to the output.
+pub enum Finish {
+    /// The elements stay what they are (data movement, maximum, clamps on one grid).
+    Keep {
+        /// Smallest code that is kept.
+        lo: i32,
+        /// Largest code that is kept.
+        hi: i32,
+    },
+    /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter.
+    Letter,
+    /// The exact real through [`Layer::posts`]; nothing is quantized.
+    Real,
+    /// Integer sums through a requantization.
+    Requantize {
+        /// The rule, bound to this layer's scales.
+        requantizer: Box<Requantizer>,
+        /// Channels of the sums.
+        channels: Channels,
+    },
+    /// A table from input code to output code.
+    Table {
+        /// Outputs, from input code `first` on.
+        table: Vec<i32>,
+        /// Input code of the first entry.
+        first: i64,
+    },
+    /// A function of the input code, where a table would be too large.
+    Function(CodeFunction),
+    /// A function of two codes, and a clamp in stored codes.
+    Pair(PairFunction, (i32, i32)),
+    /// A mean.
+    Average(Box<Average>),
+    /// Each operand through its own function (none: it is on the output's grid already).
+    Concat(Vec<Option<CodeFunction>>),
+    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
+    Float(RealQuantizer),
+    /// The real through [`Layer::posts`], then the logarithmic quantizer.
+    Gfpq {
+        /// A table in place of the function behind the sum.
+        sigmoid: Option<Activation>,
+    },
+}
+
+impl std::fmt::Debug for Finish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Keep { .. } => "Keep",
+            Self::Letter => "Letter",
+            Self::Real => "Real",
+            Self::Requantize { .. } => "Requantize",
+            Self::Table { .. } => "Table",
+            Self::Function(_) => "Function",
+            Self::Pair(..) => "Pair",
+            Self::Average(_) => "Average",
+            Self::Concat(_) => "Concat",
+            Self::Float(_) => "Float",
+            Self::Gfpq { .. } => "Gfpq",
+        })
+    }
+}
+
+impl LayerPlan {
+    /// Prepares a layer. `inputs` are the grids of its inputs; `model` is the plan of the same layer under
+    /// the model's own grids, whose packed weights are shared where they are the same.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the target has no counterpart for the layer.
+    pub fn new(
+        network: &Network,
+        layer: &Layer,
+        spec: &Spec,
+        inputs: &[ValueGrid],
+        model: Option<&LayerPlan>,
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        Planner { network, layer, spec, inputs, model, isa }.plan().map_err(|what| {
+            Error::Unsupported {
+                node: layer.name.clone(),
+                op_type: layer.op.clone(),
+                what: format!("target '{}': {what}", spec.name),
+            }
+        })
+    }
+
+    /// Whether the sums are the same integers as another plan's, given the same input codes.
+    pub fn shares_sums(&self, other: &Self) -> bool {
+        match (&self.linear, &other.linear) {
+            (
+                Some(LinearPlan { sum: Sum::Fast { weights: a, .. }, .. }),
+                Some(LinearPlan { sum: Sum::Fast { weights: b, .. }, .. }),
+            ) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+struct Planner<'a> {
+    network: &'a Network,
+    layer: &'a Layer,
+    spec: &'a Spec,
+    inputs: &'a [ValueGrid],
+    model: Option<&'a LayerPlan>,
+    isa: Isa,
+}
+
+/// The output's grid on the target.
+struct Out {
+    grid: ValueGrid,
+    mismatch: Option<String>,
+}
+
+impl Planner<'_> {
+    fn plan(&self) -> Result<LayerPlan, String> {
+        let layer = self.layer;
+        let out = match &layer.quantizer {
+            Some(quantizer) => {
+                let adapted = adapt::activation(&self.spec.activations, quantizer)?;
+                Out { grid: adapted.grid, mismatch: adapted.mismatch }
+            }
+            None => Out { grid: self.unquantized(), mismatch: None },
+        };
+        let mut mismatches: Vec<String> = out.mismatch.iter().cloned().collect();
+        let linear = match &layer.kind {
+            Kind::Linear(linear) => Some(self.linear(linear, &mut mismatches)?),
+            _ => None,
+        };
+        let mut rules = vec!["activations"];
+        if linear.is_some() {
+            rules.extend(["weights", "accumulator"]);
+        }
+        let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
+        rules.extend(more);
+        let mut plan =
+            LayerPlan { out: out.grid, linear, finish, mismatches, float, rules };
+        self.fix_sum(&mut plan);
+        Ok(plan)
+    }
+
+    fn exact(&self) -> bool {
+        self.spec.quantize.division == Division::Model
+    }
+
+    fn codes(&self, index: usize) -> Option<(&Arc<CodeGrid>, i64)> {
+        match self.inputs.get(index)? {
+            ValueGrid::Codes { grid, relabel, .. } => Some((grid, *relabel)),
+            _ => None,
+        }
+    }
+
+    fn labels(&self, index: usize) -> Option<Labels> {
+        let (grid, relabel) = self.codes(index)?;
+        Labels::of(grid, relabel)
+    }
+
+    fn operand_labels(&self, operand: &Operand) -> Option<Labels> {
+        match operand {
+            Operand::Input(index) => self.labels(*index),
+            Operand::Constant(tensor) => Labels::of(tensor.grid()?, 0),
+        }
+    }
+
+    /// The grid of an output without a quantizer.
+    fn unquantized(&self) -> ValueGrid {
+        let layer = self.layer;
+        match (&layer.kind, self.inputs.first()) {
+            _ if !layer.posts.is_empty() && self.kept_clamp().is_none() => ValueGrid::Real,
+            (Kind::Movement(movement), Some(ValueGrid::Codes { grid, relabel, model })) => {
+                match movement.grid(grid) {
+                    Some(grid) => {
+                        ValueGrid::Codes { grid, relabel: *relabel, model: *model }
+                    }
+                    None => ValueGrid::Real,
+                }
+            }
+            (Kind::MaxPool(_) | Kind::Pass | Kind::Movement(_), Some(grid)) => grid.clone(),
+            (Kind::Concat { operands, .. }, Some(first @ ValueGrid::Codes { grid, .. }))
+                if grid.is_uniform() =>
+            {
+                let same = operands.iter().all(|operand| match operand {
+                    Operand::Input(i) => self.codes(*i).is_some_and(|(g, _)| g == grid),
+                    Operand::Constant(tensor) => tensor.grid() == Some(grid),
+                });
+                if same { first.clone() } else { ValueGrid::Real }
+            }
+            _ => ValueGrid::Real,
+        }
+    }
+
+    /// Posts that are clamps between codes of the input's grid: the codes stay, only their range shrinks.
+    fn kept_clamp(&self) -> Option<(i32, i32)> {
+        let (grid, _) = self.codes(0)?;
+        if !grid.is_uniform()
+            || !matches!(self.layer.kind, Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_))
+        {
+            return None;
+        }
+        let (mut lo, mut hi) = (grid.min, grid.max);
+        for post in &self.layer.posts {
+            let Post::Clamp { lo: low, hi: high } = post else { return None };
+            if *low != f64::NEG_INFINITY {
+                lo = lo.max(grid.code_of(*low, 0)?);
+            }
+            if *high != f64::INFINITY {
+                hi = hi.min(grid.code_of(*high, 0)?);
+            }
+        }
+        (lo <= hi && lo >= grid.min && hi <= grid.max).then_some((lo as i32, hi as i32))
+    }
+
+    fn linear(&self, linear: &Linear, mismatches: &mut Vec<String>) -> Result<LinearPlan, String> {
+        let weights =
+            adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
+        mismatches.extend(weights.mismatch);
+        let channel_first = self.spec.accumulator.order == Order::ChannelFirst;
+        let real = |unit: f64| LinearPlan {
+            sum: Sum::Real { weights: weights.tensor.to_real().into_owned(), channel_first },
+            unit: vec![unit; linear.shape.out_channels],
+            model_weights: weights.model,
+            bound: f64::INFINITY,
+        };
+        let (Some((x, _)), Data::Codes { codes, grid: wg }) =
+            (self.codes(0), &weights.tensor.data)
+        else {
+            return Ok(real(1.0));
+        };
+        let depthwise = linear.shape.groups == linear.shape.channels
+            && linear.shape.out_channels == linear.shape.channels
+            && x.scale.axis == Some(1)
+            && x.zero_point.values.len() == 1;
+        if !x.is_uniform() && !depthwise {
+            return Ok(real(1.0));
+        }
+        let taps = codes.len() / linear.shape.out_channels.max(1);
+        let centred: Vec<i64> = codes
+            .iter()
+            .enumerate()
+            .map(|(i, &w)| i64::from(w) - wg.zero_point.at(i / taps.max(1)))
+            .collect();
+        let zero = x.zero_point.at(0);
+        let largest = (x.min - zero).unsigned_abs().max((x.max - zero).unsigned_abs());
+        let bound = centred
+            .chunks(taps.max(1))
+            .map(|row| row.iter().map(|w| w.unsigned_abs() as f64).sum::<f64>() * largest as f64)
+            .fold(0.0, f64::max);
+        let unit = (0..linear.shape.out_channels)
+            .map(|c| x.scale.at(c) * wg.scale.at(c) * linear.factor)
+            .collect();
+        let bytes = x.max - x.min <= 255 && zero >= x.min && zero - x.min <= 255;
+        let narrow: Option<Vec<i8>> = centred.iter().map(|&w| i8::try_from(w).ok()).collect();
+        let sum = match narrow {
+            Some(narrow) if bytes && bound < f64::from(i32::MAX) => {
+                let shared = self.model.and_then(|plan| plan.linear.as_ref()).and_then(|plan| {
+                    match &plan.sum {
+                        Sum::Fast { weights: packed, .. } if weights.model => Some(packed.clone()),
+                        _ => None,
+                    }
+                });
+                let packed = shared.unwrap_or_else(|| {
+                    Arc::new(PackedWeights::new(self.isa, &linear.shape, &narrow))
+                });
+                let row_sums = packed.row_sums().iter().map(|&s| i64::from(s)).collect();
+                Sum::Fast { weights: packed, row_sums, offset: x.min, zero }
+            }
+            _ if largest <= i32::MAX as u64
+                && centred.iter().all(|&w| i32::try_from(w).is_ok())
+                && bound < 9e18 =>
+            {
+                Sum::InOrder {
+                    weights: centred.iter().map(|&w| w as i32).collect(),
+                    start: vec![0; linear.shape.out_channels],
+                    bits: 64,
+                    overflow: Overflow::Exact,
+                    channel_first,
+                    zero,
+                    initialized: false,
+                }
+            }
+            _ => return Ok(real(1.0)),
+        };
+        Ok(LinearPlan { sum, unit, model_weights: weights.model, bound })
+    }
+
+    /// Where the target's accumulator is not proven wide enough, sums are made in order.
+    fn fix_sum(&self, plan: &mut LayerPlan) {
+        let (Kind::Linear(linear), Some(sums), Some(bits)) =
+            (&self.layer.kind, &mut plan.linear, self.spec.accumulator.bits)
+        else {
+            return;
+        };
+        let Finish::Requantize { requantizer, .. } = &plan.finish else { return };
+        let channels = linear.shape.out_channels;
+        let start: Vec<i64> = (0..channels).map(|c| requantizer.initial(c)).collect();
+        let bias = start.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0) as f64;
+        let limit = libm::exp2(f64::from(bits - 1)) - 1.0;
+        let wraps = self.spec.accumulator.overflow == Overflow::Wrap && bits == 32;
+        if sums.bound + bias <= limit || (wraps && matches!(sums.sum, Sum::Fast { .. })) {
+            return;
+        }
+        let Some((x, _)) = self.codes(0) else { return };
+        let Ok(weights) =
+            adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)
+        else {
+            return;
+        };
+        let Data::Codes { codes, grid } = &weights.tensor.data else { return };
+        let taps = codes.len() / channels.max(1);
+        let weights = codes
+            .iter()
+            .enumerate()
+            .map(|(i, &w)| (i64::from(w) - grid.zero_point.at(i / taps.max(1))) as i32)
+            .collect();
+        sums.sum = Sum::InOrder {
+            weights,
+            start,
+            bits,
+            overflow: self.spec.accumulator.overflow,
+            channel_first: self.spec.accumulator.order == Order::ChannelFirst,
+            zero: x.zero_point.at(0),
+            initialized: true,
+        };
+    }
+
+    /// How the layer ends, whether the target computes it in float, and the rules that it rests on.
+    fn finish(
+        &self,
+        linear: Option<&LinearPlan>,
+        out: &ValueGrid,
+    ) -> Result<(Finish, bool, Vec<&'static str>), String> {
+        let layer = self.layer;
+        let keep = |grid: &CodeGrid| Finish::Keep { lo: grid.min as i32, hi: grid.max as i32 };
+        if layer.quantizer.is_none() {
+            return Ok(match (out, self.kept_clamp()) {
+                (ValueGrid::Codes { .. }, Some((lo, hi))) => {
+                    (Finish::Keep { lo, hi }, false, vec![])
+                }
+                (ValueGrid::Codes { grid, .. }, None) => (keep(grid), false, vec![]),
+                (ValueGrid::Gfpq { .. }, _) if layer.posts.is_empty() => {
+                    (Finish::Keep { lo: i32::MIN, hi: i32::MAX }, false, vec![])
+                }
+                _ => (Finish::Real, !self.exact() && layer.is_compared(), vec!["quantize"]),
+            });
+        }
+        match out {
+            ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
+            ValueGrid::Codes { grid, relabel, .. } if !self.exact() => {
+                let Some(out) = Labels::of(grid, *relabel) else {
+                    return Err("a scale for each channel of an activation".into());
+                };
+                self.integer(linear, out)
+            }
+            _ => Ok((Finish::Letter, false, vec!["quantize", "requantize"])),
+        }
+    }
+
+    fn gfpq(&self) -> (Finish, bool, Vec<&'static str>) {
+        let layer = self.layer;
+        let sigmoid = match (&layer.kind, &layer.posts[..], self.spec.ops.sigmoid) {
+            (
+                Kind::Pass,
+                [Post::Function(function @ (Activation::Sigmoid | Activation::Tanh))],
+                Some(SigmoidRule::NnieTable),
+            ) => Some(*function),
+            _ => None,
+        };
+        let mut rules = vec!["quantize"];
+        match &layer.kind {
+            Kind::Linear(_) | Kind::MatMul(_) => rules.extend(["bias", "requantize"]),
+            Kind::Binary { .. } => rules.push("ops.add"),
+            Kind::Average(_) => rules.push("ops.average"),
+            _ => {}
+        }
+        if sigmoid.is_some() {
+            rules.push("ops.sigmoid");
+        }
+        let float = matches!(layer.kind, Kind::Softmax { .. });
+        (Finish::Gfpq { sigmoid }, float, rules)
+    }
+
+    /// A layer that ends on integer codes, by the target's own rules; in float where it has none.
+    fn integer(
+        &self,
+        linear: Option<&LinearPlan>,
+        out: Labels,
+    ) -> Result<(Finish, bool, Vec<&'static str>), String> {
+        let layer = self.layer;
+        let spec = self.spec;
+        let float = || {
+            (Finish::Float(RealQuantizer::new(&spec.quantize, out)), true, vec!["quantize"])
+        };
+        let folded = layer.folded();
+        Ok(match (&layer.kind, folded) {
+            (Kind::Linear(own), Some(folded)) => {
+                let Some(plan) = linear.filter(|p| !matches!(p.sum, Sum::Real { .. })) else {
+                    return Ok(float());
+                };
+                match self.requantizer(own, plan, &folded, out) {
+                    Ok(requantizer) => {
+                        let finish = Finish::Requantize {
+                            requantizer: Box::new(requantizer),
+                            channels: layer.channels(),
+                        };
+                        let requantize = if own.fully_connected && spec.fully_connected.is_some() {
+                            "fully-connected"
+                        } else {
+                            "requantize"
+                        };
+                        (finish, false, vec!["bias", requantize])
+                    }
+                    Err(_) => float(),
+                }
+            }
+            (Kind::MatMul(m), Some(folded)) => {
+                let (Some(a), Some(b)) = (
+                    self.operand_labels(&m.operands[0]),
+                    self.operand_labels(&m.operands[1]),
+                ) else {
+                    return Ok(float());
+                };
+                let unit = Unit {
+                    x: a.scale,
+                    w: b.scale * folded.mul[0],
+                    bias: folded.add[0],
+                };
+                let rule = spec.fully_connected.as_ref().unwrap_or(&spec.requantize);
+                match Requantizer::new(
+                    rule,
+                    &spec.bias,
+                    &spec.accumulator,
+                    &[unit],
+                    out,
+                    (folded.lo, folded.hi),
+                ) {
+                    Ok(requantizer) => {
+                        let finish = Finish::Requantize {
+                            requantizer: Box::new(requantizer),
+                            channels: Channels::ONE,
+                        };
+                        (finish, false, vec!["accumulator", "requantize"])
+                    }
+                    Err(_) => float(),
+                }
+            }
+            (Kind::Binary { op, operands }, Some(folded)) if folded.is_clamp() => {
+                let (Some(a), Some(b)) =
+                    (self.operand_labels(&operands[0]), self.operand_labels(&operands[1]))
+                else {
+                    return Ok(float());
+                };
+                let clamp = clamp_codes(out, &folded);
+                let pair = match op {
+                    Binary::Add | Binary::Sub => spec
+                        .ops
+                        .add
+                        .and_then(|rule| elementwise::add(rule, spec, *op, [a, b], out))
+                        .map(|f| (f, "ops.add")),
+                    Binary::Mul => match spec.ops.mul {
+                        Some(rule) => elementwise::mul(rule, spec, [a, b], out)
+                            .ok()
+                            .flatten()
+                            .map(|f| (f, "ops.mul")),
+                        None => None,
+                    },
+                    Binary::Div => None,
+                };
+                match pair {
+                    Some((function, rule)) => (Finish::Pair(function, clamp), false, vec![rule]),
+                    None => float(),
+                }
+            }
+            (Kind::Average(windows), Some(folded)) if folded.is_identity() => {
+                let global = windows.len() == 1;
+                let (rule, name): (Option<AverageRule>, _) = match spec.ops.global_average {
+                    Some(rule) if global => (Some(rule), "ops.global-average"),
+                    _ => (spec.ops.average, "ops.average"),
+                };
+                let average = match (rule, self.labels(0)) {
+                    (Some(rule), Some(x)) => Average::new(rule, spec, x, out).ok().flatten(),
+                    _ => None,
+                };
+                match average {
+                    Some(average) => (Finish::Average(Box::new(average)), false, vec![name]),
+                    None => float(),
+                }
+            }
+            (Kind::Concat { operands, .. }, Some(folded)) if folded.is_clamp() => {
+                let mut functions = Vec::new();
+                for operand in operands {
+                    let Some(x) = self.operand_labels(operand) else { return Ok(float()) };
+                    if same_grid(x, out) && folded.is_identity() {
+                        functions.push(None);
+                        continue;
+                    }
+                    match self.rescale(x, out, &folded) {
+                        Some(function) => functions.push(Some(function)),
+                        None => return Ok(float()),
+                    }
+                }
+                (Finish::Concat(functions), false, vec!["ops.rescale"])
+            }
+            (Kind::Pass | Kind::MaxPool(_), folded) => {
+                let Some(x) = self.labels(0) else {
+                    // A real that comes from outside, or from a float operation.
+                    let (finish, _, rules) = float();
+                    return Ok((finish, !layer.posts.is_empty(), rules));
+                };
+                match self.unary(x, out, folded)? {
+                    Some((function, rule)) => (self.table(function), false, vec![rule]),
+                    None => float(),
+                }
+            }
+            _ => float(),
+        })
+    }
+
+    fn requantizer(
+        &self,
+        linear: &Linear,
+        plan: &LinearPlan,
+        folded: &Folded,
+        out: Labels,
+    ) -> Result<Requantizer, String> {
+        let spec = self.spec;
+        let Some((x, _)) = self.codes(0) else { return Err("an input without codes".into()) };
+        let units: Vec<Unit> = (0..linear.shape.out_channels)
+            .map(|c| {
+                let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
+                let sx = x.scale.at(if x.is_uniform() { 0 } else { c });
+                Unit {
+                    x: sx,
+                    w: plan.unit[c] / sx * folded.mul[c],
+                    bias: bias * folded.mul[c] + folded.add[c],
+                }
+            })
+            .collect();
+        let rule = match &spec.fully_connected {
+            Some(rule) if linear.fully_connected => rule,
+            _ => &spec.requantize,
+        };
+        let clamp = (folded.lo, folded.hi);
+        Requantizer::new(rule, &spec.bias, &spec.accumulator, &units, out, clamp)
+    }
+
+    /// A function of one code.
+    fn unary(
+        &self,
+        x: Labels,
+        out: Labels,
+        folded: Option<Folded>,
+    ) -> Result<Option<(CodeFunction, &'static str)>, String> {
+        let (spec, ops) = (self.spec, &self.spec.ops);
+        Ok(match (&self.layer.posts[..], folded) {
+            (_, Some(folded)) if folded.is_clamp() => {
+                if same_grid(x, out) {
+                    let (lo, hi) = clamp_codes(out, &folded);
+                    // The same grid: nothing is computed, codes may lie in another range.
+                    let function: CodeFunction =
+                        Box::new(move |code| out.store(x.raw(code)).clamp(lo, hi));
+                    Some((function, "activations"))
+                } else {
+                    self.rescale(x, out, &folded).map(|f| (f, "ops.rescale"))
+                }
+            }
+            ([Post::Leaky { slope, .. }], _) if slope.len() == 1 => match ops.leaky_relu {
+                Some(rule) => unary::leaky_relu(rule, spec, x, out, slope[0])
+                    .ok()
+                    .flatten()
+                    .map(|f| (f, "ops.leaky-relu")),
+                None => None,
+            },
+            ([Post::Function(function)], _) => match function {
+                Activation::Sigmoid | Activation::Tanh => ops
+                    .sigmoid
+                    .and_then(|rule| unary::sigmoid(rule, &spec.quantize, *function, x, out))
+                    .map(|f| (f, "ops.sigmoid")),
+                Activation::HardSigmoid { .. } | Activation::HardSwish => ops
+                    .hard_swish
+                    .and_then(|rule| unary::hard_swish(rule, spec, *function, x, out))
+                    .map(|f| (f, "ops.hard-swish")),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    fn rescale(&self, x: Labels, out: Labels, folded: &Folded) -> Option<CodeFunction> {
+        let rule: RescaleRule = self.spec.ops.rescale?;
+        unary::rescale(rule, self.spec, x, out, (folded.lo, folded.hi)).ok().flatten()
+    }
+
+    fn table(&self, function: CodeFunction) -> Finish {
+        match self.codes(0) {
+            Some((grid, _)) if grid.max - grid.min < TABLE => Finish::Table {
+                table: (grid.min..=grid.max).map(|code| function(code as i32)).collect(),
+                first: grid.min,
+            },
+            _ => Finish::Function(function),
+        }
+    }
+}
+
+impl Folded {
+    /// Whether there is nothing but a clamp.
+    pub fn is_clamp(&self) -> bool {
+        self.mul.iter().all(|&m| m == 1.0) && self.add.iter().all(|&a| a == 0.0)
+    }
+
+    /// Whether there is nothing.
+    pub fn is_identity(&self) -> bool {
+        self.is_clamp() && self.lo == f64::NEG_INFINITY && self.hi == f64::INFINITY
+    }
+}
+
+fn same_grid(x: Labels, out: Labels) -> bool {
+    x.scale == out.scale && x.zero_point == out.zero_point
+}
+
+/// A clamp of reals in stored codes.
+fn clamp_codes(out: Labels, folded: &Folded) -> (i32, i32) {
+    let code = |x: f64| {
+        let steps = libm::round(x / out.scale);
+        out.store((steps as i64).saturating_add(out.zero_point))
+    };
+    let lo = if folded.lo.is_infinite() { out.store(out.min) } else { code(folded.lo) };
+    let hi = if folded.hi.is_infinite() { out.store(out.max) } else { code(folded.hi) };
+    (lo, hi.max(lo))
+}
+
+/// The grids of every value under a spec, and the plan of every layer.
+///
+/// # Errors
+/// [`Error::Unsupported`] where the target has no counterpart for a layer.
+pub fn plan(
+    network: &Network,
+    spec: &Spec,
+    model: Option<&[LayerPlan]>,
+    isa: Isa,
+) -> Result<(Vec<ValueGrid>, Vec<LayerPlan>), Error> {
+    let mut grids = vec![ValueGrid::Real; network.graph.values.len()];
+    for &input in &network.graph.inputs {
+        if let Some(grid) = network.annotated_grid(input)
+            && spec.activations.quantizer != Grid::Gfpq
+        {
+            grids[input] = ValueGrid::Codes { grid: Arc::new(grid), relabel: 0, model: true };
+        }
+    }
+    let mut plans = Vec::with_capacity(network.layers.len());
+    for (index, layer) in network.layers.iter().enumerate() {
+        let inputs: Vec<ValueGrid> = layer.inputs.iter().map(|&i| grids[i].clone()).collect();
+        let model = model.map(|plans| &plans[index]);
+        let plan = LayerPlan::new(network, layer, spec, &inputs, model, isa)?;
+        grids[layer.output] = plan.out.clone();
+        plans.push(plan);
+    }
+    Ok((grids, plans))
+}
+
+/// Whether a quantizer is one that every executor rounds to nearest.
+pub fn rounds_to_nearest(quantizer: &Quantizer) -> bool {
+    use align_check_graph::Rounding;
+    match quantizer {
+        Quantizer::Affine(affine) => matches!(
+            affine.rounding,
+            Rounding::HalfEven | Rounding::HalfAway | Rounding::HalfTowardZero
+        ),
+        _ => false,
+    }
+}
+
+/// The reals of a constant operand.
+pub fn constant_reals(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_real().into_owned()
+}

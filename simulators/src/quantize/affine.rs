@@ -1,0 +1,129 @@
+//! QONNX `Quant`: `code = round(clamp(x / scale + zero_point))`, every operation in `f32`.
+//!
+//! Source: qonnx 1.0.0 `custom_op/general/intquant.py` (`int_quant`). ONNX `QuantizeLinear` is another
+//! quantizer: it adds the zero point after rounding.
+
+use align_check_graph::{Affine, Rounding};
+
+use super::bipolar;
+use super::letter::{self, specialized};
+
+/// The parameters of one channel, as the executor's `f32` arithmetic sees them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Channel {
+    /// Step.
+    pub scale: f32,
+    /// Added before rounding.
+    pub zero_point: f32,
+    /// Smallest code.
+    pub min: i64,
+    /// Largest code.
+    pub max: i64,
+    /// Rounding mode of the file.
+    pub rounding: Rounding,
+    /// The signed 1-bit special case: codes are -1 and +1, nothing is clamped or rounded.
+    pub bipolar: bool,
+}
+
+impl Channel {
+    /// The channel of `a` that has this scale and zero point.
+    pub fn new(a: &Affine, scale: f32, zero_point: f32) -> Self {
+        Self {
+            scale,
+            zero_point,
+            min: if a.is_bipolar() { -1 } else { a.min_code() },
+            max: if a.is_bipolar() { 1 } else { a.max_code() },
+            rounding: a.rounding,
+            bipolar: a.is_bipolar(),
+        }
+    }
+
+    /// The rounded `f32` that the executor takes for the code; beyond 25 bits it may be `max + 1`,
+    /// since the bounds are `f32` too. NaN stays NaN.
+    #[inline]
+    fn level(self, x: f32) -> f32 {
+        if self.bipolar {
+            bipolar::sign(x / self.scale + self.zero_point)
+        } else {
+            letter::round(self.clamped(x), self.rounding)
+        }
+    }
+
+    #[inline]
+    fn clamped(self, x: f32) -> f32 {
+        let y = x / self.scale + self.zero_point;
+        let (min, max) = (self.min as f32, self.max as f32);
+        let y = if y > max { max } else { y };
+        if y < min { min } else { y }
+    }
+
+    #[inline]
+    fn dequantize(self, level: f32) -> f32 {
+        (level - self.zero_point) * self.scale
+    }
+}
+
+/// The code of `x`, within `min..=max`; NaN becomes 0.
+#[inline]
+pub fn quantize_affine(x: f32, channel: Channel) -> i64 {
+    (channel.level(x) as i64).clamp(channel.min, channel.max)
+}
+
+/// The real that the executor returns: `(level - zero_point) * scale` in `f32`.
+#[inline]
+pub fn dequantized(x: f32, channel: Channel) -> f32 {
+    channel.dequantize(channel.level(x))
+}
+
+/// Where the codes fit `i32`: [`quantize_affine`] of every element.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
+    /// Added to an integer within +-2^22, it leaves that integer in the low bits.
+    const MAGIC: f32 = 12_582_912.0;
+    const SMALL: i64 = 1 << 22;
+    assert_eq!(xs.len(), out.len(), "input and output of a quantizer");
+    let Channel {
+        scale,
+        zero_point,
+        min,
+        max,
+        rounding,
+        bipolar,
+    } = channel;
+    if bipolar || min < -SMALL || max > SMALL {
+        fill(xs, out, |x| quantize_affine(x, channel) as i32);
+        return;
+    }
+    // No saturating conversion and no call: this vectorizes on every x86-64.
+    let (min, max) = (min as f32, max as f32);
+    specialized!(rounding, round => fill(xs, out, |x| {
+        let y = x / scale + zero_point;
+        let y = if y > max { max } else { y };
+        let y = if y < min { min } else { y };
+        let bits = (round(y) + MAGIC).to_bits().cast_signed();
+        if y.is_nan() { 0 } else { bits.wrapping_sub(MAGIC.to_bits().cast_signed()) }
+    }));
+}
+
+/// [`dequantized`] of every element.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn dequantized_slice(xs: &[f32], channel: Channel, out: &mut [f32]) {
+    assert_eq!(xs.len(), out.len(), "input and output of a quantizer");
+    if channel.bipolar {
+        return fill(xs, out, |x| dequantized(x, channel));
+    }
+    specialized!(channel.rounding, round => fill(xs, out, |x| {
+        channel.dequantize(round(channel.clamped(x)))
+    }));
+}
+
+#[inline]
+fn fill<T>(xs: &[f32], out: &mut [T], f: impl Fn(f32) -> T) {
+    for (out, &x) in out.iter_mut().zip(xs) {
+        *out = f(x);
+    }
+}

@@ -1,0 +1,173 @@
+//! Means of quantized codes.
+
+use align_check_specs::{AverageRule, LeftShift, Rounding, Spec};
+
+use super::Labels;
+use super::real::RealQuantizer;
+use super::unary::{CodeFunction, rescale, shift_rounding};
+use crate::num::{self, FixedMultiplier};
+use crate::ops::window::Windows;
+
+/// How a mean is finished, bound to its grids.
+pub struct Average {
+    rule: AverageRule,
+    x: Labels,
+    out: Labels,
+    quantizer: RealQuantizer,
+    /// Behind an integer mean, where the grids differ.
+    rescale: Option<CodeFunction>,
+    rounding: Rounding,
+    multiplier: FixedMultiplier,
+    steps: Vec<align_check_specs::Step>,
+}
+
+impl Average {
+    /// Binds the rule. `None`: the rule is the reference's.
+    ///
+    /// # Errors
+    /// A text where the scales do not fit the rule.
+    pub fn new(
+        rule: AverageRule,
+        spec: &Spec,
+        x: Labels,
+        out: Labels,
+    ) -> Result<Option<Self>, String> {
+        if rule == AverageRule::Exact {
+            return Ok(None);
+        }
+        let same = x.scale == out.scale && x.zero_point == out.zero_point;
+        let rescale = match (rule, spec.ops.rescale) {
+            (AverageRule::IntegerHalfAway, Some(rule)) if !same => {
+                let open = (f64::NEG_INFINITY, f64::INFINITY);
+                rescale(rule, spec, x, out, open)?
+            }
+            (AverageRule::IntegerHalfAway, None) if !same => {
+                return Err("a mean onto another grid".into());
+            }
+            (AverageRule::Q8ThreeSteps, _) if !same => {
+                return Err("a mean onto another grid".into());
+            }
+            _ => None,
+        };
+        let multiplier =
+            FixedMultiplier::from_real(x.scale / out.scale, 31, Rounding::HalfAway).value;
+        Ok(Some(Self {
+            rule,
+            x,
+            out,
+            quantizer: RealQuantizer::new(&spec.quantize, out),
+            rescale,
+            rounding: shift_rounding(spec),
+            multiplier,
+            steps: spec.requantize.steps.clone(),
+        }))
+    }
+
+    /// Means of every window, as stored codes.
+    pub fn codes(&self, windows: &Windows, codes: &[i32]) -> Vec<i32> {
+        let x = self.x;
+        let divisor = |i: usize| windows.divisors[i % windows.len().max(1)];
+        if matches!(self.rule, AverageRule::F32 | AverageRule::F32Inside) {
+            let sums = windows.fold(codes, 0.0f32, |sum, q| {
+                sum + x.steps(q) as f32 * x.scale_f32()
+            });
+            return sums
+                .into_iter()
+                .enumerate()
+                .map(|(i, sum)| self.real(sum / divisor(i) as f32))
+                .collect();
+        }
+        let sums = windows.fold(codes, 0i64, |sum, q| sum + x.steps(q));
+        sums.into_iter()
+            .enumerate()
+            .map(|(i, sum)| self.integer(sum, i64::from(divisor(i)), &windows.kernel))
+            .collect()
+    }
+
+    fn real(&self, mean: f32) -> i32 {
+        if self.rule == AverageRule::F32Inside {
+            let v = mean / self.out.scale_f32() + self.out.zero_point as f32;
+            return self.out.store(num::round_f32(v, Rounding::HalfEven) as i64);
+        }
+        self.quantizer.code(mean)
+    }
+
+    /// From the sum of `code - zx` (a padded position that counts is 0) and the number of elements.
+    fn integer(&self, sum: i64, n: i64, kernel: &[usize]) -> i32 {
+        let (x, out) = (self.x, self.out);
+        match self.rule {
+            AverageRule::IntegerHalfAway => {
+                let raw = sum + n * x.zero_point;
+                let mean = if raw > 0 { (raw + n / 2) / n } else { (raw - n / 2) / n };
+                match &self.rescale {
+                    Some(rescale) => rescale(x.store(mean)),
+                    None => out.store(mean),
+                }
+            }
+            AverageRule::F32IntegerSum => {
+                let gain = x.scale_f32() / (out.scale_f32() * n as f32);
+                let v = num::round_f32(sum as f32 * gain, Rounding::HalfEven);
+                out.store(v as i64 + out.zero_point)
+            }
+            AverageRule::RequantizeOverCount => {
+                let m = self.multiplier;
+                let log2 = 63 - n.leading_zeros() as i32;
+                let k = log2.min(32).min(31 + m.exponent);
+                let scaled = FixedMultiplier {
+                    mantissa: ((i128::from(m.mantissa) << k.max(0)) / i128::from(n)) as i64,
+                    exponent: m.exponent - k,
+                    bits: m.bits,
+                };
+                let v = scaled.apply(sum, &self.steps, LeftShift::Wrap, 32).value;
+                out.store(v + out.zero_point)
+            }
+            AverageRule::DpuTable => {
+                let (multiplier, shift) = dpu_reciprocal(kernel, n);
+                let v = (sum * multiplier) as f64 / f64::from(1u32 << shift) * x.scale / out.scale;
+                out.store(num::round_f64(v, self.rounding) as i64 + out.zero_point)
+            }
+            AverageRule::Q8ThreeSteps => {
+                // hexagon_nn avgpool_d32: codes with 8 fractional bits, each step rounds toward +inf.
+                let shift = 64 - (n - 1).max(0).leading_zeros() + 1;
+                let raw = (sum + n * x.zero_point) * 256;
+                let half = (1i64 << shift) >> 1;
+                let first = num::saturate(i128::from((raw + half) >> shift), 16).value;
+                let mantissa =
+                    num::round_f64(f64::from(1u32 << (13 + shift)) / n as f64, Rounding::HalfAway);
+                let second = (first * mantissa as i64 + 0x4000) >> 15;
+                out.store((second + 32) >> 6)
+            }
+            AverageRule::Exact | AverageRule::F32 | AverageRule::F32Inside => 0,
+        }
+    }
+}
+
+impl std::fmt::Debug for Average {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Average").field("rule", &self.rule).finish_non_exhaustive()
+    }
+}
+
+/// Multiplier and shift that the DPU uses for the reciprocal of a window
+/// (Vitis-AI `cpu_task/ops/avgpool-fix`: a table, otherwise a search).
+pub fn dpu_reciprocal(kernel: &[usize], n: i64) -> (i64, u32) {
+    match kernel {
+        [3, 3] => return (7, 6),
+        [5, 5] => return (10, 8),
+        [6, 6] => return (7, 8),
+        [7, 7] => return (21, 10),
+        [14, 14] => return (21, 12),
+        _ => {}
+    }
+    let top = libm::ceil(libm::log2(128.0 * n as f64)) as u32;
+    let mut best = (1, 0, f64::INFINITY);
+    for shift in 0..=top {
+        let unit = libm::exp2(f64::from(shift));
+        let multiplier = num::round_f64(unit / n as f64, Rounding::HalfAway);
+        let error = (multiplier / unit - 1.0 / n as f64).abs();
+        if error < best.2 {
+            best = (multiplier as i64, shift, error);
+        }
+    }
+    (best.0, best.1)
+}

@@ -1,0 +1,408 @@
+//! `[requantize]` and `[bias]`, bound to the scales of one layer: from an accumulator to an output code.
+
+use align_check_specs::{
+    Accumulator, Bias, BiasFormat, ClampOrder, Derivation, Division, Multiplier, Overflow,
+    Requantize, Rounding, ZeroPointPosition,
+};
+
+use super::Labels;
+use crate::kernels::{Isa, vectorize};
+use crate::num::{self, FastMultiplier, FixedMultiplier, Flagged, Flags, Width};
+
+/// What one unit of the accumulator is worth, and the bias, of one channel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unit {
+    /// Input scale (the product of both, for products of two activations).
+    pub x: f64,
+    /// Weight scale times every factor behind the sum (batch normalization, `alpha`).
+    pub w: f64,
+    /// Real that is added.
+    pub bias: f64,
+}
+
+/// The requantization of one layer.
+#[derive(Debug, Clone)]
+pub struct Requantizer {
+    rule: Requantize,
+    bias: BiasFormat,
+    width: Width,
+    out: Labels,
+    lo: i64,
+    hi: i64,
+    channels: Vec<Channel>,
+}
+
+#[derive(Debug, Clone)]
+struct Channel {
+    /// `f32(sx * sw)`.
+    unit: f32,
+    /// `M`, as the derivation makes it.
+    m: f64,
+    fixed: Option<FixedMultiplier>,
+    fast: Option<FastMultiplier>,
+    /// Right shift of a power-of-two multiplier.
+    shift: i32,
+    /// In units of the accumulator.
+    bias: i64,
+    /// In the unit that the float formats add it in.
+    bias_f32: f32,
+}
+
+impl Requantizer {
+    /// Binds the rules of a spec to the scales of a layer. `clamp` are reals (a fused `ReLU`, `Clip`).
+    ///
+    /// # Errors
+    /// A text where the scales do not fit the rule (a multiplier that is no power of two, ...).
+    pub fn new(
+        rule: &Requantize,
+        bias: &Bias,
+        accumulator: &Accumulator,
+        units: &[Unit],
+        out: Labels,
+        clamp: (f64, f64),
+    ) -> Result<Self, String> {
+        let width = Width {
+            bits: accumulator.bits.unwrap_or(64),
+            overflow: match accumulator.bits {
+                Some(_) => accumulator.overflow,
+                None => Overflow::Saturate,
+            },
+        };
+        let multipliers: Vec<f64> = units
+            .iter()
+            .map(|unit| derive(rule.derivation, unit.x, unit.w, out.scale))
+            .collect();
+        let largest = multipliers.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let shared_bias = BiasScale::of(units);
+        let mut channels = Vec::with_capacity(units.len());
+        for (unit, &m) in units.iter().zip(&multipliers) {
+            if m == 0.0 || !m.is_finite() {
+                return Err(format!("a multiplier of {m}"));
+            }
+            channels.push(channel(rule, bias, unit, m, largest, &shared_bias, out, width)?);
+        }
+        let (lo, hi) = clamp_codes(out, clamp, rule);
+        Ok(Self { rule: rule.clone(), bias: bias.format, width, out, lo, hi, channels })
+    }
+
+    /// What the accumulator of a channel starts from, where the bias is an integer in it.
+    pub fn initial(&self, channel: usize) -> i64 {
+        self.channels[channel].bias
+    }
+
+    /// The multiplier of a channel as a text: what hardware would hold.
+    pub fn multiplier(&self, channel: usize) -> String {
+        let c = &self.channels[channel];
+        match c.fixed {
+            Some(f) => format!("{} * 2^{}", f.mantissa, f.exponent - f.bits as i32),
+            None if self.rule.multiplier == Multiplier::PowerOfTwo => format!("2^{}", -c.shift),
+            None => format!("{:e}", c.m),
+        }
+    }
+
+    /// `M` of a channel as a real.
+    pub fn real_multiplier(&self, channel: usize) -> f64 {
+        self.channels[channel].m
+    }
+
+    /// The sum with its bias, and the stored code. `initialized`: the sum started from the bias.
+    pub fn code(&self, sum: i64, channel: usize, initialized: bool) -> Flagged<i32> {
+        let c = &self.channels[channel];
+        let acc = if initialized {
+            Flagged::exact(sum)
+        } else {
+            self.width.fit(i128::from(sum) + i128::from(c.bias))
+        };
+        acc.and_then(|acc| self.finish(acc, c))
+    }
+
+    fn finish(&self, acc: i64, c: &Channel) -> Flagged<i32> {
+        let first = self.rule.steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
+        match self.rule.multiplier {
+            Multiplier::F32 => {
+                let v = match self.bias {
+                    BiasFormat::F32InAccumulator => (acc as f32 + c.bias_f32) * c.m as f32,
+                    BiasFormat::F32AfterScale => acc as f32 * c.m as f32 + c.bias_f32,
+                    _ => acc as f32 * c.m as f32,
+                };
+                self.round(f64::from(v), first, true)
+            }
+            Multiplier::F32TwoSteps { division } => {
+                let v = match self.bias {
+                    BiasFormat::F32InAccumulator => (acc as f32 + c.bias_f32) * c.unit,
+                    BiasFormat::F32AfterScale => acc as f32 * c.unit + c.bias_f32,
+                    _ => acc as f32 * c.unit,
+                };
+                let scale = self.out.scale_f32();
+                let v = match division {
+                    Division::ReciprocalF32 => v * (1.0 / scale),
+                    _ => v / scale,
+                };
+                self.round(f64::from(v), first, true)
+            }
+            Multiplier::F64 | Multiplier::Exact => {
+                self.round(acc as f64 * c.m + f64::from(c.bias_f32), first, false)
+            }
+            Multiplier::PowerOfTwo => {
+                let shifted = if c.shift >= 0 {
+                    num::shift_right(i128::from(acc), c.shift as u32, first)
+                } else {
+                    Flagged::exact(i128::from(acc) << (-c.shift).min(62))
+                };
+                shifted.and_then(|v| self.place(v))
+            }
+            Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Q15Reduced => {
+                let Some(fixed) = c.fixed else { return Flagged::exact(0) };
+                fixed
+                    .apply(acc, &self.rule.steps, self.rule.left_shift, self.width.bits)
+                    .and_then(|v| self.place(i128::from(v)))
+            }
+        }
+    }
+
+    /// Zero point and clamp of an integer.
+    fn place(&self, v: i128) -> Flagged<i32> {
+        let zero = match self.rule.zero_point {
+            ZeroPointPosition::InBias => 0,
+            _ => i128::from(self.out.zero_point),
+        };
+        let relabel = self.out.relabel;
+        num::clamp(v + zero, self.lo, self.hi).map(|v| (v - relabel) as i32)
+    }
+
+    /// Zero point, rounding and clamp of a real; `single`: its sums with the zero point are `f32`.
+    fn round(&self, v: f64, rounding: Rounding, single: bool) -> Flagged<i32> {
+        let zero = self.out.zero_point as f64;
+        let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding;
+        let mut v = match (inside, single) {
+            (true, true) => f64::from(v as f32 + zero as f32),
+            (true, false) => v + zero,
+            (false, _) => v,
+        };
+        let mut flags = Flags::default();
+        if self.rule.clamp == ClampOrder::BeforeRounding {
+            let shift = if inside { 0.0 } else { zero };
+            let clamped = v.max(self.lo as f64 - shift).min(self.hi as f64 - shift);
+            flags |= Flags::SATURATED.when(clamped != v);
+            v = clamped;
+        }
+        let rounded = num::round(v, rounding).flag(flags);
+        rounded.and_then(|v| {
+            let raw = v as i128 + if inside { 0 } else { zero as i128 };
+            let relabel = self.out.relabel;
+            num::clamp(raw, self.lo, self.hi).map(|v| (v - relabel) as i32)
+        })
+    }
+
+    /// [`code`](Self::code) of many sums of one channel, without flags.
+    pub fn codes(&self, isa: Isa, sums: &[i32], channel: usize, out: &mut [i32]) {
+        let c = &self.channels[channel];
+        let wraps_32 = self.width.bits == 32 && self.width.overflow == Overflow::Wrap;
+        let integer_bias = i32::try_from(c.bias).ok().filter(|_| wraps_32);
+        let first = self.rule.steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
+        let after = self.rule.zero_point == ZeroPointPosition::AfterRounding;
+        let (lo, hi, relabel) = (self.lo, self.hi, self.out.relabel);
+        match (self.rule.multiplier, integer_bias) {
+            (Multiplier::F32 | Multiplier::F32TwoSteps { .. }, Some(bias))
+                if first == Rounding::HalfEven
+                    && lo.abs().max(hi.abs()) + self.out.zero_point.abs() < 1 << 21 =>
+            {
+                // Clamping before or after rounding is the same where the bounds are integers, and adding
+                // an integer zero point to a rounded f32 of this size is exact.
+                let zero = self.out.zero_point as f32;
+                let (lo, hi) = if after {
+                    (lo as f32 - zero, hi as f32 - zero)
+                } else {
+                    (lo as f32, hi as f32)
+                };
+                let offset = if after { self.out.zero_point - relabel } else { -relabel } as i32;
+                let inside = if after { 0.0 } else { zero };
+                let (in_sum, behind) = match self.bias {
+                    BiasFormat::F32InAccumulator => (c.bias_f32, 0.0),
+                    BiasFormat::F32AfterScale => (0.0, c.bias_f32),
+                    _ => (0.0, 0.0),
+                };
+                let two = matches!(self.rule.multiplier, Multiplier::F32TwoSteps { .. });
+                let m = if two { c.unit } else { c.m as f32 };
+                let scale = self.out.scale_f32();
+                let reciprocal = matches!(
+                    self.rule.multiplier,
+                    Multiplier::F32TwoSteps { division: Division::ReciprocalF32 }
+                );
+                let finish = |v: f32| round_to_i32((v + inside).max(lo).min(hi)) + offset;
+                let start = |acc: i32| (acc.wrapping_add(bias) as f32 + in_sum) * m + behind;
+                vectorize(isa, || match (two, reciprocal) {
+                    (false, _) => each(sums, out, |acc| finish(start(acc))),
+                    (true, true) => {
+                        let inverse = 1.0 / scale;
+                        each(sums, out, |acc| finish(start(acc) * inverse));
+                    }
+                    (true, false) => each(sums, out, |acc| finish(start(acc) / scale)),
+                });
+            }
+            (
+                Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Q15Reduced,
+                Some(bias),
+            ) if c.fast.is_some() => {
+                let Some(fast) = c.fast else { return };
+                let zero = if after { self.out.zero_point } else { 0 };
+                vectorize(isa, || {
+                    each(sums, out, |acc| {
+                        let v = fast.apply(acc.wrapping_add(bias)) + zero;
+                        (v.clamp(lo, hi) - relabel) as i32
+                    });
+                });
+            }
+            (Multiplier::PowerOfTwo, Some(bias)) if (0..=31).contains(&c.shift) => {
+                let zero = if after { self.out.zero_point } else { 0 };
+                let shift = c.shift as u32;
+                vectorize(isa, || {
+                    each(sums, out, |acc| {
+                        let acc = i64::from(acc.wrapping_add(bias));
+                        let v = num::shift_right_i64(acc, shift, first) + zero;
+                        (v.clamp(lo, hi) - relabel) as i32
+                    });
+                });
+            }
+            _ => each(sums, out, |acc| self.code(i64::from(acc), channel, false).value),
+        }
+    }
+}
+
+/// Nearest integer, ties to even, of an `f32` below 2^22 in magnitude: added to 1.5 * 2^23, the integer
+/// stands in the low bits of the sum.
+#[allow(clippy::inline_always, reason = "must be compiled with its caller's target features")]
+#[inline(always)]
+pub fn round_to_i32(v: f32) -> i32 {
+    const MAGIC: f32 = 12_582_912.0;
+    (v + MAGIC).to_bits().cast_signed().wrapping_sub(MAGIC.to_bits().cast_signed())
+}
+
+#[allow(clippy::inline_always, reason = "must be compiled with its caller's target features")]
+#[inline(always)]
+fn each(sums: &[i32], out: &mut [i32], f: impl Fn(i32) -> i32) {
+    for (out, &acc) in out.iter_mut().zip(sums) {
+        *out = f(acc);
+    }
+}
+
+/// `M = sx * sw / sy`, in the precision and order of the rule.
+fn derive(derivation: Derivation, x: f64, w: f64, y: f64) -> f64 {
+    let product = x as f32 * w as f32;
+    match derivation {
+        Derivation::F64 => x * w / y,
+        Derivation::F32 => f64::from(product / y as f32),
+        Derivation::F32ProductF64Quotient => f64::from(product) / y,
+    }
+}
+
+/// The power-of-two scale that an `int8` bias shares over all channels (DPU).
+struct BiasScale(f64);
+
+impl BiasScale {
+    fn of(units: &[Unit]) -> Self {
+        let max = units.iter().fold(0.0f64, |m, u| m.max(u.bias.abs()));
+        Self(if max == 0.0 { 1.0 } else { libm::exp2(libm::ceil(libm::log2(max / 127.0))) })
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "one place binds all rules of a channel")]
+fn channel(
+    rule: &Requantize,
+    bias: &Bias,
+    unit: &Unit,
+    m: f64,
+    largest: f64,
+    shared: &BiasScale,
+    out: Labels,
+    width: Width,
+) -> Result<Channel, String> {
+    let product = unit.x * unit.w;
+    let product_f32 = unit.x as f32 * unit.w as f32;
+    let mut result = Channel {
+        unit: product_f32,
+        m,
+        fixed: None,
+        fast: None,
+        shift: 0,
+        bias: 0,
+        bias_f32: 0.0,
+    };
+    let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
+    match bias.format {
+        BiasFormat::Int32 => result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value,
+        BiasFormat::Int32WithZeroPoint => {
+            // Both terms are f32 on the DSP (hexagon_nn, supernode_utils.h fill_bias_buf).
+            let own = unit.bias as f32 / product_f32;
+            let zero = (out.zero_point as f64 * out.scale) as f32 / product_f32;
+            result.bias = num::saturate(to_i64(f64::from(own + zero)).into(), 32).value;
+        }
+        BiasFormat::F32InAccumulator => result.bias_f32 = unit.bias as f32 / product_f32,
+        BiasFormat::F32AfterScale => {
+            result.bias_f32 = if matches!(rule.multiplier, Multiplier::F32) {
+                unit.bias as f32 / out.scale_f32()
+            } else {
+                unit.bias as f32
+            };
+        }
+        BiasFormat::Int8Shifted => {
+            let code = num::saturate(to_i64(unit.bias / shared.0).into(), 8).value;
+            let shift = num::power_of_two(shared.0 / product)
+                .ok_or("a bias scale that is no power of two of the accumulator's unit")?;
+            result.bias = if shift >= 0 {
+                code << shift.min(40)
+            } else {
+                num::shift_right(code.into(), shift.unsigned_abs(), Rounding::HalfUp).value as i64
+            };
+        }
+        BiasFormat::Exact => match rule.multiplier {
+            Multiplier::F64 | Multiplier::Exact => {
+                result.bias_f32 = (unit.bias / out.scale) as f32;
+            }
+            _ => return Err("an exact bias in an integer accumulator".into()),
+        },
+    }
+    let signed = |fixed: FixedMultiplier| FixedMultiplier {
+        mantissa: if m < 0.0 { -fixed.mantissa } else { fixed.mantissa },
+        ..fixed
+    };
+    result.fixed = match rule.multiplier {
+        Multiplier::Fixed { bits, rounding } => {
+            Some(signed(FixedMultiplier::from_real(m.abs(), bits, rounding).value))
+        }
+        Multiplier::Q15Reduced => Some(signed(
+            FixedMultiplier::from_real(m.abs(), 31, Rounding::HalfAway).value.q15_reduced(),
+        )),
+        Multiplier::FixedAbsolute { bits, rounding } => {
+            let exponent = if largest <= 1.0 { 0 } else { libm::frexp(largest).1 };
+            let scaled = libm::ldexp(m.abs(), bits as i32 - exponent);
+            let top = (1i64 << bits) - 1;
+            let mantissa = (num::round_f64(scaled, rounding) as i64).min(top);
+            Some(signed(FixedMultiplier { mantissa, exponent, bits }))
+        }
+        _ => None,
+    };
+    result.fast =
+        result.fixed.and_then(|f| f.fast(&rule.steps, rule.left_shift, width.bits));
+    if rule.multiplier == Multiplier::PowerOfTwo {
+        result.shift = -num::power_of_two(m)
+            .ok_or_else(|| format!("a multiplier {m:e} that is no power of two"))?;
+    }
+    Ok(result)
+}
+
+/// The clamp in codes: the output's range, and what a fused activation leaves of it.
+fn clamp_codes(out: Labels, clamp: (f64, f64), rule: &Requantize) -> (i64, i64) {
+    let code = |x: f64| {
+        // TFLite: zero point + half-away(f32(x / scale)); 0 is exact under every rule.
+        let rounding = match rule.multiplier {
+            Multiplier::F32 | Multiplier::F32TwoSteps { .. } => Rounding::HalfEven,
+            _ => Rounding::HalfAway,
+        };
+        let steps = num::round_f64(f64::from(x as f32 / out.scale_f32()), rounding);
+        (steps as i64).saturating_add(out.zero_point).clamp(out.min, out.max)
+    };
+    let lo = if clamp.0 == f64::NEG_INFINITY { out.min } else { code(clamp.0) };
+    let hi = if clamp.1 == f64::INFINITY { out.max } else { code(clamp.1) };
+    (lo, hi.max(lo))
+}

@@ -1,0 +1,621 @@
+//! Running a layer: sums first, which targets may share, then each target's finish.
+
+use std::sync::Arc;
+
+use align_check_graph::{Activation, Quantizer};
+
+use crate::adapt::{ValueGrid, gfpq_levels};
+use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, vectorize};
+use crate::network::{Kind, Layer, Linear, Network, apply_posts};
+use crate::ops::{constant, real};
+use crate::plan::{Finish, LayerPlan, Sum};
+use crate::quantize::affine;
+use crate::quantize::{self, CodeGrid, tables};
+use crate::rules::requantize::round_to_i32;
+use crate::tensor::{Channels, Data, Tensor};
+
+/// Results of the sums of a layer, in the layout of its output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sums {
+    /// The layer has none.
+    None,
+    /// Exact integers.
+    I32(Vec<i32>),
+    /// Integers of an accumulator that may have overflowed.
+    I64(Vec<i64>, OverflowCount),
+    /// Reals.
+    Real(Vec<f64>),
+}
+
+impl Sums {
+    /// One sum as a real, in units of the accumulator.
+    pub fn at(&self, index: usize) -> Option<f64> {
+        match self {
+            Self::None => None,
+            Self::I32(v) => v.get(index).map(|&x| f64::from(x)),
+            Self::I64(v, _) => v.get(index).map(|&x| x as f64),
+            Self::Real(v) => v.get(index).copied(),
+        }
+    }
+
+    /// Whether an element's accumulator wrapped or saturated.
+    pub fn overflowed(&self, index: usize) -> bool {
+        matches!(self, Self::I64(_, count) if count.flags.get(index).is_some_and(|bit| *bit))
+    }
+}
+
+/// A network's layer under a plan: runs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Runner<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// The layer.
+    pub layer: &'a Layer,
+    /// The plan.
+    pub plan: &'a LayerPlan,
+    /// Which instructions to use.
+    pub isa: Isa,
+}
+
+impl Runner<'_> {
+    /// The sums of products: the expensive part, which plans with
+    /// [`shares_sums`](LayerPlan::shares_sums) need once for the same inputs.
+    pub fn sums(&self, inputs: &[&Tensor]) -> Sums {
+        match &self.layer.kind {
+            Kind::Linear(linear) => self.linear(linear, inputs[0]),
+            Kind::MatMul(matmul) => {
+                let [a, b] = matmul.operands.each_ref().map(|o| o.resolve(inputs));
+                let shapes = matmul.shapes.each_ref().map(Vec::as_slice);
+                match (&a.data, &b.data) {
+                    (Data::Codes { codes: qa, grid: ga }, Data::Codes { codes: qb, grid: gb })
+                        if ga.is_uniform() && gb.is_uniform() =>
+                    {
+                        let (za, zb) = (ga.zero_point.at(0), gb.zero_point.at(0));
+                        let sums = products(shapes, &self.layer.result_shape, |i, j| {
+                            (i64::from(qa[i]) - za) * (i64::from(qb[j]) - zb)
+                        });
+                        Sums::I64(sums, OverflowCount::default())
+                    }
+                    _ => {
+                        let (a, b) = (a.to_real(), b.to_real());
+                        Sums::Real(products(shapes, &self.layer.result_shape, |i, j| a[i] * b[j]))
+                    }
+                }
+            }
+            _ => Sums::None,
+        }
+    }
+
+    fn linear(&self, linear: &Linear, x: &Tensor) -> Sums {
+        let Some(plan) = &self.plan.linear else { return Sums::None };
+        let (image, output) = (linear.image_len(), linear.output_len());
+        match (&plan.sum, &x.data) {
+            (Sum::Fast { weights, row_sums, offset, zero }, Data::Codes { codes, .. }) => {
+                let bytes: Vec<u8> =
+                    vectorize(self.isa, || codes.iter().map(|&q| (i64::from(q) - offset) as u8).collect());
+                let pad = (zero - offset) as u8;
+                let images = linear.images(&bytes, pad);
+                let mut sums = vec![0i32; linear.batch * output];
+                for (x, out) in
+                    images.chunks_exact(image.max(1)).zip(sums.chunks_exact_mut(output.max(1)))
+                {
+                    conv_u8i8(&linear.shape, x, pad, weights, out);
+                    // Bytes are codes less `offset`; products were wanted with codes less `zero`.
+                    if offset != zero {
+                        let positions = output / linear.shape.out_channels.max(1);
+                        for (m, row) in out.chunks_exact_mut(positions.max(1)).enumerate() {
+                            let correction = ((offset - zero) * row_sums[m]) as i32;
+                            for sum in row {
+                                *sum = sum.wrapping_add(correction);
+                            }
+                        }
+                    }
+                }
+                Sums::I32(linear.to_output(sums))
+            }
+            (
+                Sum::InOrder { weights, start, bits, overflow, channel_first, zero, .. },
+                Data::Codes { codes, .. },
+            ) => {
+                let centred: Vec<i32> =
+                    codes.iter().map(|&q| (i64::from(q) - zero) as i32).collect();
+                let images = linear.images(&centred, 0);
+                let mut sums = vec![0i64; linear.batch * output];
+                let mut count = OverflowCount::default();
+                for (x, out) in
+                    images.chunks_exact(image.max(1)).zip(sums.chunks_exact_mut(output.max(1)))
+                {
+                    let one = conv_in_order(
+                        &linear.shape,
+                        x,
+                        0,
+                        weights,
+                        start,
+                        *bits,
+                        *overflow,
+                        *channel_first,
+                        out,
+                    );
+                    count.elements += one.elements;
+                    count.steps += one.steps;
+                    if count.flags.is_empty() {
+                        count.flags = one.flags;
+                    }
+                }
+                Sums::I64(linear.to_output(sums), count)
+            }
+            (sum, _) => {
+                let reals = x.to_real();
+                let (weights, channel_first) = match sum {
+                    Sum::Real { weights, channel_first } => (weights.as_slice(), *channel_first),
+                    // A plan for codes that is given reals: unreachable, planning follows the grids.
+                    _ => return Sums::None,
+                };
+                let images = linear.images(&reals, 0.0);
+                let mut sums = vec![0.0; linear.batch * output];
+                for (x, out) in
+                    images.chunks_exact(image.max(1)).zip(sums.chunks_exact_mut(output.max(1)))
+                {
+                    conv_f64(self.isa, &linear.shape, x, 0.0, weights, channel_first, out);
+                }
+                Sums::Real(linear.to_output(sums))
+            }
+        }
+    }
+
+    /// The layer's output from its sums.
+    pub fn finish(&self, inputs: &[&Tensor], sums: &Sums) -> Tensor {
+        let shape = self.layer.shape.clone();
+        match &self.plan.finish {
+            Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
+            Finish::Letter => self.letter(inputs, sums),
+            Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
+            Finish::Float(quantizer) => {
+                let codes =
+                    self.reals(inputs, sums).iter().map(|&v| quantizer.code(v as f32)).collect();
+                self.coded(codes)
+            }
+            Finish::Gfpq { sigmoid } => {
+                let ValueGrid::Gfpq { gfpq, z } = &self.plan.out else {
+                    return Tensor::real(shape, self.reals(inputs, sums));
+                };
+                let reals = match sigmoid {
+                    Some(function) => {
+                        inputs[0].to_real().iter().map(|&x| nnie_table(*function, x)).collect()
+                    }
+                    None => self.reals(inputs, sums),
+                };
+                Tensor::real(shape, gfpq_levels(*gfpq, *z, &reals))
+            }
+            Finish::Requantize { requantizer, channels } => {
+                let mut codes = vec![0; shape.iter().product()];
+                match sums {
+                    Sums::I32(sums) => {
+                        if channels.inner == 1 {
+                            for (i, (out, &sum)) in codes.iter_mut().zip(sums).enumerate() {
+                                let c = channels.of_index(i);
+                                *out = requantizer.code(i64::from(sum), c, false).value;
+                            }
+                        } else {
+                            for (c, run) in channels.runs(sums.len()) {
+                                requantizer.codes(
+                                    self.isa,
+                                    &sums[run.clone()],
+                                    c,
+                                    &mut codes[run],
+                                );
+                            }
+                        }
+                    }
+                    Sums::I64(sums, _) => {
+                        let initialized = self.initialized();
+                        for (i, (out, &sum)) in codes.iter_mut().zip(sums).enumerate() {
+                            let c = channels.of_index(i);
+                            *out = requantizer.code(sum, c, initialized).value;
+                        }
+                    }
+                    Sums::None | Sums::Real(_) => {}
+                }
+                self.coded(codes)
+            }
+            Finish::Table { table, first } => {
+                let codes = match &inputs[0].data {
+                    Data::Codes { codes, .. } => {
+                        codes.iter().map(|&q| table[(i64::from(q) - first) as usize]).collect()
+                    }
+                    Data::Real(_) => Vec::new(),
+                };
+                self.coded(self.windowed(codes))
+            }
+            Finish::Function(function) => {
+                let codes = match &inputs[0].data {
+                    Data::Codes { codes, .. } => codes.iter().map(|&q| function(q)).collect(),
+                    Data::Real(_) => Vec::new(),
+                };
+                self.coded(self.windowed(codes))
+            }
+            Finish::Pair(function, (lo, hi)) => {
+                let Kind::Binary { operands, .. } = &self.layer.kind else {
+                    return self.coded(Vec::new());
+                };
+                let [a, b] = operands.each_ref().map(|o| o.resolve(inputs));
+                let (Data::Codes { codes: qa, .. }, Data::Codes { codes: qb, .. }) =
+                    (&a.data, &b.data)
+                else {
+                    return self.coded(Vec::new());
+                };
+                let out = &self.layer.result_shape;
+                let codes = match (
+                    real::broadcast_index(&a.shape, out),
+                    real::broadcast_index(&b.shape, out),
+                ) {
+                    (None, None) => qa
+                        .iter()
+                        .zip(qb)
+                        .map(|(&a, &b)| function(a, b).clamp(*lo, *hi))
+                        .collect(),
+                    (ia, ib) => (0..out.iter().product())
+                        .map(|i| {
+                            let a = qa[at(ia.as_deref(), i)];
+                            let b = qb[at(ib.as_deref(), i)];
+                            function(a, b).clamp(*lo, *hi)
+                        })
+                        .collect(),
+                };
+                self.coded(codes)
+            }
+            Finish::Average(average) => {
+                let (Kind::Average(windows), Data::Codes { codes, .. }) =
+                    (&self.layer.kind, &inputs[0].data)
+                else {
+                    return self.coded(Vec::new());
+                };
+                self.coded(average.codes(windows, codes))
+            }
+            Finish::Concat(functions) => {
+                let Kind::Concat { axis, operands } = &self.layer.kind else {
+                    return self.coded(Vec::new());
+                };
+                let ValueGrid::Codes { grid, .. } = &self.plan.out else {
+                    return Tensor::real(shape, self.reals(inputs, sums));
+                };
+                let parts: Vec<Tensor> = operands
+                    .iter()
+                    .zip(functions)
+                    .map(|(operand, function)| {
+                        let x = operand.resolve(inputs);
+                        let codes = match (&x.data, function) {
+                            (Data::Codes { codes, .. }, Some(f)) => {
+                                codes.iter().map(|&q| f(q)).collect()
+                            }
+                            (Data::Codes { codes, .. }, None) => codes.clone(),
+                            (Data::Real(_), _) => Vec::new(),
+                        };
+                        Tensor::codes(x.shape.clone(), codes, grid.clone())
+                    })
+                    .collect();
+                let parts: Vec<&Tensor> = parts.iter().collect();
+                let mut joined = constant::concat(&parts, *axis, &self.layer.result_shape);
+                joined.shape = shape;
+                joined
+            }
+        }
+    }
+
+    fn initialized(&self) -> bool {
+        matches!(
+            self.plan.linear.as_ref().map(|l| &l.sum),
+            Some(Sum::InOrder { initialized: true, .. })
+        )
+    }
+
+    fn coded(&self, codes: Vec<i32>) -> Tensor {
+        match &self.plan.out {
+            ValueGrid::Codes { grid, .. } => {
+                Tensor::codes(self.layer.shape.clone(), codes, grid.clone())
+            }
+            _ => Tensor::real(
+                self.layer.shape.clone(),
+                codes.into_iter().map(f64::from).collect(),
+            ),
+        }
+    }
+
+    /// The maximum over windows of a layer that is one, after its codes were mapped: tables of
+    /// quantizers are monotone, so both orders give the same.
+    fn windowed(&self, codes: Vec<i32>) -> Vec<i32> {
+        match &self.layer.kind {
+            Kind::MaxPool(windows) => windows.fold(&codes, i32::MIN, i32::max),
+            _ => codes,
+        }
+    }
+
+    fn keep(&self, inputs: &[&Tensor], lo: i32, hi: i32) -> Tensor {
+        let shape = self.layer.shape.clone();
+        let mut out = match &self.layer.kind {
+            Kind::Movement(movement) => movement.apply(inputs[0]),
+            Kind::Concat { axis, operands } => {
+                let parts: Vec<&Tensor> = operands.iter().map(|o| o.resolve(inputs)).collect();
+                constant::concat(&parts, *axis, &self.layer.result_shape)
+            }
+            Kind::MaxPool(windows) => match &inputs[0].data {
+                Data::Codes { codes, grid } => Tensor::codes(
+                    shape.clone(),
+                    windows.fold(codes, i32::MIN, i32::max),
+                    grid.clone(),
+                ),
+                Data::Real(values) => Tensor::real(
+                    shape.clone(),
+                    windows.fold(values, f64::NEG_INFINITY, f64::max),
+                ),
+            },
+            _ => inputs[0].clone(),
+        };
+        out.shape = shape;
+        if let Data::Codes { codes, grid } = &mut out.data
+            && (i64::from(lo) > grid.min || i64::from(hi) < grid.max)
+        {
+            for code in codes {
+                *code = (*code).clamp(lo, hi);
+            }
+        }
+        out
+    }
+
+    /// The operation's result before [`Layer::posts`], exactly (in `f64`).
+    fn results(&self, inputs: &[&Tensor], sums: &Sums) -> Vec<f64> {
+        match &self.layer.kind {
+            Kind::Linear(linear) => {
+                let unit = self.plan.linear.as_ref().map_or(&[][..], |l| &l.unit);
+                let channels = self.layer.channels();
+                let from_bias = if self.initialized() { 0.0 } else { 1.0 };
+                let value = |i: usize, sum: f64| {
+                    let c = channels.of_index(i);
+                    let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]) * from_bias;
+                    sum * unit[c] + bias
+                };
+                match sums {
+                    Sums::I32(v) => {
+                        v.iter().enumerate().map(|(i, &s)| value(i, f64::from(s))).collect()
+                    }
+                    Sums::I64(v, _) => {
+                        v.iter().enumerate().map(|(i, &s)| value(i, s as f64)).collect()
+                    }
+                    Sums::Real(v) => v
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &s)| value(i, s * self.real_factor(linear)))
+                        .collect(),
+                    Sums::None => Vec::new(),
+                }
+            }
+            Kind::MatMul(matmul) => match sums {
+                Sums::I64(v, _) => {
+                    let unit: f64 = matmul
+                        .operands
+                        .iter()
+                        .filter_map(|o| o.resolve(inputs).grid().map(|g| g.scale.at(0)))
+                        .product();
+                    v.iter().map(|&s| s as f64 * unit).collect()
+                }
+                Sums::Real(v) => v.clone(),
+                _ => Vec::new(),
+            },
+            Kind::Binary { op, operands } => {
+                let [a, b] = operands.each_ref().map(|o| o.resolve(inputs));
+                let out = &self.layer.result_shape;
+                let (ia, ib) =
+                    (real::broadcast_index(&a.shape, out), real::broadcast_index(&b.shape, out));
+                let (a, b) = (a.to_real(), b.to_real());
+                (0..out.iter().product())
+                    .map(|i| {
+                        real::binary(*op, a[at(ia.as_deref(), i)], b[at(ib.as_deref(), i)])
+                    })
+                    .collect()
+            }
+            Kind::Average(windows) => {
+                let divisor = |i: usize| f64::from(windows.divisors[i % windows.len().max(1)]);
+                match &inputs[0].data {
+                    // An exact sum, one product and one quotient.
+                    Data::Codes { codes, grid } if grid.is_uniform() => {
+                        let zero = grid.zero_point.at(0);
+                        let scale = grid.scale.at(0);
+                        let sums = windows.fold(codes, 0i64, |a, q| a + i64::from(q) - zero);
+                        let mean = |(i, s): (usize, i64)| s as f64 * scale / divisor(i);
+                        sums.into_iter().enumerate().map(mean).collect()
+                    }
+                    _ => {
+                        let sums = windows.fold(&inputs[0].to_real(), 0.0, |a: f64, v| a + v);
+                        sums.into_iter().enumerate().map(|(i, s)| s / divisor(i)).collect()
+                    }
+                }
+            }
+            Kind::MaxPool(windows) => {
+                windows.fold(&inputs[0].to_real(), f64::NEG_INFINITY, f64::max)
+            }
+            Kind::Movement(movement) => movement.apply(inputs[0]).to_real().into_owned(),
+            Kind::Concat { axis, operands } => {
+                let parts: Vec<&Tensor> = operands.iter().map(|o| o.resolve(inputs)).collect();
+                constant::concat(&parts, *axis, &self.layer.result_shape).to_real().into_owned()
+            }
+            Kind::Resample(resize) => {
+                real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
+            }
+            Kind::Softmax { axis } => {
+                real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis)
+            }
+            Kind::Pass => inputs[0].to_real().into_owned(),
+        }
+    }
+
+    /// `alpha` where the unit does not hold it: real sums carry no scale of their own.
+    fn real_factor(&self, linear: &Linear) -> f64 {
+        let unit = self.plan.linear.as_ref().and_then(|l| l.unit.first().copied());
+        if unit == Some(1.0) { linear.factor } else { 1.0 }
+    }
+
+    /// The reals in front of the quantizer.
+    pub fn reals(&self, inputs: &[&Tensor], sums: &Sums) -> Vec<f64> {
+        let mut values = self.results(inputs, sums);
+        if !self.layer.posts.is_empty() {
+            for (i, v) in values.iter_mut().enumerate() {
+                *v = apply_posts(&self.layer.posts, *v, i);
+            }
+        }
+        values
+    }
+
+    /// The model's own quantizer on the exact real, to the letter.
+    fn letter(&self, inputs: &[&Tensor], sums: &Sums) -> Tensor {
+        let Some(quantizer) = &self.layer.quantizer else {
+            return Tensor::real(self.layer.shape.clone(), self.reals(inputs, sums));
+        };
+        let ValueGrid::Codes { grid, .. } = &self.plan.out else {
+            let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
+            let out = quantize::evaluate(quantizer, &values, &self.layer.shape);
+            return Tensor::real(
+                self.layer.shape.clone(),
+                out.into_iter().map(f64::from).collect(),
+            );
+        };
+        if let Some(codes) = self.letter_fast(quantizer, sums, grid) {
+            return Tensor::codes(self.layer.shape.clone(), codes, grid.clone());
+        }
+        if let Some(codes) = self.letter_table(quantizer, inputs, grid) {
+            return Tensor::codes(self.layer.shape.clone(), codes, grid.clone());
+        }
+        let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
+        let codes = quantize::codes(quantizer, &values, &self.layer.shape).unwrap_or_default();
+        Tensor::codes(
+            self.layer.shape.clone(),
+            codes.into_iter().map(|c| c as i32).collect(),
+            grid.clone(),
+        )
+    }
+
+    /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is
+    /// nearly every layer of a convolutional network.
+    fn letter_fast(
+        &self,
+        quantizer: &Quantizer,
+        sums: &Sums,
+        grid: &CodeGrid,
+    ) -> Option<Vec<i32>> {
+        let (Kind::Linear(linear), Sums::I32(sums)) = (&self.layer.kind, sums) else {
+            return None;
+        };
+        let Quantizer::Affine(a) = quantizer else { return None };
+        let nearest = a.rounding == align_check_graph::Rounding::HalfEven && !a.is_bipolar();
+        let small = grid.min > -(1 << 21) && grid.max < 1 << 21;
+        let channels = self.layer.channels();
+        if !nearest || !small || !grid.is_uniform() || channels.inner == 1 {
+            return None;
+        }
+        let folded = self.layer.folded()?;
+        let plan = self.plan.linear.as_ref()?;
+        let (scale, zero) = (a.scale.at(0), a.zero_point.at(0));
+        let (min, max) = (grid.min as f32, grid.max as f32);
+        let (lo, hi) = (folded.lo, folded.hi);
+        let mut codes = vec![0i32; sums.len()];
+        for (c, run) in channels.runs(sums.len()) {
+            let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
+            let m = plan.unit[c] * folded.mul[c];
+            let b = bias * folded.mul[c] + folded.add[c];
+            let (sums, out) = (&sums[run.clone()], &mut codes[run]);
+            vectorize(self.isa, || {
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    let v = (f64::from(sum) * m + b).max(lo).min(hi) as f32;
+                    let y = v / scale + zero;
+                    *out = round_to_i32(y.min(max).max(min));
+                }
+            });
+        }
+        Some(codes)
+    }
+
+    /// [`letter`](Self::letter) of a layer that is a function of one code: each code is evaluated once.
+    fn letter_table(
+        &self,
+        quantizer: &Quantizer,
+        inputs: &[&Tensor],
+        grid: &CodeGrid,
+    ) -> Option<Vec<i32>> {
+        let Quantizer::Affine(a) = quantizer else { return None };
+        let Kind::Pass = self.layer.kind else { return None };
+        let Data::Codes { codes, grid: from } = &inputs[0].data else { return None };
+        let uniform = |post: &crate::network::Post| match post {
+            crate::network::Post::Affine { channels, .. }
+            | crate::network::Post::Leaky { channels, .. } => *channels == Channels::ONE,
+            _ => true,
+        };
+        let span = from.max - from.min;
+        if !from.is_uniform()
+            || !grid.is_uniform()
+            || !self.layer.posts.iter().all(uniform)
+            || span >= 1 << 16
+            || span as usize > codes.len()
+        {
+            return None;
+        }
+        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0));
+        let table: Vec<i32> = (from.min..=from.max)
+            .map(|code| {
+                let v = apply_posts(&self.layer.posts, from.real(code, 0), 0) as f32;
+                affine::quantize_affine(v, channel) as i32
+            })
+            .collect();
+        Some(codes.iter().map(|&q| table[(i64::from(q) - from.min) as usize]).collect())
+    }
+
+    /// What stands in front of the rounding, for one element: `x / scale + zero_point` of the model's
+    /// quantizer, in `f64`; `None` where the quantizer has no such number.
+    pub fn before_rounding(&self, real: f64, index: usize) -> Option<f64> {
+        let Some(Quantizer::Affine(a)) = &self.layer.quantizer else { return None };
+        let c = Channels::of(&a.scale, &self.layer.shape).of_index(index);
+        Some(real / f64::from(a.scale.at(c)) + f64::from(a.zero_point.at(c)))
+    }
+}
+
+fn at(table: Option<&[u32]>, i: usize) -> usize {
+    table.map_or(i, |t| t[i] as usize)
+}
+
+/// NNIE's sigmoid and tanh tables: 512 Q15 entries over [-16, 16), the entry at or below `x`.
+fn nnie_table(function: Activation, x: f64) -> f64 {
+    let table = match function {
+        Activation::Tanh => tables::tanh(),
+        _ => tables::sigmoid(),
+    };
+    let index = (libm::floor(x * 16.0) + tables::MIDDLE as f64)
+        .clamp(0.0, (tables::ENTRIES - 1) as f64);
+    f64::from(table[index as usize]) / 32768.0
+}
+
+/// Batched matrix products with numpy's broadcasting, summed in order of the inner axis.
+fn products<T>(shapes: [&[usize]; 2], out: &[usize], product: impl Fn(usize, usize) -> T) -> Vec<T>
+where
+    T: Default + Copy + std::ops::Add<Output = T>,
+{
+    let [a, b] = shapes;
+    let (n, k) = (a[a.len() - 2], a[a.len() - 1]);
+    let m = b[b.len() - 1];
+    let batch = &out[..out.len() - 2];
+    let (ia, ib) = (
+        real::broadcast_index(&a[..a.len() - 2], batch),
+        real::broadcast_index(&b[..b.len() - 2], batch),
+    );
+    let mut sums = Vec::with_capacity(out.iter().product());
+    for at_batch in 0..batch.iter().product() {
+        let (a0, b0) = (at(ia.as_deref(), at_batch) * n * k, at(ib.as_deref(), at_batch) * k * m);
+        for row in 0..n {
+            for column in 0..m {
+                let terms = (0..k).map(|i| product(a0 + row * k + i, b0 + i * m + column));
+                sums.push(terms.fold(T::default(), |s, t| s + t));
+            }
+        }
+    }
+    sums
+}
+
+/// A shared tensor.
+pub type Shared = Arc<Tensor>;

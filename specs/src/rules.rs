@@ -1,0 +1,608 @@
+//! The rule zoo as types: every arithmetic decision that a target makes, and its known points.
+//!
+//! A [`Spec`] picks a point for each decision; `evidence/rule-zoo.md` of the design calls the decisions
+//! A to N. Nothing here computes: the simulators give these names their meaning.
+
+use serde::{Deserialize, Serialize};
+
+/// Rounding of a real (or of a right shift) to an integer, named without ambiguity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// Nearest, ties to even (IEEE 754 `roundTiesToEven`, QONNX `ROUND`, `AP_RND_CONV`).
+    HalfEven,
+    /// Nearest, ties away from zero (C `round`, QONNX `HALF_UP`, `AP_RND_INF`).
+    HalfAway,
+    /// Nearest, ties toward plus infinity: `floor(x + 1/2)` (`DPU_ROUND`, `AP_RND`, gemmlowp's `SRDHM`).
+    HalfUp,
+    /// Nearest, ties toward minus infinity (`AP_RND_MIN_INF`).
+    HalfDown,
+    /// Nearest, ties toward zero (QONNX `HALF_DOWN`, `AP_RND_ZERO`).
+    HalfTowardZero,
+    /// Negative ties up, positive ties to even (Brevitas `dpu_round`, `MQBench`'s Vitis).
+    HalfUpIfNegativeElseHalfEven,
+    /// Toward minus infinity (arithmetic shift, `AP_TRN`).
+    Floor,
+    /// Toward plus infinity.
+    Ceil,
+    /// Toward zero (`AP_TRN_ZERO`, C integer division).
+    Trunc,
+    /// Away from zero (QONNX `UP`).
+    Away,
+}
+
+/// What a number beyond the range of its type becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// Never happens: the type is as wide as it must be.
+    Exact,
+    /// Modulo `2^width`, two's complement.
+    Wrap,
+    /// Clamped to the range.
+    Saturate,
+}
+
+/// Decision A: how activations are quantized, and what the target can hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Activations {
+    /// Kind of grid.
+    pub quantizer: Grid,
+    /// Widths that the target has, in bits; the narrowest one that holds the model's codes is taken.
+    /// Empty: any.
+    #[serde(default)]
+    pub bits: Vec<u32>,
+    /// Signedness of the codes.
+    #[serde(default)]
+    pub signed: Signedness,
+    /// Which zero points exist.
+    #[serde(default)]
+    pub zero_point: ZeroPoints,
+    /// How the exponent `z` of a logarithmic range is rounded (`gfpq` only).
+    #[serde(default)]
+    pub range_rounding: Option<Rounding>,
+    /// What happens to a value that lies exactly on a zero threshold (`gfpq` only).
+    #[serde(default)]
+    pub threshold: Option<Threshold>,
+}
+
+/// Decision C: how weights are quantized.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Weights {
+    /// Kind of grid.
+    pub quantizer: Grid,
+    /// Widths that the target has, in bits. Empty: any.
+    #[serde(default)]
+    pub bits: Vec<u32>,
+    /// Which zero points exist.
+    #[serde(default)]
+    pub zero_point: ZeroPoints,
+    /// Whether each output channel may have a scale of its own.
+    #[serde(default)]
+    pub granularity: Granularity,
+    /// How a weight is rounded where the target must quantize it anew.
+    #[serde(default = "half_even")]
+    pub rounding: Rounding,
+}
+
+fn half_even() -> Rounding {
+    Rounding::HalfEven
+}
+
+/// Kinds of quantization grids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grid {
+    /// Whatever the model has.
+    Model,
+    /// `(code - zero_point) * scale`, any positive scale.
+    Affine,
+    /// As affine, but the scale is a power of two.
+    PowerOfTwo,
+    /// `HiSilicon`'s logarithmic grid (Grouped Floating Point Quantization).
+    Gfpq,
+}
+
+/// Signedness of the codes that a target stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signedness {
+    /// Both exist.
+    #[default]
+    Any,
+    /// Two's complement only.
+    Signed,
+    /// Unsigned only.
+    Unsigned,
+}
+
+/// Zero points that a target can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ZeroPoints {
+    /// Any code.
+    #[default]
+    Any,
+    /// Symmetric only.
+    Zero,
+}
+
+/// How many scales a weight tensor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Granularity {
+    /// One for each output channel is allowed.
+    #[default]
+    PerChannel,
+    /// One.
+    PerTensor,
+}
+
+/// What a value exactly on the zero threshold of the logarithmic grid becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Threshold {
+    /// Zero (the vendor's library).
+    Zero,
+    /// Passed on unquantized on the positive side, zero on the negative one (`MQBench`'s fake-quant).
+    Unquantized,
+}
+
+/// Decision B: a real becomes a code (the model's input, and results of float operations).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Quantize {
+    /// How `x / scale` is evaluated.
+    pub division: Division,
+    /// Rounding.
+    pub rounding: Rounding,
+    /// Whether the zero point is added before or after rounding.
+    #[serde(default)]
+    pub zero_point: ZeroPointPosition,
+}
+
+/// How a quotient by a scale is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Division {
+    /// To the letter of the model's own quantizer (QONNX `Quant`: `f32` division, zero point before rounding).
+    Model,
+    /// One `f32` division.
+    #[serde(rename = "divide-f32")]
+    DivideF32,
+    /// `f32` multiplication by the `f32` reciprocal.
+    #[serde(rename = "reciprocal-f32")]
+    ReciprocalF32,
+    /// One `f64` division.
+    #[serde(rename = "divide-f64")]
+    DivideF64,
+}
+
+/// Decision D: the bias.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bias {
+    /// Where it is added, and in which type.
+    pub format: BiasFormat,
+    /// How it is rounded to that type.
+    #[serde(default = "half_even")]
+    pub rounding: Rounding,
+}
+
+/// Where a bias is added, and in which type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasFormat {
+    /// The model's real number, added exactly.
+    Exact,
+    /// An `int32` in units of the accumulator (`sx * sw`), added first.
+    Int32,
+    /// As `int32`, and the output's zero point is inside it (`hexagon_nn`).
+    Int32WithZeroPoint,
+    /// An `f32` in units of the accumulator, added to the accumulator as `f32` (FBGEMM).
+    F32InAccumulator,
+    /// An `f32`, added after the scale (`oneDNN`, `TensorRT`).
+    F32AfterScale,
+    /// An `int8` with a power-of-two scale of its own, shifted left into the accumulator (DPU).
+    Int8Shifted,
+}
+
+/// Decisions E and F: sums of products.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Accumulator {
+    /// Width in bits, 8 to 64. Absent where the sum is exact or real.
+    #[serde(default)]
+    pub bits: Option<u32>,
+    /// What a sum beyond it becomes, at every step.
+    pub overflow: Overflow,
+    /// In which order terms are added; matters only where the sum saturates (or is a float).
+    #[serde(default)]
+    pub order: Order,
+}
+
+/// Order of the terms of a convolution's sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Input channel outermost, then kernel row, kernel column.
+    #[default]
+    ChannelFirst,
+    /// Kernel row, kernel column, input channel innermost.
+    ChannelLast,
+}
+
+/// Decisions G to L: from the accumulator to the output code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Requantize {
+    /// Format of the multiplier `M = sx * sw / sy`, and what it is derived from.
+    pub multiplier: Multiplier,
+    /// Order in which the three scales are combined.
+    #[serde(default)]
+    pub derivation: Derivation,
+    /// Roundings after the product. A float or exact multiplier has one step without a shift.
+    pub steps: Vec<Step>,
+    /// What a multiplier above one does to the accumulator before the product (fixed point only).
+    #[serde(default)]
+    pub left_shift: LeftShift,
+    /// Where the output's zero point enters.
+    #[serde(default)]
+    pub zero_point: ZeroPointPosition,
+    /// Whether the result is clamped before it is rounded or after.
+    #[serde(default)]
+    pub clamp: ClampOrder,
+}
+
+/// Decision H: format of the requantization multiplier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "format", deny_unknown_fields)]
+pub enum Multiplier {
+    /// No multiplier: the exact real is given to the output's quantizer.
+    Exact,
+    /// `f32(acc) * M` in `f32`.
+    F32,
+    /// `f32(acc) * (sx * sw)`, then by the output's scale, in `f32`: two float operations.
+    F32TwoSteps {
+        /// How the second operation is evaluated.
+        division: Division,
+    },
+    /// `f64(acc) * M` in `f64`.
+    F64,
+    /// A mantissa of so many bits (normalized, top bit set) and an exponent, rounded from the real `M`.
+    Fixed {
+        /// Bits of the mantissa: 31 for gemmlowp's Q31.
+        bits: u32,
+        /// How the mantissa is rounded.
+        rounding: Rounding,
+    },
+    /// `M` in fixed point, rounded at a fixed position instead of normalized: the integer
+    /// `min(round(M * 2^(bits - l)), 2^bits - 1)` for each channel, with one `l` for the layer: from its
+    /// largest `M`, 0 where that is at most 1 and else its exponent (`M / 2^l` in `0.5..1`). The accumulator
+    /// is shifted left by `l` first, the product right by `bits` (`hexagon_nn`). Small multipliers keep fewer
+    /// than `bits` bits.
+    FixedAbsolute {
+        /// Fractional bits of the multiplier: 31 for `hexagon_nn`.
+        bits: u32,
+        /// How the multiplier is rounded.
+        rounding: Rounding,
+    },
+    /// The 16-bit multiplier of `TFLite`'s int16 kernels: a Q31 mantissa rounded half up to Q15 and clamped.
+    Q15Reduced,
+    /// `M` is a power of two: a shift.
+    PowerOfTwo,
+}
+
+/// Precision and order in which `M = sx * sw / sy` is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Derivation {
+    /// `(f64(sx) * f64(sw)) / f64(sy)`.
+    #[default]
+    F64,
+    /// `f32(f32(sx * sw) / sy)`.
+    F32,
+    /// `f64(f32(sx * sw)) / f64(sy)` (`TFLite` per tensor).
+    F32ProductF64Quotient,
+}
+
+/// One rounding right shift after the product, decision I.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Step {
+    /// How far.
+    #[serde(default)]
+    pub shift: Shift,
+    /// How the dropped bits round.
+    pub rounding: Rounding,
+    /// Saturation of the result, in bits (decision J). Absent: none.
+    #[serde(default)]
+    pub saturate: Option<u32>,
+}
+
+/// How far a step shifts. Written as a number, or as `"rest"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shift {
+    /// All bits that are left to drop; the default.
+    #[default]
+    Rest,
+    /// So many.
+    By(u32),
+}
+
+/// Decision G: a shift to the left before the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftShift {
+    /// Wraps at the accumulator's width.
+    #[default]
+    Wrap,
+    /// Saturates at the accumulator's width.
+    Saturate,
+    /// Widens: nothing is lost.
+    Exact,
+}
+
+/// Decision K: where the output's zero point enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ZeroPointPosition {
+    /// Added to the rounded value.
+    #[default]
+    AfterRounding,
+    /// Added before rounding: `round(v + zp)`.
+    InsideRounding,
+    /// Inside the bias, in units of the accumulator.
+    InBias,
+}
+
+/// Decision L: clamp before or after rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClampOrder {
+    /// On the integer.
+    #[default]
+    AfterRounding,
+    /// On the real, with bounds from which the zero point is taken where it is added later.
+    BeforeRounding,
+}
+
+/// Rules of operations that are not sums of products. An absent one is computed in float on the target,
+/// and reported so.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Ops {
+    /// `Add` and `Sub` of two quantized tensors.
+    #[serde(default)]
+    pub add: Option<AddRule>,
+    /// `Mul` of two quantized tensors.
+    #[serde(default)]
+    pub mul: Option<MulRule>,
+    /// `AveragePool`, `GlobalAveragePool`, `ReduceMean`.
+    #[serde(default)]
+    pub average: Option<AverageRule>,
+    /// `GlobalAveragePool` and `ReduceMean`, where they differ from `average`. Absent: as `average`.
+    #[serde(default)]
+    pub global_average: Option<AverageRule>,
+    /// A quantized tensor gets another grid (a quantizer behind a quantizer, inputs of a concat).
+    #[serde(default)]
+    pub rescale: Option<RescaleRule>,
+    /// `LeakyRelu`, `PRelu`.
+    #[serde(default)]
+    pub leaky_relu: Option<LeakyReluRule>,
+    /// `Sigmoid` and `Tanh`.
+    #[serde(default)]
+    pub sigmoid: Option<SigmoidRule>,
+    /// `HardSigmoid` and `HardSwish`.
+    #[serde(default)]
+    pub hard_swish: Option<HardSwishRule>,
+}
+
+/// How two quantized tensors are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddRule {
+    /// Exact sum, then the model's own quantizer.
+    Exact,
+    /// Dequantize both in `f32`, add in `f32`, quantize by the `[quantize]` rule.
+    F32,
+    /// `ra = sa/sy`, `rb = sb/sy`, `fixed = zy - (ra*za + rb*zb)`, all `f32`; then
+    /// `half-even(fma(a, ra, fma(b, rb, fixed)))` on the raw codes: two fused multiply-adds, zero point
+    /// inside the rounding (ONNX Runtime's AVX2 `QLinearAdd`).
+    F32RatiosFma,
+    /// Left shift 20, each input and then the sum through a Q31 multiplier (`TFLite`).
+    Q31Shift20,
+    /// Scales of 8 fractional bits, floor, then one rounding shift (`hexagon_nn`).
+    Q8Floor,
+    /// Aligned to the larger fraction, one rounding shift (DPU).
+    AlignedShift,
+}
+
+/// How two quantized tensors are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MulRule {
+    /// Exact product, then the model's own quantizer.
+    Exact,
+    /// Dequantize both in `f32`, multiply in `f32`, quantize by the `[quantize]` rule.
+    F32,
+    /// `f32(a*b) * f32(sa*sb/sy)`, quantize by the `[quantize]` rule (ONNX Runtime).
+    F32Combined,
+    /// As `f32-combined`, but the zero point is inside: `half-even(f32(a*b) * f32(f32(sa*sb)/sy) + zy)`
+    /// with `a`, `b` less their zero points (ONNX Runtime's `QLinearMul`).
+    F32CombinedInside,
+    /// The integer product through the `[requantize]` rule.
+    Requantize,
+    /// As `requantize`, but `M = f32(f32(sa*sb)/sy)` whatever `derivation` says (`TFLite` `MUL`).
+    RequantizeF32Scale,
+}
+
+/// How a mean is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AverageRule {
+    /// Exact mean, then the model's own quantizer.
+    Exact,
+    /// Dequantized codes summed in `f32` in window order, divided in `f32`, quantized by `[quantize]`.
+    F32,
+    /// As `f32`, but the zero point is inside: `half-even(f32(mean/sy + zy))` (ONNX Runtime's
+    /// `QLinearAveragePool`).
+    F32Inside,
+    /// `half-even(f32(sum of x - zx) * f32(sx / f32(sy*n)))`, the zero point added after (ONNX Runtime's
+    /// `QLinearGlobalAveragePool`).
+    F32IntegerSum,
+    /// `sum of x - zx` through the `[requantize]` rule, whose mantissa `Q` of `M = sx/sy` becomes
+    /// `(Q << k) / n` by integer division and its shift `s - k`, `k = min(floor(log2 n), 32, 31 + s)`
+    /// (`TFLite` `MEAN`).
+    RequantizeOverCount,
+    /// Integer sum of raw codes, divided half away from zero; then rescaled where the grids differ (`TFLite`).
+    IntegerHalfAway,
+    /// Integer sum times a table multiplier, shifted, rounded half up (DPU).
+    DpuTable,
+    /// Sum of codes with 8 fractional bits, three rounding steps (`hexagon_nn` `avgpool_d32`).
+    Q8ThreeSteps,
+}
+
+/// How a quantized tensor is moved to another grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RescaleRule {
+    /// The exact real, then the model's own quantizer.
+    Exact,
+    /// Dequantize in `f32`, quantize by the `[quantize]` rule.
+    F32,
+    /// `code - zx` through the `[requantize]` rule with `M = sx / sy`.
+    Requantize,
+    /// Q15 gain, rounding multiplication, zero point added after (`hexagon_nn` requantize 8 to 8).
+    Q15,
+}
+
+/// How a leaky `ReLU` is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeakyReluRule {
+    /// Exact, then the model's own quantizer.
+    Exact,
+    /// In `f32`, quantized by `[quantize]`.
+    F32,
+    /// Two requantizations by the `[requantize]` rule, `sx/sy` and `alpha*sx/sy` (`TFLite`).
+    TwoRequantizes,
+    /// As `two-requantizes`, with both multipliers evaluated in `f32`: `sx/sy` and `f32(sx*alpha)/sy`
+    /// (`LiteRT` `LEAKY_RELU`).
+    TwoRequantizesF32Scale,
+    /// The slope is forced to 26/256 (DPU), then one shift.
+    #[serde(rename = "alpha-26-256")]
+    Alpha26Over256,
+}
+
+/// How a sigmoid or a hyperbolic tangent is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SigmoidRule {
+    /// Exact, then the model's own quantizer.
+    Exact,
+    /// A table over all codes, made in `f32`, quantized by `[quantize]`.
+    F32Table,
+    /// As `f32-table`, but `t * (1/sy)` rounded half away (`LiteRT`'s int8 kernels).
+    LitertTable,
+    /// The 512-entry Q15 tables of NNIE's `.wk` files, nearest entry below, no interpolation.
+    NnieTable,
+}
+
+/// How a hard sigmoid or hard swish is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HardSwishRule {
+    /// Exact, then the model's own quantizer.
+    Exact,
+    /// In `f32`, quantized by `[quantize]`.
+    F32,
+    /// `2731 / 2^14` (DPU).
+    Dpu2731,
+}
+
+/// Where the target puts its quantizers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Placement {
+    /// Whose quantizers the target keeps.
+    pub quantizers: PlacementRule,
+}
+
+/// Whose quantizers a target keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementRule {
+    /// Exactly where the model has them.
+    Model,
+}
+
+/// How a rule is known; ordered from the weakest to the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// Reasoned, not confirmed.
+    Hypothesis,
+    /// The vendor's documentation says so.
+    Documented,
+    /// Read in the vendor's published source.
+    Source,
+    /// Reproduced on outputs of software or hardware that this project did not make.
+    Recorded,
+}
+
+/// How one or more rules of a spec are known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Evidence {
+    /// Sections or fields that this entry covers: `requantize`, `requantize.steps`, `ops.add`, ...
+    /// The most specific entry counts.
+    pub rules: Vec<String>,
+    /// How they are known.
+    pub grade: Grade,
+    /// Where: `repository@commit path`, a document and its section, or a recording's folder.
+    pub source: String,
+    /// What is not known, or what the source leaves open.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// A target: one point in the rule zoo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Spec {
+    /// Name on the command line.
+    pub name: String,
+    /// Other names on the command line.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// One line: which hardware or library, which version.
+    pub summary: String,
+    /// What nobody knows about this target; printed with every verdict.
+    #[serde(default)]
+    pub unknowns: Vec<String>,
+    /// Activations.
+    pub activations: Activations,
+    /// Weights.
+    pub weights: Weights,
+    /// Reals to codes.
+    pub quantize: Quantize,
+    /// Bias.
+    pub bias: Bias,
+    /// Sums of products.
+    pub accumulator: Accumulator,
+    /// Accumulator to code.
+    pub requantize: Requantize,
+    /// Fully connected layers, where they differ from convolutions.
+    #[serde(default)]
+    pub fully_connected: Option<Requantize>,
+    /// Other operations.
+    #[serde(default)]
+    pub ops: Ops,
+    /// Placement.
+    pub placement: Placement,
+    /// Evidence of every rule above.
+    pub evidence: Vec<Evidence>,
+}

@@ -1,0 +1,249 @@
+//! Contradictions between fields: what no simulator could compute is refused at load time.
+
+use std::collections::BTreeSet;
+
+mod ops;
+mod requantize;
+
+use crate::tree::Tree;
+use crate::view::word;
+use crate::{
+    BiasFormat, Division, Grid, Multiplier, Overflow, Signedness, Spec, ZeroPointPosition,
+    ZeroPoints,
+};
+
+/// The first contradiction, as the path of a field and what is wrong with it.
+pub(crate) fn contradiction(spec: &Spec, tree: &Tree<'_>) -> Option<(String, String)> {
+    let mut check = Check { tree, found: None };
+    check.names(spec);
+    check.grids(spec);
+    check.logarithmic(spec);
+    check.quantize(spec);
+    check.accumulator(spec);
+    check.requantize("requantize", &spec.requantize, spec);
+    if let Some(rule) = &spec.fully_connected {
+        check.requantize("fully-connected", rule, spec);
+    }
+    check.bias(spec);
+    check.ops(spec);
+    check.found
+}
+
+struct Check<'a> {
+    tree: &'a Tree<'a>,
+    found: Option<(String, String)>,
+}
+
+impl Check<'_> {
+    /// Keeps the first failure.
+    fn require(&mut self, holds: bool, path: impl Into<String>, reason: impl Into<String>) {
+        if !holds && self.found.is_none() {
+            self.found = Some((path.into(), reason.into()));
+        }
+    }
+
+    fn names(&mut self, spec: &Spec) {
+        self.require(
+            is_name(&spec.name),
+            "name",
+            "must be of a-z, 0-9 and -, at most 64 of them",
+        );
+        let mut seen = BTreeSet::from([spec.name.as_str()]);
+        for (index, alias) in spec.aliases.iter().enumerate() {
+            let path = format!("aliases[{index}]");
+            self.require(
+                is_name(alias),
+                &*path,
+                "must be of a-z, 0-9 and -, at most 64 of them",
+            );
+            self.require(
+                seen.insert(alias),
+                &*path,
+                format!("'{alias}' is there twice"),
+            );
+        }
+        let summary = spec.summary.trim();
+        self.require(!summary.is_empty(), "summary", "is empty");
+        self.require(!spec.summary.contains('\n'), "summary", "must be one line");
+    }
+
+    fn grids(&mut self, spec: &Spec) {
+        for (section, bits) in [
+            ("activations", &spec.activations.bits),
+            ("weights", &spec.weights.bits),
+        ] {
+            let mut seen = BTreeSet::new();
+            for (index, width) in bits.iter().enumerate() {
+                let path = format!("{section}.bits[{index}]");
+                self.require(
+                    (1..=32).contains(width),
+                    &*path,
+                    format!("{width} is outside 1 to 32"),
+                );
+                self.require(
+                    seen.insert(width),
+                    &*path,
+                    format!("{width} is there twice"),
+                );
+            }
+        }
+    }
+
+    fn logarithmic(&mut self, spec: &Spec) {
+        let rule = &spec.activations;
+        if rule.quantizer != Grid::Gfpq {
+            for (field, given) in [
+                ("range-rounding", rule.range_rounding.is_some()),
+                ("threshold", rule.threshold.is_some()),
+            ] {
+                let reason = "belongs to quantizer = 'gfpq' only";
+                self.require(!given, format!("activations.{field}"), reason);
+            }
+            let reason = "'gfpq' weights need 'gfpq' activations, whose range-rounding and threshold they share";
+            self.require(
+                spec.weights.quantizer != Grid::Gfpq,
+                "weights.quantizer",
+                reason,
+            );
+            return;
+        }
+        let needed = "quantizer 'gfpq' needs range-rounding (the vendor's is 'floor')";
+        self.require(
+            rule.range_rounding.is_some(),
+            "activations.range-rounding",
+            needed,
+        );
+        let needed = "quantizer 'gfpq' needs threshold ('zero' or 'unquantized')";
+        self.require(rule.threshold.is_some(), "activations.threshold", needed);
+        let signed = "'gfpq' codes are signed";
+        self.require(
+            rule.signed != Signedness::Unsigned,
+            "activations.signed",
+            signed,
+        );
+        let zero = "'gfpq' has no zero point; write 'zero'";
+        self.require(
+            rule.zero_point == ZeroPoints::Zero,
+            "activations.zero-point",
+            zero,
+        );
+        let mut grids = vec![("activations", &rule.bits)];
+        if spec.weights.quantizer == Grid::Gfpq {
+            self.require(
+                spec.weights.zero_point == ZeroPoints::Zero,
+                "weights.zero-point",
+                zero,
+            );
+            grids.push(("weights", &spec.weights.bits));
+        }
+        for (section, bits) in grids {
+            let known = !bits.is_empty() && bits.iter().all(|width| matches!(width, 8 | 16));
+            self.require(
+                known,
+                format!("{section}.bits"),
+                "'gfpq' is defined for 8 and 16 bits; name them",
+            );
+        }
+        let own = "'gfpq' has a definition of its own; write 'model'";
+        self.require(
+            spec.quantize.division == Division::Model,
+            "quantize.division",
+            own,
+        );
+        let exact = "on a logarithmic grid only exact arithmetic is expressed";
+        self.require(
+            spec.accumulator.overflow == Overflow::Exact,
+            "accumulator.overflow",
+            exact,
+        );
+        self.require(spec.bias.format == BiasFormat::Exact, "bias.format", exact);
+        let sections = [
+            ("requantize", Some(&spec.requantize)),
+            ("fully-connected", spec.fully_connected.as_ref()),
+        ];
+        for (section, rule) in sections {
+            let holds = rule.is_none_or(|rule| rule.multiplier == Multiplier::Exact);
+            self.require(holds, format!("{section}.multiplier"), exact);
+        }
+    }
+
+    fn quantize(&mut self, spec: &Spec) {
+        let reason = "only [requantize] can have the zero point in the bias";
+        let position = spec.quantize.zero_point;
+        self.require(
+            position != ZeroPointPosition::InBias,
+            "quantize.zero-point",
+            reason,
+        );
+    }
+
+    fn accumulator(&mut self, spec: &Spec) {
+        let rule = &spec.accumulator;
+        match (rule.bits, rule.overflow) {
+            (None, Overflow::Exact) => {}
+            (None, overflow) => {
+                let reason = format!("overflow = '{}' needs bits, 8 to 64", word(&overflow));
+                self.require(false, "accumulator.bits", reason);
+            }
+            (Some(bits), Overflow::Exact) => {
+                let reason = format!(
+                    "{bits} bits contradict overflow = 'exact'; leave bits out, or say 'wrap' or 'saturate'"
+                );
+                self.require(false, "accumulator.bits", reason);
+            }
+            (Some(bits), _) => {
+                let reason = format!("{bits} is outside 8 to 64");
+                self.require((8..=64).contains(&bits), "accumulator.bits", reason);
+            }
+        }
+    }
+
+    fn bias(&mut self, spec: &Spec) {
+        let sections = [
+            ("requantize", Some(&spec.requantize)),
+            ("fully-connected", spec.fully_connected.as_ref()),
+        ];
+        let format = spec.bias.format;
+        let name = word(&format);
+        for (section, rule) in sections {
+            let Some(rule) = rule else { continue };
+            let inside = rule.zero_point == ZeroPointPosition::InBias;
+            let reason =
+                format!("'in-bias' needs bias.format = 'int32-with-zero-point', not '{name}'");
+            let both = !inside || format == BiasFormat::Int32WithZeroPoint;
+            self.require(both, format!("{section}.zero-point"), reason);
+            let reason = format!("'{name}' needs {section}.zero-point = 'in-bias'");
+            self.require(
+                inside || format != BiasFormat::Int32WithZeroPoint,
+                "bias.format",
+                reason,
+            );
+            let float = matches!(
+                rule.multiplier,
+                Multiplier::F32 | Multiplier::F32TwoSteps { .. } | Multiplier::F64
+            );
+            let (fits, wanted) = match format {
+                BiasFormat::Exact => (rule.multiplier == Multiplier::Exact, "'exact'"),
+                BiasFormat::F32AfterScale => {
+                    let fits = matches!(rule.multiplier, Multiplier::F32TwoSteps { .. });
+                    (fits, "'f32-two-steps', between whose two steps it is added")
+                }
+                BiasFormat::F32InAccumulator => (float, "'f32', 'f32-two-steps' or 'f64'"),
+                BiasFormat::Int8Shifted => {
+                    (rule.multiplier == Multiplier::PowerOfTwo, "'power-of-two'")
+                }
+                BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint => (true, ""),
+            };
+            let reason = format!("'{name}' needs a {section}.multiplier of format {wanted}");
+            self.require(fits, "bias.format", reason);
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !text.starts_with('-')
+}

@@ -1,0 +1,284 @@
+//! A spec as rows: one rule, its value, and how it is known.
+
+use serde::Serialize;
+
+use crate::{
+    Accumulator, Activations, BiasFormat, Evidence, Grade, Grid, Multiplier, Ops, Requantize,
+    Shift, Spec, Step, Weights,
+};
+
+/// One rule of a spec, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleView {
+    /// Path of the field: `requantize.steps`.
+    pub path: String,
+    /// Its value in words: `31 half-up, rest half-away`.
+    pub value: String,
+    /// How it is known.
+    pub grade: Grade,
+    /// Where from.
+    pub source: String,
+    /// What is not known about it.
+    pub note: Option<String>,
+}
+
+/// Paths that an evidence entry may name besides sections, whether or not a spec has the field.
+pub(crate) const PATHS: &[&str] = &[
+    "activations.quantizer",
+    "activations.bits",
+    "activations.signed",
+    "activations.zero-point",
+    "activations.range-rounding",
+    "activations.threshold",
+    "weights.quantizer",
+    "weights.bits",
+    "weights.zero-point",
+    "weights.granularity",
+    "weights.rounding",
+    "quantize.division",
+    "quantize.rounding",
+    "quantize.zero-point",
+    "bias.format",
+    "bias.rounding",
+    "accumulator.bits",
+    "accumulator.overflow",
+    "accumulator.order",
+    "requantize.multiplier",
+    "requantize.derivation",
+    "requantize.steps",
+    "requantize.left-shift",
+    "requantize.zero-point",
+    "requantize.clamp",
+    "fully-connected.multiplier",
+    "fully-connected.derivation",
+    "fully-connected.steps",
+    "fully-connected.left-shift",
+    "fully-connected.zero-point",
+    "fully-connected.clamp",
+    "ops.add",
+    "ops.mul",
+    "ops.average",
+    "ops.global-average",
+    "ops.rescale",
+    "ops.leaky-relu",
+    "ops.sigmoid",
+    "ops.hard-swish",
+    "placement.quantizers",
+];
+
+impl Spec {
+    /// Every rule, one row a field, in the order of the sections. Fields without meaning for this target
+    /// (the left shift of a float multiplier) have no row.
+    pub fn rules(&self) -> Vec<RuleView> {
+        let row = |(path, value): (String, String)| {
+            let Evidence {
+                grade,
+                source,
+                note,
+                ..
+            } = self.evidence_for(&path).clone();
+            RuleView {
+                path,
+                value,
+                grade,
+                source,
+                note,
+            }
+        };
+        self.rows().into_iter().map(row).collect()
+    }
+
+    /// Operations that this target leaves in float, by the names of their fields.
+    pub fn float_ops(&self) -> Vec<&'static str> {
+        let stated: Vec<(String, String)> = self.rows();
+        PATHS
+            .iter()
+            .filter_map(|path| path.strip_prefix("ops."))
+            .filter(|&op| op != "global-average")
+            .filter(|op| {
+                !stated
+                    .iter()
+                    .any(|(path, _)| path.strip_prefix("ops.") == Some(*op))
+            })
+            .collect()
+    }
+
+    /// Path and value of every rule.
+    pub(crate) fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Rows::default();
+        rows.activations(&self.activations);
+        rows.weights(&self.weights);
+        rows.add("quantize.division", word(&self.quantize.division));
+        rows.add("quantize.rounding", word(&self.quantize.rounding));
+        rows.add("quantize.zero-point", word(&self.quantize.zero_point));
+        rows.add("bias.format", word(&self.bias.format));
+        if matches!(
+            self.bias.format,
+            BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint | BiasFormat::Int8Shifted
+        ) {
+            rows.add("bias.rounding", word(&self.bias.rounding));
+        }
+        rows.accumulator(&self.accumulator);
+        rows.requantize("requantize", &self.requantize);
+        if let Some(fully_connected) = &self.fully_connected {
+            rows.requantize("fully-connected", fully_connected);
+        }
+        rows.ops(&self.ops);
+        rows.add("placement.quantizers", word(&self.placement.quantizers));
+        rows.0
+    }
+}
+
+#[derive(Default)]
+struct Rows(Vec<(String, String)>);
+
+impl Rows {
+    fn add(&mut self, path: impl Into<String>, value: String) {
+        self.0.push((path.into(), value));
+    }
+
+    fn activations(&mut self, rule: &Activations) {
+        self.add("activations.quantizer", word(&rule.quantizer));
+        if rule.quantizer != Grid::Model || !rule.bits.is_empty() {
+            self.add("activations.bits", widths(&rule.bits));
+        }
+        self.add("activations.signed", word(&rule.signed));
+        self.add("activations.zero-point", word(&rule.zero_point));
+        if let Some(rounding) = &rule.range_rounding {
+            self.add("activations.range-rounding", word(rounding));
+        }
+        if let Some(threshold) = &rule.threshold {
+            self.add("activations.threshold", word(threshold));
+        }
+    }
+
+    fn weights(&mut self, rule: &Weights) {
+        self.add("weights.quantizer", word(&rule.quantizer));
+        if rule.quantizer != Grid::Model || !rule.bits.is_empty() {
+            self.add("weights.bits", widths(&rule.bits));
+        }
+        self.add("weights.zero-point", word(&rule.zero_point));
+        self.add("weights.granularity", word(&rule.granularity));
+        self.add("weights.rounding", word(&rule.rounding));
+    }
+
+    fn accumulator(&mut self, rule: &Accumulator) {
+        if let Some(bits) = rule.bits {
+            self.add("accumulator.bits", bits.to_string());
+        }
+        self.add("accumulator.overflow", word(&rule.overflow));
+        self.add("accumulator.order", word(&rule.order));
+    }
+
+    fn requantize(&mut self, section: &str, rule: &Requantize) {
+        self.add(format!("{section}.multiplier"), multiplier(rule.multiplier));
+        if has_derivation(rule.multiplier) {
+            self.add(format!("{section}.derivation"), word(&rule.derivation));
+        }
+        self.add(
+            format!("{section}.steps"),
+            steps(rule.multiplier, &rule.steps),
+        );
+        if has_shifts(rule.multiplier) {
+            self.add(format!("{section}.left-shift"), word(&rule.left_shift));
+        }
+        self.add(format!("{section}.zero-point"), word(&rule.zero_point));
+        self.add(format!("{section}.clamp"), word(&rule.clamp));
+    }
+
+    fn ops(&mut self, ops: &Ops) {
+        let Ops {
+            add,
+            mul,
+            average,
+            global_average,
+            rescale,
+            leaky_relu,
+            sigmoid,
+            hard_swish,
+        } = ops;
+        self.optional("ops.add", add.as_ref());
+        self.optional("ops.mul", mul.as_ref());
+        self.optional("ops.average", average.as_ref());
+        self.optional("ops.global-average", global_average.as_ref());
+        self.optional("ops.rescale", rescale.as_ref());
+        self.optional("ops.leaky-relu", leaky_relu.as_ref());
+        self.optional("ops.sigmoid", sigmoid.as_ref());
+        self.optional("ops.hard-swish", hard_swish.as_ref());
+    }
+
+    fn optional<T: Serialize>(&mut self, path: &str, rule: Option<&T>) {
+        if let Some(rule) = rule {
+            self.add(path, word(rule));
+        }
+    }
+}
+
+/// Whether `M` is a number with a fraction, so that its evaluation matters.
+pub(crate) fn has_derivation(multiplier: Multiplier) -> bool {
+    !matches!(multiplier, Multiplier::Exact | Multiplier::PowerOfTwo)
+}
+
+/// Whether the product is shifted in integers.
+pub(crate) fn has_shifts(multiplier: Multiplier) -> bool {
+    match multiplier {
+        Multiplier::Fixed { .. }
+        | Multiplier::FixedAbsolute { .. }
+        | Multiplier::Q15Reduced
+        | Multiplier::PowerOfTwo => true,
+        Multiplier::Exact | Multiplier::F32 | Multiplier::F32TwoSteps { .. } | Multiplier::F64 => {
+            false
+        }
+    }
+}
+
+/// The name of a value as a file writes it.
+pub(crate) fn word<T: Serialize>(value: &T) -> String {
+    match toml::Value::try_from(value) {
+        Ok(toml::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn widths(bits: &[u32]) -> String {
+    if bits.is_empty() {
+        return "any".to_owned();
+    }
+    let list: Vec<String> = bits.iter().map(u32::to_string).collect();
+    list.join(", ")
+}
+
+fn multiplier(rule: Multiplier) -> String {
+    match rule {
+        Multiplier::Exact => "exact".to_owned(),
+        Multiplier::F32 => "f32".to_owned(),
+        Multiplier::F32TwoSteps { division } => format!("f32-two-steps, {}", word(&division)),
+        Multiplier::F64 => "f64".to_owned(),
+        Multiplier::Fixed { bits, rounding } => format!("fixed, {bits} bits, {}", word(&rounding)),
+        Multiplier::FixedAbsolute { bits, rounding } => {
+            format!("fixed-absolute, {bits} bits, {}", word(&rounding))
+        }
+        Multiplier::Q15Reduced => "q15-reduced".to_owned(),
+        Multiplier::PowerOfTwo => "power-of-two".to_owned(),
+    }
+}
+
+fn steps(multiplier: Multiplier, steps: &[Step]) -> String {
+    let words: Vec<String> = steps
+        .iter()
+        .map(|step| {
+            let mut text = word(&step.rounding);
+            match step.shift {
+                Shift::By(bits) => text = format!("{bits} {text}"),
+                Shift::Rest if has_shifts(multiplier) => text = format!("rest {text}"),
+                Shift::Rest => {}
+            }
+            if let Some(bits) = step.saturate {
+                text = format!("{text} saturated to {bits} bits");
+            }
+            text
+        })
+        .collect();
+    words.join(", ")
+}
