@@ -459,6 +459,10 @@ pub enum TruncKind {
 
 /// Parameters of `FloatQuant`; always signed.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one attribute of the file's operator"
+)]
 pub struct Minifloat {
     /// Scale.
     pub scale: PerChannel<f32>,

@@ -1,1 +1,12 @@
 //! Reference, comparison, causes and reports.
+
+mod cause;
+pub mod check;
+pub mod cli;
+mod compare;
+mod generate;
+pub mod inputs;
+mod noise;
+pub mod outcome;
+pub mod report;
+pub mod targets;

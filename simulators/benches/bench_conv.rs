@@ -121,7 +121,7 @@ fn integer(c: &mut Criterion) {
             let packed = PackedWeights::new(isa, &shape, &w);
             let mut out = vec![0; shape.out_channels * shape.positions()];
             group.bench_function(name, |b| {
-                b.iter(|| conv_u8i8(&shape, &x, 3, &packed, &mut out))
+                b.iter(|| conv_u8i8(&shape, &x, 3, &packed, &mut out));
             });
         }
     }

@@ -43,7 +43,11 @@ impl ValueGrid {
     /// The model's own codes, or reals where it has none.
     pub fn of_model(quantizer: &Quantizer) -> Self {
         match quantize::grid(quantizer) {
-            Some(grid) => Self::Codes { grid: Arc::new(grid), relabel: 0, model: true },
+            Some(grid) => Self::Codes {
+                grid: Arc::new(grid),
+                relabel: 0,
+                model: true,
+            },
             None => Self::Real,
         }
     }
@@ -64,9 +68,10 @@ pub struct Adapted {
 /// A text where the target has no counterpart at all.
 pub fn activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
     match rule.quantizer {
-        Grid::Model => {
-            Ok(Adapted { grid: ValueGrid::of_model(quantizer), mismatch: None })
-        }
+        Grid::Model => Ok(Adapted {
+            grid: ValueGrid::of_model(quantizer),
+            mismatch: None,
+        }),
         Grid::Gfpq => gfpq_activation(rule, quantizer),
         Grid::Affine | Grid::PowerOfTwo => affine_activation(rule, quantizer),
     }
@@ -75,8 +80,12 @@ pub fn activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, 
 fn gfpq_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
     let (lo, hi) = real_range(quantizer);
     let needed = storage_bits(quantizer);
-    let bits = width(&rule.bits, needed)
-        .ok_or_else(|| format!("{needed}-bit activations; the target has {:?} bits", rule.bits))?;
+    let bits = width(&rule.bits, needed).ok_or_else(|| {
+        format!(
+            "{needed}-bit activations; the target has {:?} bits",
+            rule.bits
+        )
+    })?;
     let gfpq = gfpq(rule, bits)?;
     let max = lo.abs().max(hi.abs()) as f32;
     let z = gfpq.z_of(max);
@@ -117,7 +126,10 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         return Err("a bipolar activation has no counterpart on the target".into());
     }
     let bits = width(&rule.bits, affine.bits).ok_or_else(|| {
-        format!("{}-bit activations; the target has {:?} bits", affine.bits, rule.bits)
+        format!(
+            "{}-bit activations; the target has {:?} bits",
+            affine.bits, rule.bits
+        )
     })?;
     let Some(grid) = quantize::grid(quantizer) else {
         return Err("a quantizer without integer codes".into());
@@ -128,7 +140,11 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         why.push("a scale for each channel".to_string());
     }
     if rule.quantizer == Grid::PowerOfTwo
-        && grid.scale.values.iter().any(|&s| num::power_of_two(s).is_none())
+        && grid
+            .scale
+            .values
+            .iter()
+            .any(|&s| num::power_of_two(s).is_none())
     {
         why.push("a scale that is no power of two".into());
     }
@@ -139,7 +155,10 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
                 why.push("a zero point".into());
             }
             if signed == Signedness::Signed && grid.max >= half {
-                why.push(format!("codes up to {} (the target's {bits} bits are signed)", grid.max));
+                why.push(format!(
+                    "codes up to {} (the target's {bits} bits are signed)",
+                    grid.max
+                ));
             }
             if signed == Signedness::Unsigned && grid.min < 0 {
                 why.push("negative codes".into());
@@ -150,8 +169,15 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         (ZeroPoints::Any, _) => {}
     }
     if why.is_empty() {
-        let grid = ValueGrid::Codes { grid: Arc::new(grid), relabel, model: true };
-        return Ok(Adapted { grid, mismatch: None });
+        let grid = ValueGrid::Codes {
+            grid: Arc::new(grid),
+            relabel,
+            model: true,
+        };
+        return Ok(Adapted {
+            grid,
+            mismatch: None,
+        });
     }
     let (lo, hi) = grid.real_range();
     let own = own_grid(rule.quantizer, rule.zero_point, rule.signed, bits, lo, hi);
@@ -162,7 +188,11 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         grid.scale.at(0),
     );
     Ok(Adapted {
-        grid: ValueGrid::Codes { grid: Arc::new(own), relabel: 0, model: false },
+        grid: ValueGrid::Codes {
+            grid: Arc::new(own),
+            relabel: 0,
+            model: false,
+        },
         mismatch: Some(mismatch),
     })
 }
@@ -179,11 +209,18 @@ fn own_grid(
     let half = 1i64 << (bits - 1);
     let signed = signed == Signedness::Signed
         || (signed == Signedness::Any && (zero_point == ZeroPoints::Any || lo < 0.0));
-    let (min, max) = if signed { (-half, half - 1) } else { (0, 2 * half - 1) };
+    let (min, max) = if signed {
+        (-half, half - 1)
+    } else {
+        (0, 2 * half - 1)
+    };
     let (lo, hi) = (lo.min(0.0), hi.max(0.0));
     let (scale, zero) = if zero_point == ZeroPoints::Any && kind != Grid::PowerOfTwo {
         let scale = (hi - lo) / (max - min) as f64;
-        (scale, min - num::round_f64(lo / scale, Rounding::HalfEven) as i64)
+        (
+            scale,
+            min - num::round_f64(lo / scale, Rounding::HalfEven) as i64,
+        )
     } else {
         (lo.abs().max(hi) / max as f64, 0)
     };
@@ -215,10 +252,17 @@ pub fn weights(
     activations: &Activations,
     weights: &Arc<Tensor>,
 ) -> Result<AdaptedWeights, String> {
-    let keep = |tensor: Arc<Tensor>| AdaptedWeights { tensor, model: true, mismatch: None };
+    let keep = |tensor: Arc<Tensor>| AdaptedWeights {
+        tensor,
+        model: true,
+        mismatch: None,
+    };
     let per_output = |grid: &CodeGrid| {
         grid.is_uniform()
-            || [grid.scale.axis, grid.zero_point.axis].iter().flatten().all(|&axis| axis == 0)
+            || [grid.scale.axis, grid.zero_point.axis]
+                .iter()
+                .flatten()
+                .all(|&axis| axis == 0)
     };
     match rule.quantizer {
         Grid::Model => Ok(match weights.grid() {
@@ -240,7 +284,9 @@ pub fn weights(
             Ok(AdaptedWeights {
                 tensor: Arc::new(Tensor::real(weights.shape.clone(), levels)),
                 model: false,
-                mismatch: Some(format!("weights on the logarithmic grid (GFPQ {bits} bit, z = {z})")),
+                mismatch: Some(format!(
+                    "weights on the logarithmic grid (GFPQ {bits} bit, z = {z})"
+                )),
             })
         }
         Grid::Affine | Grid::PowerOfTwo => {
@@ -248,13 +294,19 @@ pub fn weights(
             let half = 1i64 << (bits - 1);
             let why = match weights.grid() {
                 None => Some("weights without integer codes".to_string()),
-                Some(grid) if !per_output(grid) => Some("a weight scale along an input axis".into()),
+                Some(grid) if !per_output(grid) => {
+                    Some("a weight scale along an input axis".into())
+                }
                 Some(grid) if !grid.is_uniform() && rule.granularity == Granularity::PerTensor => {
                     Some("a weight scale for each channel".into())
                 }
                 Some(grid)
                     if rule.quantizer == Grid::PowerOfTwo
-                        && grid.scale.values.iter().any(|&s| num::power_of_two(s).is_none()) =>
+                        && grid
+                            .scale
+                            .values
+                            .iter()
+                            .any(|&s| num::power_of_two(s).is_none()) =>
                 {
                     Some("a weight scale that is no power of two".into())
                 }
@@ -272,12 +324,16 @@ pub fn weights(
                 }
                 Some(_) => None,
             };
-            let Some(why) = why else { return Ok(keep(weights.clone())) };
+            let Some(why) = why else {
+                return Ok(keep(weights.clone()));
+            };
             let tensor = requantized_weights(rule, weights, half - 1);
             Ok(AdaptedWeights {
                 tensor: Arc::new(tensor),
                 model: false,
-                mismatch: Some(format!("the model has {why}; the target quantizes the weights anew")),
+                mismatch: Some(format!(
+                    "the model has {why}; the target quantizes the weights anew"
+                )),
             })
         }
     }
@@ -287,7 +343,11 @@ pub fn weights(
 fn requantized_weights(rule: &Weights, weights: &Tensor, max: i64) -> Tensor {
     let values = weights.to_real();
     let per_channel = rule.granularity == Granularity::PerChannel && !weights.shape.is_empty();
-    let channels = if per_channel { Channels::along(0, &weights.shape) } else { Channels::ONE };
+    let channels = if per_channel {
+        Channels::along(0, &weights.shape)
+    } else {
+        Channels::ONE
+    };
     let mut largest = vec![0.0f64; channels.count];
     for (i, v) in values.iter().enumerate() {
         let c = channels.of_index(i);
@@ -310,7 +370,10 @@ fn requantized_weights(rule: &Weights, weights: &Tensor, max: i64) -> Tensor {
         })
         .collect();
     let grid = CodeGrid {
-        scale: PerChannel { values: scales, axis: per_channel.then_some(0) },
+        scale: PerChannel {
+            values: scales,
+            axis: per_channel.then_some(0),
+        },
         zero_point: PerChannel::uniform(0),
         min: -max,
         max,
@@ -351,12 +414,16 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                         - f64::from(float.exponent_bias),
                 );
             let max = computed.min(f64::from(float.max_value))
-                * float.scale.values.iter().fold(0.0f32, |m, s| m.max(s.abs())) as f64;
+                * float
+                    .scale
+                    .values
+                    .iter()
+                    .fold(0.0f32, |m, s| m.max(s.abs())) as f64;
             (-max, max)
         }
         (Quantizer::Thresholds(t), None) => {
-            let ends = [0.0, t.steps as f64]
-                .map(|n| f64::from(t.out_scale) * n + f64::from(t.out_bias));
+            let ends =
+                [0.0, t.steps as f64].map(|n| f64::from(t.out_scale) * n + f64::from(t.out_bias));
             (ends[0].min(ends[1]), ends[0].max(ends[1]))
         }
         (Quantizer::Affine(affine), None) => {
@@ -374,15 +441,19 @@ pub fn put_on(grid: &ValueGrid, tensor: &Tensor) -> Option<Tensor> {
     match grid {
         ValueGrid::Real => match &tensor.data {
             Data::Real(_) => None,
-            Data::Codes { .. } => {
-                Some(Tensor::real(tensor.shape.clone(), tensor.to_real().into_owned()))
-            }
+            Data::Codes { .. } => Some(Tensor::real(
+                tensor.shape.clone(),
+                tensor.to_real().into_owned(),
+            )),
         },
         ValueGrid::Codes { grid, .. } => {
-            if tensor.grid().is_some_and(|own| Arc::ptr_eq(own, grid) || own == grid) {
+            if tensor
+                .grid()
+                .is_some_and(|own| Arc::ptr_eq(own, grid) || own == grid)
+            {
                 return None;
             }
-            let channels = Channels::of(&grid.scale, &tensor.shape);
+            let channels = grid.channels(&tensor.shape);
             let codes = tensor
                 .to_real()
                 .iter()

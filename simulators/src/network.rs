@@ -195,8 +195,14 @@ impl Network {
                 builder.node(index)?;
             }
         }
-        let Builder { layers, constants, .. } = builder;
-        Ok(Self { graph, layers, constants })
+        let Builder {
+            layers, constants, ..
+        } = builder;
+        Ok(Self {
+            graph,
+            layers,
+            constants,
+        })
     }
 
     /// Name of a value.
@@ -261,7 +267,10 @@ impl Layer {
     pub fn channels(&self) -> Channels {
         match &self.kind {
             Kind::Linear(linear) => match linear.form {
-                LinearForm::Rows { .. } => Channels { count: linear.shape.out_channels, inner: 1 },
+                LinearForm::Rows { .. } => Channels {
+                    count: linear.shape.out_channels,
+                    inner: 1,
+                },
                 _ => Channels {
                     count: linear.shape.out_channels,
                     inner: (linear.shape.out_height * linear.shape.out_width).max(1),
@@ -284,9 +293,11 @@ impl Layer {
         let mut clamped = false;
         for post in &self.posts {
             match post {
-                Post::Affine { mul, add, channels: own }
-                    if !clamped && (*own == Channels::ONE || *own == channels) =>
-                {
+                Post::Affine {
+                    mul,
+                    add,
+                    channels: own,
+                } if !clamped && (*own == Channels::ONE || *own == channels) => {
                     for c in 0..channels.count {
                         let own_channel = if own.count == 1 { 0 } else { c };
                         folded.mul[c] *= mul[own_channel];
@@ -328,7 +339,11 @@ pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
             }
             Post::Clamp { lo, hi } => x.max(*lo).min(*hi),
             Post::Leaky { slope, channels } => {
-                if x < 0.0 { x * slope[channels.of_index(index)] } else { x }
+                if x < 0.0 {
+                    x * slope[channels.of_index(index)]
+                } else {
+                    x
+                }
             }
             Post::Function(function) => crate::ops::real::activation(*function, x),
         };
@@ -357,7 +372,11 @@ impl<'g> Builder<'g> {
         let constants = graph
             .values
             .iter()
-            .map(|v| v.constant.as_ref().map(|c| Arc::new(constant::tensor(&v.shape, c))))
+            .map(|v| {
+                v.constant
+                    .as_ref()
+                    .map(|c| Arc::new(constant::tensor(&v.shape, c)))
+            })
             .collect();
         Self {
             graph,
@@ -385,8 +404,11 @@ impl<'g> Builder<'g> {
         let graph = self.graph;
         let node = &graph.nodes[index];
         if node.inputs.iter().all(|&i| self.constant(i).is_some()) {
-            let inputs: Vec<_> =
-                node.inputs.iter().filter_map(|&i| self.constants[i].clone()).collect();
+            let inputs: Vec<_> = node
+                .inputs
+                .iter()
+                .filter_map(|&i| self.constants[i].clone())
+                .collect();
             let tensor = constant::evaluate(node, &inputs, &graph.values[node.output].shape)
                 .map_err(|what| Self::unsupported(node, what))?;
             self.constants[node.output] = Some(Arc::new(tensor));
@@ -403,7 +425,12 @@ impl<'g> Builder<'g> {
         let graph = self.graph;
         let in_shape = |i: usize| graph.shape(node.inputs[i]);
         let out_shape = graph.shape(node.output);
-        let plain = |kind| Core { node, kind, inputs: vec![node.inputs[0]], first_post: None };
+        let plain = |kind| Core {
+            node,
+            kind,
+            inputs: vec![node.inputs[0]],
+            first_post: None,
+        };
         let operands = || {
             let mut inputs = Vec::new();
             let operands: Vec<Operand> = node
@@ -424,26 +451,38 @@ impl<'g> Builder<'g> {
                 match crate::ops::linear::build(graph, node, &self.constants)
                     .map_err(|what| Self::unsupported(node, what))?
                 {
-                    Some((linear, input)) => Core {
+                    Some(built) => Core {
                         node,
-                        kind: Kind::Linear(linear),
-                        inputs: vec![input],
-                        first_post: None,
+                        kind: Kind::Linear(built.linear),
+                        inputs: vec![built.input],
+                        first_post: built.offset,
                     },
                     None => {
                         let shapes = [in_shape(0).to_vec(), in_shape(1).to_vec()];
                         let (operands, inputs) = operands();
-                        let [a, b] = <[Operand; 2]>::try_from(operands).map_err(|_| {
-                            Self::unsupported(node, "a bias with two activations")
-                        })?;
-                        let kind = Kind::MatMul(MatMul { operands: [a, b], shapes });
-                        Core { node, kind, inputs, first_post: None }
+                        let [a, b] = <[Operand; 2]>::try_from(operands)
+                            .map_err(|_| Self::unsupported(node, "a bias with two activations"))?;
+                        let kind = Kind::MatMul(MatMul {
+                            operands: [a, b],
+                            shapes,
+                        });
+                        Core {
+                            node,
+                            kind,
+                            inputs,
+                            first_post: None,
+                        }
                     }
                 }
             }
             Op::Binary(op) => {
                 if let Some((post, input)) = self.affine_post(node) {
-                    Core { node, kind: Kind::Pass, inputs: vec![input], first_post: Some(post) }
+                    Core {
+                        node,
+                        kind: Kind::Pass,
+                        inputs: vec![input],
+                        first_post: Some(post),
+                    }
                 } else {
                     let (operands, inputs) = operands();
                     let Ok(operands) = <[Operand; 2]>::try_from(operands) else {
@@ -469,10 +508,16 @@ impl<'g> Builder<'g> {
                 }
             },
             Op::Softmax { axis } => plain(Kind::Softmax { axis: *axis }),
-            Op::MaxPool(pool) => {
-                plain(Kind::MaxPool(Windows::pool(pool, in_shape(0), out_shape, false)))
-            }
-            Op::AveragePool { pool, count_include_pad } => plain(Kind::Average(Windows::pool(
+            Op::MaxPool(pool) => plain(Kind::MaxPool(Windows::pool(
+                pool,
+                in_shape(0),
+                out_shape,
+                false,
+            ))),
+            Op::AveragePool {
+                pool,
+                count_include_pad,
+            } => plain(Kind::Average(Windows::pool(
                 pool,
                 in_shape(0),
                 out_shape,
@@ -483,7 +528,10 @@ impl<'g> Builder<'g> {
                 let (operands, inputs) = operands();
                 Core {
                     node,
-                    kind: Kind::Concat { axis: *axis, operands },
+                    kind: Kind::Concat {
+                        axis: *axis,
+                        operands,
+                    },
                     inputs,
                     first_post: None,
                 }
@@ -508,7 +556,12 @@ impl<'g> Builder<'g> {
     /// Attaches the elementwise steps behind an operation, and its quantizer.
     fn finish_layer(&mut self, core: Core<'g>) {
         let graph = self.graph;
-        let Core { node, kind, inputs, first_post } = core;
+        let Core {
+            node,
+            kind,
+            inputs,
+            first_post,
+        } = core;
         let mut chain = Chain {
             output: node.output,
             posts: first_post.into_iter().collect(),
@@ -546,7 +599,9 @@ impl<'g> Builder<'g> {
         let mut ahead = chain.clone();
         let mut reshaped = false;
         loop {
-            let [reader] = self.readers[ahead.output][..] else { return };
+            let [reader] = self.readers[ahead.output][..] else {
+                return;
+            };
             let node = &graph.nodes[reader];
             if graph.outputs.contains(&ahead.output) {
                 return;
@@ -562,7 +617,9 @@ impl<'g> Builder<'g> {
                 Op::Identity => {}
                 Op::Reshape => reshaped = true,
                 Op::Binary(_) => {
-                    let Some((post, input)) = self.affine_post(node) else { return };
+                    let Some((post, input)) = self.affine_post(node) else {
+                        return;
+                    };
                     if input != ahead.output {
                         return;
                     }
@@ -570,7 +627,9 @@ impl<'g> Builder<'g> {
                     ahead.ops.push(node.op_type.clone());
                 }
                 _ => {
-                    let Some(post) = self.post(node, graph.shape(node.output)) else { return };
+                    let Some(post) = self.post(node, graph.shape(node.output)) else {
+                        return;
+                    };
                     ahead.posts.push(post);
                     ahead.ops.push(node.op_type.clone());
                 }
@@ -585,17 +644,25 @@ impl<'g> Builder<'g> {
     /// An activation or a batch normalization as a step on reals.
     fn post(&self, node: &Node, shape: &[usize]) -> Option<Post> {
         match &node.op {
-            Op::Activation(Activation::Relu) => Some(Post::Clamp { lo: 0.0, hi: f64::INFINITY }),
-            Op::Activation(Activation::Clip { min, max }) => {
-                Some(Post::Clamp { lo: f64::from(*min), hi: f64::from(*max) })
-            }
-            Op::Activation(Activation::LeakyRelu { alpha }) => {
-                Some(Post::Leaky { slope: vec![f64::from(*alpha)], channels: Channels::ONE })
-            }
+            Op::Activation(Activation::Relu) => Some(Post::Clamp {
+                lo: 0.0,
+                hi: f64::INFINITY,
+            }),
+            Op::Activation(Activation::Clip { min, max }) => Some(Post::Clamp {
+                lo: f64::from(*min),
+                hi: f64::from(*max),
+            }),
+            Op::Activation(Activation::LeakyRelu { alpha }) => Some(Post::Leaky {
+                slope: vec![f64::from(*alpha)],
+                channels: Channels::ONE,
+            }),
             Op::Activation(Activation::PRelu) => {
                 let slope = self.constant(*node.inputs.get(1)?)?;
                 let channels = broadcast_channels(&slope.shape, shape)?;
-                Some(Post::Leaky { slope: slope.to_real().into_owned(), channels })
+                Some(Post::Leaky {
+                    slope: slope.to_real().into_owned(),
+                    channels,
+                })
             }
             Op::Activation(function) => Some(Post::Function(*function)),
             Op::BatchNorm { epsilon } => {
@@ -608,7 +675,11 @@ impl<'g> Builder<'g> {
                     .map(|(s, v)| s / (v + f64::from(*epsilon)).sqrt())
                     .collect();
                 let add = (0..mul.len()).map(|c| bias[c] - mean[c] * mul[c]).collect();
-                Some(Post::Affine { mul, add, channels: Channels::along(1, shape) })
+                Some(Post::Affine {
+                    mul,
+                    add,
+                    channels: Channels::along(1, shape),
+                })
             }
             _ => None,
         }
@@ -616,7 +687,9 @@ impl<'g> Builder<'g> {
 
     /// An elementwise operation with a constant as `x * mul + add`, and which value `x` is.
     fn affine_post(&self, node: &Node) -> Option<(Post, ValueId)> {
-        let Op::Binary(op) = &node.op else { return None };
+        let Op::Binary(op) = &node.op else {
+            return None;
+        };
         let (&[a, b], shape) = (&node.inputs[..], self.graph.shape(node.output)) else {
             return None;
         };
@@ -661,7 +734,9 @@ fn broadcast_channels(own: &[usize], shape: &[usize]) -> Option<Channels> {
     }
     let offset = shape.len() - own.len();
     let mut varying = (0..own.len()).filter(|&a| own[a] != 1).map(|a| a + offset);
-    let Some(first) = varying.next() else { return Some(Channels::ONE) };
+    let Some(first) = varying.next() else {
+        return Some(Channels::ONE);
+    };
     let mut last = first;
     for axis in varying {
         if axis != last + 1 {
@@ -701,6 +776,14 @@ impl CodeGrid {
         self.scale.values.len() == 1 && self.zero_point.values.len() == 1
     }
 
+    /// Which element of a tensor belongs to which scale and zero point.
+    pub fn channels(&self, shape: &[usize]) -> Channels {
+        match Channels::of(&self.scale, shape) {
+            Channels::ONE => Channels::of(&self.zero_point, shape),
+            channels => channels,
+        }
+    }
+
     /// What a code of channel `c` means.
     pub fn real(&self, code: i64, c: usize) -> f64 {
         (code - self.zero_point.at(c)) as f64 * self.scale.at(c)
@@ -716,7 +799,10 @@ impl CodeGrid {
     pub fn real_range(&self) -> (f64, f64) {
         let channels = self.scale.values.len().max(self.zero_point.values.len());
         (0..channels).fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), c| {
-            (lo.min(self.real(self.min, c)), hi.max(self.real(self.max, c)))
+            (
+                lo.min(self.real(self.min, c)),
+                hi.max(self.real(self.max, c)),
+            )
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Activation, Binary, Quantizer};
+use align_check_graph::{Activation, Binary};
 use align_check_specs::{
     AverageRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
 };
@@ -12,13 +12,13 @@ use crate::error::Error;
 use crate::kernels::{Isa, PackedWeights};
 use crate::network::{Folded, Kind, Layer, Linear, Network, Operand, Post};
 use crate::quantize::CodeGrid;
+use crate::rules::Labels;
 use crate::rules::average::Average;
 use crate::rules::elementwise::{self, PairFunction};
 use crate::rules::real::RealQuantizer;
 use crate::rules::requantize::{Requantizer, Unit};
 use crate::rules::unary::{self, CodeFunction};
-use crate::rules::Labels;
-use crate::tensor::{Channels, Data, Tensor};
+use crate::tensor::{Channels, Data};
 
 /// Largest table that is made for an operation with one quantized input.
 const TABLE: i64 = 1 << 16;
@@ -162,19 +162,24 @@ impl LayerPlan {
     /// # Errors
     /// [`Error::Unsupported`] where the target has no counterpart for the layer.
     pub fn new(
-        network: &Network,
         layer: &Layer,
         spec: &Spec,
         inputs: &[ValueGrid],
         model: Option<&LayerPlan>,
         isa: Isa,
     ) -> Result<Self, Error> {
-        Planner { network, layer, spec, inputs, model, isa }.plan().map_err(|what| {
-            Error::Unsupported {
-                node: layer.name.clone(),
-                op_type: layer.op.clone(),
-                what: format!("target '{}': {what}", spec.name),
-            }
+        Planner {
+            layer,
+            spec,
+            inputs,
+            model,
+            isa,
+        }
+        .plan()
+        .map_err(|what| Error::Unsupported {
+            node: layer.name.clone(),
+            op_type: layer.op.clone(),
+            what: format!("target '{}': {what}", spec.name),
         })
     }
 
@@ -182,8 +187,14 @@ impl LayerPlan {
     pub fn shares_sums(&self, other: &Self) -> bool {
         match (&self.linear, &other.linear) {
             (
-                Some(LinearPlan { sum: Sum::Fast { weights: a, .. }, .. }),
-                Some(LinearPlan { sum: Sum::Fast { weights: b, .. }, .. }),
+                Some(LinearPlan {
+                    sum: Sum::Fast { weights: a, .. },
+                    ..
+                }),
+                Some(LinearPlan {
+                    sum: Sum::Fast { weights: b, .. },
+                    ..
+                }),
             ) => Arc::ptr_eq(a, b),
             _ => false,
         }
@@ -191,7 +202,6 @@ impl LayerPlan {
 }
 
 struct Planner<'a> {
-    network: &'a Network,
     layer: &'a Layer,
     spec: &'a Spec,
     inputs: &'a [ValueGrid],
@@ -211,9 +221,15 @@ impl Planner<'_> {
         let out = match &layer.quantizer {
             Some(quantizer) => {
                 let adapted = adapt::activation(&self.spec.activations, quantizer)?;
-                Out { grid: adapted.grid, mismatch: adapted.mismatch }
+                Out {
+                    grid: adapted.grid,
+                    mismatch: adapted.mismatch,
+                }
             }
-            None => Out { grid: self.unquantized(), mismatch: None },
+            None => Out {
+                grid: self.unquantized(),
+                mismatch: None,
+            },
         };
         let mut mismatches: Vec<String> = out.mismatch.iter().cloned().collect();
         let linear = match &layer.kind {
@@ -226,8 +242,14 @@ impl Planner<'_> {
         }
         let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
         rules.extend(more);
-        let mut plan =
-            LayerPlan { out: out.grid, linear, finish, mismatches, float, rules };
+        let mut plan = LayerPlan {
+            out: out.grid,
+            linear,
+            finish,
+            mismatches,
+            float,
+            rules,
+        };
         self.fix_sum(&mut plan);
         Ok(plan)
     }
@@ -260,14 +282,21 @@ impl Planner<'_> {
         let layer = self.layer;
         match (&layer.kind, self.inputs.first()) {
             _ if !layer.posts.is_empty() && self.kept_clamp().is_none() => ValueGrid::Real,
-            (Kind::Movement(movement), Some(ValueGrid::Codes { grid, relabel, model })) => {
-                match movement.grid(grid) {
-                    Some(grid) => {
-                        ValueGrid::Codes { grid, relabel: *relabel, model: *model }
-                    }
-                    None => ValueGrid::Real,
-                }
-            }
+            (
+                Kind::Movement(movement),
+                Some(ValueGrid::Codes {
+                    grid,
+                    relabel,
+                    model,
+                }),
+            ) => match movement.grid(grid) {
+                Some(grid) => ValueGrid::Codes {
+                    grid,
+                    relabel: *relabel,
+                    model: *model,
+                },
+                None => ValueGrid::Real,
+            },
             (Kind::MaxPool(_) | Kind::Pass | Kind::Movement(_), Some(grid)) => grid.clone(),
             (Kind::Concat { operands, .. }, Some(first @ ValueGrid::Codes { grid, .. }))
                 if grid.is_uniform() =>
@@ -286,13 +315,18 @@ impl Planner<'_> {
     fn kept_clamp(&self) -> Option<(i32, i32)> {
         let (grid, _) = self.codes(0)?;
         if !grid.is_uniform()
-            || !matches!(self.layer.kind, Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_))
+            || !matches!(
+                self.layer.kind,
+                Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_)
+            )
         {
             return None;
         }
         let (mut lo, mut hi) = (grid.min, grid.max);
         for post in &self.layer.posts {
-            let Post::Clamp { lo: low, hi: high } = post else { return None };
+            let Post::Clamp { lo: low, hi: high } = post else {
+                return None;
+            };
             if *low != f64::NEG_INFINITY {
                 lo = lo.max(grid.code_of(*low, 0)?);
             }
@@ -304,18 +338,19 @@ impl Planner<'_> {
     }
 
     fn linear(&self, linear: &Linear, mismatches: &mut Vec<String>) -> Result<LinearPlan, String> {
-        let weights =
-            adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
+        let weights = adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
         mismatches.extend(weights.mismatch);
         let channel_first = self.spec.accumulator.order == Order::ChannelFirst;
         let real = |unit: f64| LinearPlan {
-            sum: Sum::Real { weights: weights.tensor.to_real().into_owned(), channel_first },
+            sum: Sum::Real {
+                weights: weights.tensor.to_real().into_owned(),
+                channel_first,
+            },
             unit: vec![unit; linear.shape.out_channels],
             model_weights: weights.model,
             bound: f64::INFINITY,
         };
-        let (Some((x, _)), Data::Codes { codes, grid: wg }) =
-            (self.codes(0), &weights.tensor.data)
+        let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
         else {
             return Ok(real(1.0));
         };
@@ -333,7 +368,9 @@ impl Planner<'_> {
             .map(|(i, &w)| i64::from(w) - wg.zero_point.at(i / taps.max(1)))
             .collect();
         let zero = x.zero_point.at(0);
-        let largest = (x.min - zero).unsigned_abs().max((x.max - zero).unsigned_abs());
+        let largest = (x.min - zero)
+            .unsigned_abs()
+            .max((x.max - zero).unsigned_abs());
         let bound = centred
             .chunks(taps.max(1))
             .map(|row| row.iter().map(|w| w.unsigned_abs() as f64).sum::<f64>() * largest as f64)
@@ -345,17 +382,25 @@ impl Planner<'_> {
         let narrow: Option<Vec<i8>> = centred.iter().map(|&w| i8::try_from(w).ok()).collect();
         let sum = match narrow {
             Some(narrow) if bytes && bound < f64::from(i32::MAX) => {
-                let shared = self.model.and_then(|plan| plan.linear.as_ref()).and_then(|plan| {
-                    match &plan.sum {
-                        Sum::Fast { weights: packed, .. } if weights.model => Some(packed.clone()),
+                let shared = self
+                    .model
+                    .and_then(|plan| plan.linear.as_ref())
+                    .and_then(|plan| match &plan.sum {
+                        Sum::Fast {
+                            weights: packed, ..
+                        } if weights.model => Some(packed.clone()),
                         _ => None,
-                    }
-                });
+                    });
                 let packed = shared.unwrap_or_else(|| {
                     Arc::new(PackedWeights::new(self.isa, &linear.shape, &narrow))
                 });
                 let row_sums = packed.row_sums().iter().map(|&s| i64::from(s)).collect();
-                Sum::Fast { weights: packed, row_sums, offset: x.min, zero }
+                Sum::Fast {
+                    weights: packed,
+                    row_sums,
+                    offset: x.min,
+                    zero,
+                }
             }
             _ if largest <= i32::MAX as u64
                 && centred.iter().all(|&w| i32::try_from(w).is_ok())
@@ -373,17 +418,26 @@ impl Planner<'_> {
             }
             _ => return Ok(real(1.0)),
         };
-        Ok(LinearPlan { sum, unit, model_weights: weights.model, bound })
+        Ok(LinearPlan {
+            sum,
+            unit,
+            model_weights: weights.model,
+            bound,
+        })
     }
 
     /// Where the target's accumulator is not proven wide enough, sums are made in order.
     fn fix_sum(&self, plan: &mut LayerPlan) {
-        let (Kind::Linear(linear), Some(sums), Some(bits)) =
-            (&self.layer.kind, &mut plan.linear, self.spec.accumulator.bits)
-        else {
+        let (Kind::Linear(linear), Some(sums), Some(bits)) = (
+            &self.layer.kind,
+            &mut plan.linear,
+            self.spec.accumulator.bits,
+        ) else {
             return;
         };
-        let Finish::Requantize { requantizer, .. } = &plan.finish else { return };
+        let Finish::Requantize { requantizer, .. } = &plan.finish else {
+            return;
+        };
         let channels = linear.shape.out_channels;
         let start: Vec<i64> = (0..channels).map(|c| requantizer.initial(c)).collect();
         let bias = start.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0) as f64;
@@ -398,7 +452,9 @@ impl Planner<'_> {
         else {
             return;
         };
-        let Data::Codes { codes, grid } = &weights.tensor.data else { return };
+        let Data::Codes { codes, grid } = &weights.tensor.data else {
+            return;
+        };
         let taps = codes.len() / channels.max(1);
         let weights = codes
             .iter()
@@ -423,17 +479,29 @@ impl Planner<'_> {
         out: &ValueGrid,
     ) -> Result<(Finish, bool, Vec<&'static str>), String> {
         let layer = self.layer;
-        let keep = |grid: &CodeGrid| Finish::Keep { lo: grid.min as i32, hi: grid.max as i32 };
+        let keep = |grid: &CodeGrid| Finish::Keep {
+            lo: grid.min as i32,
+            hi: grid.max as i32,
+        };
         if layer.quantizer.is_none() {
             return Ok(match (out, self.kept_clamp()) {
                 (ValueGrid::Codes { .. }, Some((lo, hi))) => {
                     (Finish::Keep { lo, hi }, false, vec![])
                 }
                 (ValueGrid::Codes { grid, .. }, None) => (keep(grid), false, vec![]),
-                (ValueGrid::Gfpq { .. }, _) if layer.posts.is_empty() => {
-                    (Finish::Keep { lo: i32::MIN, hi: i32::MAX }, false, vec![])
-                }
-                _ => (Finish::Real, !self.exact() && layer.is_compared(), vec!["quantize"]),
+                (ValueGrid::Gfpq { .. }, _) if layer.posts.is_empty() => (
+                    Finish::Keep {
+                        lo: i32::MIN,
+                        hi: i32::MAX,
+                    },
+                    false,
+                    vec![],
+                ),
+                _ => (
+                    Finish::Real,
+                    !self.exact() && layer.is_compared(),
+                    vec!["quantize"],
+                ),
             });
         }
         match out {
@@ -481,7 +549,11 @@ impl Planner<'_> {
         let layer = self.layer;
         let spec = self.spec;
         let float = || {
-            (Finish::Float(RealQuantizer::new(&spec.quantize, out)), true, vec!["quantize"])
+            (
+                Finish::Float(RealQuantizer::new(&spec.quantize, out)),
+                true,
+                vec!["quantize"],
+            )
         };
         let folded = layer.folded();
         Ok(match (&layer.kind, folded) {
@@ -537,9 +609,10 @@ impl Planner<'_> {
                 }
             }
             (Kind::Binary { op, operands }, Some(folded)) if folded.is_clamp() => {
-                let (Some(a), Some(b)) =
-                    (self.operand_labels(&operands[0]), self.operand_labels(&operands[1]))
-                else {
+                let (Some(a), Some(b)) = (
+                    self.operand_labels(&operands[0]),
+                    self.operand_labels(&operands[1]),
+                ) else {
                     return Ok(float());
                 };
                 let clamp = clamp_codes(out, &folded);
@@ -581,7 +654,9 @@ impl Planner<'_> {
             (Kind::Concat { operands, .. }, Some(folded)) if folded.is_clamp() => {
                 let mut functions = Vec::new();
                 for operand in operands {
-                    let Some(x) = self.operand_labels(operand) else { return Ok(float()) };
+                    let Some(x) = self.operand_labels(operand) else {
+                        return Ok(float());
+                    };
                     if same_grid(x, out) && folded.is_identity() {
                         functions.push(None);
                         continue;
@@ -616,7 +691,9 @@ impl Planner<'_> {
         out: Labels,
     ) -> Result<Requantizer, String> {
         let spec = self.spec;
-        let Some((x, _)) = self.codes(0) else { return Err("an input without codes".into()) };
+        let Some((x, _)) = self.codes(0) else {
+            return Err("an input without codes".into());
+        };
         let units: Vec<Unit> = (0..linear.shape.out_channels)
             .map(|c| {
                 let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
@@ -680,13 +757,17 @@ impl Planner<'_> {
 
     fn rescale(&self, x: Labels, out: Labels, folded: &Folded) -> Option<CodeFunction> {
         let rule: RescaleRule = self.spec.ops.rescale?;
-        unary::rescale(rule, self.spec, x, out, (folded.lo, folded.hi)).ok().flatten()
+        unary::rescale(rule, self.spec, x, out, (folded.lo, folded.hi))
+            .ok()
+            .flatten()
     }
 
     fn table(&self, function: CodeFunction) -> Finish {
         match self.codes(0) {
             Some((grid, _)) if grid.max - grid.min < TABLE => Finish::Table {
-                table: (grid.min..=grid.max).map(|code| function(code as i32)).collect(),
+                table: (grid.min..=grid.max)
+                    .map(|code| function(code as i32))
+                    .collect(),
                 first: grid.min,
             },
             _ => Finish::Function(function),
@@ -716,8 +797,16 @@ fn clamp_codes(out: Labels, folded: &Folded) -> (i32, i32) {
         let steps = libm::round(x / out.scale);
         out.store((steps as i64).saturating_add(out.zero_point))
     };
-    let lo = if folded.lo.is_infinite() { out.store(out.min) } else { code(folded.lo) };
-    let hi = if folded.hi.is_infinite() { out.store(out.max) } else { code(folded.hi) };
+    let lo = if folded.lo.is_infinite() {
+        out.store(out.min)
+    } else {
+        code(folded.lo)
+    };
+    let hi = if folded.hi.is_infinite() {
+        out.store(out.max)
+    } else {
+        code(folded.hi)
+    };
     (lo, hi.max(lo))
 }
 
@@ -736,33 +825,20 @@ pub fn plan(
         if let Some(grid) = network.annotated_grid(input)
             && spec.activations.quantizer != Grid::Gfpq
         {
-            grids[input] = ValueGrid::Codes { grid: Arc::new(grid), relabel: 0, model: true };
+            grids[input] = ValueGrid::Codes {
+                grid: Arc::new(grid),
+                relabel: 0,
+                model: true,
+            };
         }
     }
     let mut plans = Vec::with_capacity(network.layers.len());
     for (index, layer) in network.layers.iter().enumerate() {
         let inputs: Vec<ValueGrid> = layer.inputs.iter().map(|&i| grids[i].clone()).collect();
         let model = model.map(|plans| &plans[index]);
-        let plan = LayerPlan::new(network, layer, spec, &inputs, model, isa)?;
+        let plan = LayerPlan::new(layer, spec, &inputs, model, isa)?;
         grids[layer.output] = plan.out.clone();
         plans.push(plan);
     }
     Ok((grids, plans))
-}
-
-/// Whether a quantizer is one that every executor rounds to nearest.
-pub fn rounds_to_nearest(quantizer: &Quantizer) -> bool {
-    use align_check_graph::Rounding;
-    match quantizer {
-        Quantizer::Affine(affine) => matches!(
-            affine.rounding,
-            Rounding::HalfEven | Rounding::HalfAway | Rounding::HalfTowardZero
-        ),
-        _ => false,
-    }
-}
-
-/// The reals of a constant operand.
-pub fn constant_reals(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_real().into_owned()
 }

@@ -1,12 +1,10 @@
 //! Running a layer: sums first, which targets may share, then each target's finish.
 
-use std::sync::Arc;
-
 use align_check_graph::{Activation, Quantizer};
 
 use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, vectorize};
-use crate::network::{Kind, Layer, Linear, Network, apply_posts};
+use crate::network::{Kind, Layer, Linear, apply_posts};
 use crate::ops::{constant, real};
 use crate::plan::{Finish, LayerPlan, Sum};
 use crate::quantize::affine;
@@ -44,11 +42,9 @@ impl Sums {
     }
 }
 
-/// A network's layer under a plan: runs it.
+/// A layer under a plan: runs it.
 #[derive(Debug, Clone, Copy)]
 pub struct Runner<'a> {
-    /// The network.
-    pub network: &'a Network,
     /// The layer.
     pub layer: &'a Layer,
     /// The plan.
@@ -67,9 +63,16 @@ impl Runner<'_> {
                 let [a, b] = matmul.operands.each_ref().map(|o| o.resolve(inputs));
                 let shapes = matmul.shapes.each_ref().map(Vec::as_slice);
                 match (&a.data, &b.data) {
-                    (Data::Codes { codes: qa, grid: ga }, Data::Codes { codes: qb, grid: gb })
-                        if ga.is_uniform() && gb.is_uniform() =>
-                    {
+                    (
+                        Data::Codes {
+                            codes: qa,
+                            grid: ga,
+                        },
+                        Data::Codes {
+                            codes: qb,
+                            grid: gb,
+                        },
+                    ) if ga.is_uniform() && gb.is_uniform() => {
                         let (za, zb) = (ga.zero_point.at(0), gb.zero_point.at(0));
                         let sums = products(shapes, &self.layer.result_shape, |i, j| {
                             (i64::from(qa[i]) - za) * (i64::from(qb[j]) - zb)
@@ -78,7 +81,9 @@ impl Runner<'_> {
                     }
                     _ => {
                         let (a, b) = (a.to_real(), b.to_real());
-                        Sums::Real(products(shapes, &self.layer.result_shape, |i, j| a[i] * b[j]))
+                        Sums::Real(products(shapes, &self.layer.result_shape, |i, j| {
+                            a[i] * b[j]
+                        }))
                     }
                 }
             }
@@ -87,17 +92,36 @@ impl Runner<'_> {
     }
 
     fn linear(&self, linear: &Linear, x: &Tensor) -> Sums {
-        let Some(plan) = &self.plan.linear else { return Sums::None };
+        let Some(plan) = &self.plan.linear else {
+            return Sums::None;
+        };
         let (image, output) = (linear.image_len(), linear.output_len());
         match (&plan.sum, &x.data) {
-            (Sum::Fast { weights, row_sums, offset, zero }, Data::Codes { codes, .. }) => {
-                let bytes: Vec<u8> =
-                    vectorize(self.isa, || codes.iter().map(|&q| (i64::from(q) - offset) as u8).collect());
+            (
+                Sum::Fast {
+                    weights,
+                    row_sums,
+                    offset,
+                    zero,
+                },
+                Data::Codes { codes, .. },
+            ) => {
+                let bytes: Vec<u8> = vectorize(
+                    self.isa,
+                    #[inline(always)]
+                    || {
+                        codes
+                            .iter()
+                            .map(|&q| (i64::from(q) - offset) as u8)
+                            .collect()
+                    },
+                );
                 let pad = (zero - offset) as u8;
                 let images = linear.images(&bytes, pad);
                 let mut sums = vec![0i32; linear.batch * output];
-                for (x, out) in
-                    images.chunks_exact(image.max(1)).zip(sums.chunks_exact_mut(output.max(1)))
+                for (x, out) in images
+                    .chunks_exact(image.max(1))
+                    .zip(sums.chunks_exact_mut(output.max(1)))
                 {
                     conv_u8i8(&linear.shape, x, pad, weights, out);
                     // Bytes are codes less `offset`; products were wanted with codes less `zero`.
@@ -114,16 +138,27 @@ impl Runner<'_> {
                 Sums::I32(linear.to_output(sums))
             }
             (
-                Sum::InOrder { weights, start, bits, overflow, channel_first, zero, .. },
+                Sum::InOrder {
+                    weights,
+                    start,
+                    bits,
+                    overflow,
+                    channel_first,
+                    zero,
+                    ..
+                },
                 Data::Codes { codes, .. },
             ) => {
-                let centred: Vec<i32> =
-                    codes.iter().map(|&q| (i64::from(q) - zero) as i32).collect();
+                let centred: Vec<i32> = codes
+                    .iter()
+                    .map(|&q| (i64::from(q) - zero) as i32)
+                    .collect();
                 let images = linear.images(&centred, 0);
                 let mut sums = vec![0i64; linear.batch * output];
                 let mut count = OverflowCount::default();
-                for (x, out) in
-                    images.chunks_exact(image.max(1)).zip(sums.chunks_exact_mut(output.max(1)))
+                for (x, out) in images
+                    .chunks_exact(image.max(1))
+                    .zip(sums.chunks_exact_mut(output.max(1)))
                 {
                     let one = conv_in_order(
                         &linear.shape,
@@ -147,14 +182,18 @@ impl Runner<'_> {
             (sum, _) => {
                 let reals = x.to_real();
                 let (weights, channel_first) = match sum {
-                    Sum::Real { weights, channel_first } => (weights.as_slice(), *channel_first),
+                    Sum::Real {
+                        weights,
+                        channel_first,
+                    } => (weights.as_slice(), *channel_first),
                     // A plan for codes that is given reals: unreachable, planning follows the grids.
                     _ => return Sums::None,
                 };
                 let images = linear.images(&reals, 0.0);
                 let mut sums = vec![0.0; linear.batch * output];
-                for (x, out) in
-                    images.chunks_exact(image.max(1)).zip(sums.chunks_exact_mut(output.max(1)))
+                for (x, out) in images
+                    .chunks_exact(image.max(1))
+                    .zip(sums.chunks_exact_mut(output.max(1)))
                 {
                     conv_f64(self.isa, &linear.shape, x, 0.0, weights, channel_first, out);
                 }
@@ -171,8 +210,11 @@ impl Runner<'_> {
             Finish::Letter => self.letter(inputs, sums),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
             Finish::Float(quantizer) => {
-                let codes =
-                    self.reals(inputs, sums).iter().map(|&v| quantizer.code(v as f32)).collect();
+                let codes = self
+                    .reals(inputs, sums)
+                    .iter()
+                    .map(|&v| quantizer.code(v as f32))
+                    .collect();
                 self.coded(codes)
             }
             Finish::Gfpq { sigmoid } => {
@@ -180,14 +222,19 @@ impl Runner<'_> {
                     return Tensor::real(shape, self.reals(inputs, sums));
                 };
                 let reals = match sigmoid {
-                    Some(function) => {
-                        inputs[0].to_real().iter().map(|&x| nnie_table(*function, x)).collect()
-                    }
+                    Some(function) => inputs[0]
+                        .to_real()
+                        .iter()
+                        .map(|&x| nnie_table(*function, x))
+                        .collect(),
                     None => self.reals(inputs, sums),
                 };
                 Tensor::real(shape, gfpq_levels(*gfpq, *z, &reals))
             }
-            Finish::Requantize { requantizer, channels } => {
+            Finish::Requantize {
+                requantizer,
+                channels,
+            } => {
                 let mut codes = vec![0; shape.iter().product()];
                 match sums {
                     Sums::I32(sums) => {
@@ -198,12 +245,7 @@ impl Runner<'_> {
                             }
                         } else {
                             for (c, run) in channels.runs(sums.len()) {
-                                requantizer.codes(
-                                    self.isa,
-                                    &sums[run.clone()],
-                                    c,
-                                    &mut codes[run],
-                                );
+                                requantizer.codes(self.isa, &sums[run.clone()], c, &mut codes[run]);
                             }
                         }
                     }
@@ -220,9 +262,10 @@ impl Runner<'_> {
             }
             Finish::Table { table, first } => {
                 let codes = match &inputs[0].data {
-                    Data::Codes { codes, .. } => {
-                        codes.iter().map(|&q| table[(i64::from(q) - first) as usize]).collect()
-                    }
+                    Data::Codes { codes, .. } => codes
+                        .iter()
+                        .map(|&q| table[(i64::from(q) - first) as usize])
+                        .collect(),
                     Data::Real(_) => Vec::new(),
                 };
                 self.coded(self.windowed(codes))
@@ -305,7 +348,10 @@ impl Runner<'_> {
     fn initialized(&self) -> bool {
         matches!(
             self.plan.linear.as_ref().map(|l| &l.sum),
-            Some(Sum::InOrder { initialized: true, .. })
+            Some(Sum::InOrder {
+                initialized: true,
+                ..
+            })
         )
     }
 
@@ -375,12 +421,16 @@ impl Runner<'_> {
                     sum * unit[c] + bias
                 };
                 match sums {
-                    Sums::I32(v) => {
-                        v.iter().enumerate().map(|(i, &s)| value(i, f64::from(s))).collect()
-                    }
-                    Sums::I64(v, _) => {
-                        v.iter().enumerate().map(|(i, &s)| value(i, s as f64)).collect()
-                    }
+                    Sums::I32(v) => v
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &s)| value(i, f64::from(s)))
+                        .collect(),
+                    Sums::I64(v, _) => v
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &s)| value(i, s as f64))
+                        .collect(),
                     Sums::Real(v) => v
                         .iter()
                         .enumerate()
@@ -404,13 +454,13 @@ impl Runner<'_> {
             Kind::Binary { op, operands } => {
                 let [a, b] = operands.each_ref().map(|o| o.resolve(inputs));
                 let out = &self.layer.result_shape;
-                let (ia, ib) =
-                    (real::broadcast_index(&a.shape, out), real::broadcast_index(&b.shape, out));
+                let (ia, ib) = (
+                    real::broadcast_index(&a.shape, out),
+                    real::broadcast_index(&b.shape, out),
+                );
                 let (a, b) = (a.to_real(), b.to_real());
                 (0..out.iter().product())
-                    .map(|i| {
-                        real::binary(*op, a[at(ia.as_deref(), i)], b[at(ib.as_deref(), i)])
-                    })
+                    .map(|i| real::binary(*op, a[at(ia.as_deref(), i)], b[at(ib.as_deref(), i)]))
                     .collect()
             }
             Kind::Average(windows) => {
@@ -426,7 +476,10 @@ impl Runner<'_> {
                     }
                     _ => {
                         let sums = windows.fold(&inputs[0].to_real(), 0.0, |a: f64, v| a + v);
-                        sums.into_iter().enumerate().map(|(i, s)| s / divisor(i)).collect()
+                        sums.into_iter()
+                            .enumerate()
+                            .map(|(i, s)| s / divisor(i))
+                            .collect()
                     }
                 }
             }
@@ -436,22 +489,30 @@ impl Runner<'_> {
             Kind::Movement(movement) => movement.apply(inputs[0]).to_real().into_owned(),
             Kind::Concat { axis, operands } => {
                 let parts: Vec<&Tensor> = operands.iter().map(|o| o.resolve(inputs)).collect();
-                constant::concat(&parts, *axis, &self.layer.result_shape).to_real().into_owned()
+                constant::concat(&parts, *axis, &self.layer.result_shape)
+                    .to_real()
+                    .into_owned()
             }
             Kind::Resample(resize) => {
                 real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
             }
-            Kind::Softmax { axis } => {
-                real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis)
-            }
+            Kind::Softmax { axis } => real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis),
             Kind::Pass => inputs[0].to_real().into_owned(),
         }
     }
 
     /// `alpha` where the unit does not hold it: real sums carry no scale of their own.
     fn real_factor(&self, linear: &Linear) -> f64 {
-        let unit = self.plan.linear.as_ref().and_then(|l| l.unit.first().copied());
-        if unit == Some(1.0) { linear.factor } else { 1.0 }
+        let unit = self
+            .plan
+            .linear
+            .as_ref()
+            .and_then(|l| l.unit.first().copied());
+        if unit == Some(1.0) {
+            linear.factor
+        } else {
+            1.0
+        }
     }
 
     /// The reals in front of the quantizer.
@@ -463,6 +524,58 @@ impl Runner<'_> {
             }
         }
         values
+    }
+
+    /// The real in front of the quantizer at one element of a layer of integer sums; `None` where it is
+    /// not made of one sum.
+    pub fn real_at(&self, sums: &Sums, index: usize) -> Option<f64> {
+        let Kind::Linear(linear) = &self.layer.kind else {
+            return None;
+        };
+        let sum = match sums {
+            Sums::I32(v) => f64::from(v[index]),
+            _ => return None,
+        };
+        let c = self.layer.channels().of_index(index);
+        let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
+        let real = sum * self.plan.linear.as_ref()?.unit[c] + bias;
+        Some(apply_posts(&self.layer.posts, real, index))
+    }
+
+    /// Largest magnitude in front of [`Layer::posts`] of a layer of integer sums.
+    pub fn largest(&self, sums: &Sums) -> Option<f64> {
+        let (Kind::Linear(linear), Sums::I32(sums)) = (&self.layer.kind, sums) else {
+            return None;
+        };
+        let plan = self.plan.linear.as_ref()?;
+        let channels = self.layer.channels();
+        let mut largest = 0.0f64;
+        for (c, run) in channels.runs(sums.len()) {
+            let sum = sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs()));
+            let bias = linear.bias.as_ref().map_or(0.0, |b| b[c].abs());
+            largest = largest.max(f64::from(sum) * plan.unit[c].abs() + bias);
+        }
+        Some(largest)
+    }
+
+    /// Output codes of some elements, where each is made of one sum.
+    pub fn codes_at(&self, sums: &Sums, indices: &[usize]) -> Option<Vec<i32>> {
+        let (
+            Finish::Requantize {
+                requantizer,
+                channels,
+            },
+            Sums::I32(sums),
+        ) = (&self.plan.finish, sums)
+        else {
+            return None;
+        };
+        let code = |&i: &usize| {
+            requantizer
+                .code(i64::from(sums[i]), channels.of_index(i), false)
+                .value
+        };
+        Some(indices.iter().map(code).collect())
     }
 
     /// The model's own quantizer on the exact real, to the letter.
@@ -495,16 +608,13 @@ impl Runner<'_> {
 
     /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is
     /// nearly every layer of a convolutional network.
-    fn letter_fast(
-        &self,
-        quantizer: &Quantizer,
-        sums: &Sums,
-        grid: &CodeGrid,
-    ) -> Option<Vec<i32>> {
+    fn letter_fast(&self, quantizer: &Quantizer, sums: &Sums, grid: &CodeGrid) -> Option<Vec<i32>> {
         let (Kind::Linear(linear), Sums::I32(sums)) = (&self.layer.kind, sums) else {
             return None;
         };
-        let Quantizer::Affine(a) = quantizer else { return None };
+        let Quantizer::Affine(a) = quantizer else {
+            return None;
+        };
         let nearest = a.rounding == align_check_graph::Rounding::HalfEven && !a.is_bipolar();
         let small = grid.min > -(1 << 21) && grid.max < 1 << 21;
         let channels = self.layer.channels();
@@ -522,13 +632,17 @@ impl Runner<'_> {
             let m = plan.unit[c] * folded.mul[c];
             let b = bias * folded.mul[c] + folded.add[c];
             let (sums, out) = (&sums[run.clone()], &mut codes[run]);
-            vectorize(self.isa, || {
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    let v = (f64::from(sum) * m + b).max(lo).min(hi) as f32;
-                    let y = v / scale + zero;
-                    *out = round_to_i32(y.min(max).max(min));
-                }
-            });
+            vectorize(
+                self.isa,
+                #[inline(always)]
+                || {
+                    for (out, &sum) in out.iter_mut().zip(sums) {
+                        let v = (f64::from(sum) * m + b).max(lo).min(hi) as f32;
+                        let y = v / scale + zero;
+                        *out = round_to_i32(y.min(max).max(min));
+                    }
+                },
+            );
         }
         Some(codes)
     }
@@ -540,9 +654,15 @@ impl Runner<'_> {
         inputs: &[&Tensor],
         grid: &CodeGrid,
     ) -> Option<Vec<i32>> {
-        let Quantizer::Affine(a) = quantizer else { return None };
-        let Kind::Pass = self.layer.kind else { return None };
-        let Data::Codes { codes, grid: from } = &inputs[0].data else { return None };
+        let Quantizer::Affine(a) = quantizer else {
+            return None;
+        };
+        let Kind::Pass = self.layer.kind else {
+            return None;
+        };
+        let Data::Codes { codes, grid: from } = &inputs[0].data else {
+            return None;
+        };
         let uniform = |post: &crate::network::Post| match post {
             crate::network::Post::Affine { channels, .. }
             | crate::network::Post::Leaky { channels, .. } => *channels == Channels::ONE,
@@ -564,15 +684,12 @@ impl Runner<'_> {
                 affine::quantize_affine(v, channel) as i32
             })
             .collect();
-        Some(codes.iter().map(|&q| table[(i64::from(q) - from.min) as usize]).collect())
-    }
-
-    /// What stands in front of the rounding, for one element: `x / scale + zero_point` of the model's
-    /// quantizer, in `f64`; `None` where the quantizer has no such number.
-    pub fn before_rounding(&self, real: f64, index: usize) -> Option<f64> {
-        let Some(Quantizer::Affine(a)) = &self.layer.quantizer else { return None };
-        let c = Channels::of(&a.scale, &self.layer.shape).of_index(index);
-        Some(real / f64::from(a.scale.at(c)) + f64::from(a.zero_point.at(c)))
+        Some(
+            codes
+                .iter()
+                .map(|&q| table[(i64::from(q) - from.min) as usize])
+                .collect(),
+        )
     }
 }
 
@@ -586,8 +703,8 @@ fn nnie_table(function: Activation, x: f64) -> f64 {
         Activation::Tanh => tables::tanh(),
         _ => tables::sigmoid(),
     };
-    let index = (libm::floor(x * 16.0) + tables::MIDDLE as f64)
-        .clamp(0.0, (tables::ENTRIES - 1) as f64);
+    let index =
+        (libm::floor(x * 16.0) + tables::MIDDLE as f64).clamp(0.0, (tables::ENTRIES - 1) as f64);
     f64::from(table[index as usize]) / 32768.0
 }
 
@@ -606,7 +723,10 @@ where
     );
     let mut sums = Vec::with_capacity(out.iter().product());
     for at_batch in 0..batch.iter().product() {
-        let (a0, b0) = (at(ia.as_deref(), at_batch) * n * k, at(ib.as_deref(), at_batch) * k * m);
+        let (a0, b0) = (
+            at(ia.as_deref(), at_batch) * n * k,
+            at(ib.as_deref(), at_batch) * k * m,
+        );
         for row in 0..n {
             for column in 0..m {
                 let terms = (0..k).map(|i| product(a0 + row * k + i, b0 + i * m + column));
@@ -616,6 +736,3 @@ where
     }
     sums
 }
-
-/// A shared tensor.
-pub type Shared = Arc<Tensor>;

@@ -34,13 +34,19 @@ impl Tensor {
     /// A tensor of codes.
     pub fn codes(shape: Vec<usize>, codes: Vec<i32>, grid: Arc<CodeGrid>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), codes.len());
-        Self { shape, data: Data::Codes { codes, grid } }
+        Self {
+            shape,
+            data: Data::Codes { codes, grid },
+        }
     }
 
     /// A tensor of reals.
     pub fn real(shape: Vec<usize>, values: Vec<f64>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        Self { shape, data: Data::Real(values) }
+        Self {
+            shape,
+            data: Data::Real(values),
+        }
     }
 
     /// Number of elements.
@@ -69,10 +75,13 @@ impl Tensor {
         match &self.data {
             Data::Real(values) => Cow::Borrowed(values),
             Data::Codes { codes, grid } => {
-                let channels = Channels::of(&grid.scale, &self.shape);
+                let channels = grid.channels(&self.shape);
                 Cow::Owned(if grid.is_uniform() {
                     let (scale, zero) = (grid.scale.at(0), grid.zero_point.at(0) as f64);
-                    codes.iter().map(|&q| (f64::from(q) - zero) * scale).collect()
+                    codes
+                        .iter()
+                        .map(|&q| (f64::from(q) - zero) * scale)
+                        .collect()
                 } else {
                     codes
                         .iter()
@@ -89,7 +98,7 @@ impl Tensor {
         match &self.data {
             Data::Real(values) => values[index],
             Data::Codes { codes, grid } => {
-                let channel = Channels::of(&grid.scale, &self.shape).of_index(index);
+                let channel = grid.channels(&self.shape).of_index(index);
                 grid.real(i64::from(codes[index]), channel)
             }
         }
@@ -119,7 +128,10 @@ impl Channels {
 
     /// Channels along `axis` of a shape.
     pub fn along(axis: usize, shape: &[usize]) -> Self {
-        Self { count: shape[axis], inner: shape[axis + 1..].iter().product::<usize>().max(1) }
+        Self {
+            count: shape[axis],
+            inner: shape[axis + 1..].iter().product::<usize>().max(1),
+        }
     }
 
     /// The channels that a parameter varies along.
@@ -133,12 +145,20 @@ impl Channels {
     /// The channel of an element.
     #[inline]
     pub fn of_index(self, index: usize) -> usize {
-        if self.count == 1 { 0 } else { (index / self.inner) % self.count }
+        if self.count == 1 {
+            0
+        } else {
+            (index / self.inner) % self.count
+        }
     }
 
     /// Runs of elements of one channel: `(channel, range)` in row-major order.
     pub fn runs(self, len: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-        let inner = if self.count == 1 { len.max(1) } else { self.inner };
+        let inner = if self.count == 1 {
+            len.max(1)
+        } else {
+            self.inner
+        };
         (0..len.div_ceil(inner)).map(move |run| {
             let start = run * inner;
             (run % self.count, start..(start + inner).min(len))

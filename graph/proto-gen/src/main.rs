@@ -19,7 +19,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&out)
         .compile_fds(descriptors)?;
     let generated = std::fs::read_to_string(out.join("onnx.rs"))?;
-    std::fs::write(here.join("../src/onnx/proto.rs"), format!("{HEADER}{generated}"))?;
+    std::fs::write(
+        here.join("../src/onnx/proto.rs"),
+        format!("{HEADER}{generated}"),
+    )?;
     std::fs::remove_dir_all(&out)?;
     Ok(())
 }

@@ -48,9 +48,9 @@ pub(super) fn evaluate(op: &Op, inputs: &[Tensor], out: &[usize]) -> Outcome<Con
                 .collect();
             strided(&x.data, out, &steps, offset)
         }
-        Op::Concat { axis } => concat(inputs, *axis),
+        Op::Concat { axis } => Ok(concat(inputs, *axis)),
         Op::Pad(pad) => match pad.mode {
-            PadMode::Constant(fill) => pad_constant(x, &pad.before, fill, out),
+            PadMode::Constant(fill) => Ok(pad_constant(x, &pad.before, fill, out)),
             _ => unsupported("padding of a constant in this mode"),
         },
         Op::Binary(binary) => match inputs {
@@ -162,7 +162,7 @@ fn join_types(inputs: &[Tensor]) -> Result<Vec<&[i64]>, Vec<Vec<f32>>> {
     ints.ok_or_else(|| inputs.iter().map(|t| t.data.to_f32()).collect())
 }
 
-fn concat(inputs: &[Tensor], axis: usize) -> Outcome<Constant> {
+fn concat(inputs: &[Tensor], axis: usize) -> Constant {
     fn join<T: Copy>(parts: &[(&[T], usize)], outer: usize) -> Vec<T> {
         let mut out = Vec::new();
         for i in 0..outer {
@@ -176,16 +176,16 @@ fn concat(inputs: &[Tensor], axis: usize) -> Outcome<Constant> {
     let runs = inputs
         .iter()
         .map(|t| t.shape.iter().skip(axis).product::<usize>());
-    Ok(match join_types(inputs) {
+    match join_types(inputs) {
         Ok(ints) => Constant::I64(join(&ints.into_iter().zip(runs).collect::<Vec<_>>(), outer)),
         Err(reals) => {
             let parts: Vec<_> = reals.iter().map(Vec::as_slice).zip(runs).collect();
             Constant::F32(join(&parts, outer))
         }
-    })
+    }
 }
 
-fn pad_constant(x: &Tensor, before: &[i64], fill: f32, out: &[usize]) -> Outcome<Constant> {
+fn pad_constant(x: &Tensor, before: &[i64], fill: f32, out: &[usize]) -> Constant {
     fn fill_in<T: Copy>(
         data: &[T],
         shape: &[usize],
@@ -218,10 +218,10 @@ fn pad_constant(x: &Tensor, before: &[i64], fill: f32, out: &[usize]) -> Outcome
         }
         result
     }
-    Ok(match &*x.data {
+    match &*x.data {
         Constant::F32(v) => Constant::F32(fill_in(v, &x.shape, before, fill, out)),
         Constant::I64(v) => Constant::I64(fill_in(v, &x.shape, before, fill as i64, out)),
-    })
+    }
 }
 
 fn arithmetic(binary: Binary, a: &Tensor, b: &Tensor, out: &[usize]) -> Outcome<Constant> {

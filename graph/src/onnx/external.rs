@@ -88,7 +88,7 @@ impl ExternalFiles {
             let plain = relative
                 .components()
                 .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-            if !plain || location.contains(['\\', '\0']) {
+            if !plain || location.contains(|c: char| c == '\\' || c.is_control()) {
                 return malformed(format!(
                     "external data: location '{}' must be a path inside the model's folder",
                     shown(location)

@@ -150,50 +150,44 @@ fn range(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
         operand(b, node, 1)?,
         operand(b, node, 2)?,
     ];
-    match (&*start.data, &*limit.data, &*delta.data) {
-        (Constant::I64(s), Constant::I64(l), Constant::I64(d)) => {
-            let (&[s], &[l], &[d]) = (&s[..], &l[..], &d[..]) else {
-                return malformed("its inputs must be single numbers");
-            };
-            if d == 0 {
-                return malformed("its step is 0");
-            }
-            let span = i128::from(l) - i128::from(s);
-            let wide = i128::from(d);
-            let count = (span + wide - wide.signum()).div_euclid(wide);
-            let count = if span.signum() == wide.signum() {
-                count
-            } else {
-                0
-            };
-            let count = usize::try_from(count).unwrap_or(usize::MAX);
-            b.budget(&[count])?;
-            Ok(Tensor::list_i64(
-                (0..count)
-                    .map(|i| s.wrapping_add(d.wrapping_mul(i as i64)))
-                    .collect(),
-            ))
+    if let (Constant::I64(s), Constant::I64(l), Constant::I64(d)) =
+        (&*start.data, &*limit.data, &*delta.data)
+    {
+        let (&[s], &[l], &[d]) = (&s[..], &l[..], &d[..]) else {
+            return malformed("its inputs must be single numbers");
+        };
+        if d == 0 {
+            return malformed("its step is 0");
         }
-        _ => {
-            let values = [
-                start.data.to_f32(),
-                limit.data.to_f32(),
-                delta.data.to_f32(),
-            ];
-            let [&[s], &[l], &[d]] = [&values[0][..], &values[1][..], &values[2][..]] else {
-                return malformed("its inputs must be single numbers");
-            };
-            let count = ((f64::from(l) - f64::from(s)) / f64::from(d)).ceil();
-            if count.is_nan() {
-                return malformed("its bounds are not numbers");
-            }
-            let count = count.max(0.0) as usize;
-            b.budget(&[count])?;
-            Ok(Tensor::list_f32(
-                (0..count).map(|i| s + i as f32 * d).collect(),
-            ))
-        }
+        let span = i128::from(l) - i128::from(s);
+        let wide = i128::from(d);
+        let count = if span.signum() == wide.signum() {
+            (span + wide - wide.signum()) / wide
+        } else {
+            0
+        };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        b.budget(&[count])?;
+        let at = |i: usize| s.wrapping_add(d.wrapping_mul(i as i64));
+        return Ok(Tensor::list_i64((0..count).map(at).collect()));
     }
+    let values = [
+        start.data.to_f32(),
+        limit.data.to_f32(),
+        delta.data.to_f32(),
+    ];
+    let [&[s], &[l], &[d]] = [&values[0][..], &values[1][..], &values[2][..]] else {
+        return malformed("its inputs must be single numbers");
+    };
+    let count = ((f64::from(l) - f64::from(s)) / f64::from(d)).ceil();
+    if count.is_nan() {
+        return malformed("its bounds are not numbers");
+    }
+    let count = count.max(0.0) as usize;
+    b.budget(&[count])?;
+    Ok(Tensor::list_f32(
+        (0..count).map(|i| s + i as f32 * d).collect(),
+    ))
 }
 
 fn expand(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
@@ -233,6 +227,14 @@ fn tile(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
     Ok(Tensor::new(shape, strided(&x.data, &spread, &steps, 0)?))
 }
 
+fn select<T: Copy>(condition: &[i64], x: &[T], y: &[T]) -> Vec<T> {
+    condition
+        .iter()
+        .zip(x.iter().zip(y))
+        .map(|(&c, (&x, &y))| if c != 0 { x } else { y })
+        .collect()
+}
+
 fn choose(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
     let [condition, x, y] = [
         operand(b, node, 0)?,
@@ -250,13 +252,6 @@ fn choose(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
     else {
         return malformed("its condition must hold truth values");
     };
-    fn select<T: Copy>(condition: &[i64], x: &[T], y: &[T]) -> Vec<T> {
-        condition
-            .iter()
-            .zip(x.iter().zip(y))
-            .map(|(&c, (&x, &y))| if c != 0 { x } else { y })
-            .collect()
-    }
     let data = match eval::zip(&x, &y, &shape)? {
         Pair::F32(x, y) => Constant::F32(select(&condition, &x, &y)),
         Pair::I64(x, y) => Constant::I64(select(&condition, &x, &y)),

@@ -1,7 +1,6 @@
 //! From bytes to a checked, sorted list of nodes.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -16,10 +15,16 @@ use super::proto::tensor_proto::DataType;
 use super::proto::{ModelProto, NodeProto, TensorAnnotation, TensorProto, ValueInfoProto};
 use super::tensor::{self, Tensor};
 use super::{Domain, FileInput, FileNode, Model, Slot, Stored};
+use super::{order, scan};
 use crate::{Error, IntegerRange, Limits};
 
 /// The newest opset whose operators were compared with what is implemented here (onnx 1.23.2).
 const NEWEST_OPSET: i64 = 26;
+
+/// Messages and names that a file may hold for each node that [`Limits::nodes`] allows,
+/// and besides; real files stay far below.
+const MESSAGES_PER_NODE: usize = 40;
+const MESSAGES: usize = 100_000;
 
 /// Domain names of the QONNX quantizers. `onnx.brevitas` is an alias (qonnx 1.0.0
 /// `custom_op/registry.py`); the `finn` names are rewritten on load (`core/modelwrapper.py`).
@@ -41,6 +46,11 @@ pub(super) const QUANTIZERS: [&str; 6] = [
 
 pub(super) fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
     let bytes = read_bytes(path, limits)?;
+    let most = limits
+        .nodes
+        .saturating_mul(MESSAGES_PER_NODE)
+        .saturating_add(MESSAGES);
+    scan::check(&bytes, most).map_err(|fail| fail.in_file(path, "it cannot be read"))?;
     let bad = |what: String| Error::Malformed {
         path: path.to_owned(),
         what,
@@ -174,8 +184,8 @@ impl<'a> Parser<'a> {
         let mut nodes = self.nodes(graph.node, &mut produced)?;
         let outputs = self.outputs(&graph.output, &produced)?;
         self.check_inputs(&nodes, &produced)?;
-        nodes = self.sort(nodes)?;
-        keep_live(&mut nodes, &outputs, self.names.len());
+        nodes = order::sort(nodes, self.names.len()).map_err(|stuck| self.cycle(&stuck))?;
+        order::keep_live(&mut nodes, &outputs, self.names.len());
         let annotations = self.annotations(&graph.quantization_annotation);
         let quantizers = nodes
             .iter()
@@ -432,53 +442,9 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Sorts so that producers come first, and otherwise keeps the file's order.
-    fn sort(&self, nodes: Vec<FileNode>) -> Result<Vec<FileNode>, Error> {
-        let mut producer = vec![None; self.names.len()];
-        for (index, node) in nodes.iter().enumerate() {
-            for &slot in node.outputs.iter().flatten() {
-                producer[slot] = Some(index);
-            }
-        }
-        let mut waiting = vec![0usize; nodes.len()];
-        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-        for (index, node) in nodes.iter().enumerate() {
-            for from in node
-                .inputs
-                .iter()
-                .flatten()
-                .filter_map(|&slot| producer[slot])
-            {
-                waiting[index] += 1;
-                readers[from].push(index);
-            }
-        }
-        let mut ready: BinaryHeap<_> = (0..nodes.len())
-            .filter(|&i| waiting[i] == 0)
-            .map(Reverse)
-            .collect();
-        let mut order = Vec::with_capacity(nodes.len());
-        while let Some(Reverse(index)) = ready.pop() {
-            order.push(index);
-            for &reader in &readers[index] {
-                waiting[reader] -= 1;
-                if waiting[reader] == 0 {
-                    ready.push(Reverse(reader));
-                }
-            }
-        }
-        if let Some(stuck) = waiting.iter().position(|&w| w > 0) {
-            return self.bad(format!(
-                "node '{}' ({}): the graph has a cycle at or before this node",
-                shown(&nodes[stuck].name),
-                shown(&nodes[stuck].label)
-            ));
-        }
-        let mut nodes: Vec<Option<FileNode>> = nodes.into_iter().map(Some).collect();
-        Ok(order
-            .into_iter()
-            .filter_map(|index| nodes[index].take())
-            .collect())
+    fn cycle(&self, stuck: &FileNode) -> Error {
+        let fail = Fail::Malformed("the graph has a cycle at or before this node".to_owned());
+        fail.at_node(self.path, &stuck.name, &stuck.label)
     }
 
     fn annotations(&self, protos: &[TensorAnnotation]) -> HashMap<Slot, IntegerRange> {
@@ -572,23 +538,4 @@ fn integer_range(name: &str) -> Option<IntegerRange> {
             }
         }
     }
-}
-
-/// Drops nodes that no output depends on.
-fn keep_live(nodes: &mut Vec<FileNode>, outputs: &[Slot], slots: usize) {
-    let mut needed = vec![false; slots];
-    for &slot in outputs {
-        needed[slot] = true;
-    }
-    let mut live = vec![false; nodes.len()];
-    for (index, node) in nodes.iter().enumerate().rev() {
-        if node.outputs.iter().flatten().any(|&slot| needed[slot]) {
-            live[index] = true;
-            for &slot in node.inputs.iter().flatten() {
-                needed[slot] = true;
-            }
-        }
-    }
-    let mut keep = live.into_iter();
-    nodes.retain(|_| keep.next().unwrap_or(false));
 }

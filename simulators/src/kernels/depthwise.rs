@@ -99,7 +99,8 @@ impl Task for Channel<'_> {
                 if let Some(row) = row {
                     let x = &x[row * shape.width..][..shape.width];
                     let packed = &mut packed[next_slot * slot..][..slot];
-                    pack_row::<O>(shape, x, pad, &mut staging, packed);
+                    // SAFETY: the caller's duty.
+                    unsafe { pack_row::<O>(shape, x, pad, &mut staging, packed) };
                 }
                 next += 1;
                 next_slot += 1;
@@ -175,8 +176,11 @@ unsafe fn sum_row<O: Lanes, const V: usize>(
 }
 
 /// Packs one input row into a slot of the ring.
+///
+/// # Safety
+/// This machine has the instructions of `O`, and the caller enabled them.
 #[inline(always)]
-fn pack_row<O: Lanes>(
+unsafe fn pack_row<O: Lanes>(
     shape: &ConvShape,
     x: &[u8],
     pad: u8,
@@ -216,7 +220,8 @@ fn pack_row<O: Lanes>(
             &staging[start..][..lanes]
         });
         for (chunk, dst) in packed.chunks_mut(vector).enumerate() {
-            O::interleave(rows, chunk * O::LANES, dst);
+            // SAFETY: the caller's duty.
+            unsafe { O::interleave(rows, chunk * O::LANES, dst) };
         }
     }
 }

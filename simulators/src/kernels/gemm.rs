@@ -6,6 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::depthwise::{self, is_depthwise};
+use super::grid::{Grid, Output};
 use super::isa::{Lanes, Scratch, Task, dispatch};
 use super::pack::{fill_row, pack_block};
 use super::{ConvShape, Isa, PARALLEL_MACS};
@@ -173,10 +174,10 @@ pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, 
             }
         }
         Plan::Panels { words } => {
-            let grid = dispatch(isa, GridTask { shape, parallel });
+            let grid = dispatch(isa, Blocks { shape, parallel });
             let output = Output(out.as_mut_ptr());
-            let run = |scratch: &mut Scratch, task: usize| {
-                let (group, rows, columns) = grid.task(shape, task);
+            let run = |scratch: &mut Scratch, block: usize| {
+                let (group, rows, columns) = grid.block(shape, block);
                 let x = group_input(shape, x, group);
                 dispatch(
                     isa,
@@ -194,12 +195,12 @@ pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, 
                 );
             };
             if parallel {
-                (0..grid.tasks())
+                (0..grid.blocks())
                     .into_par_iter()
                     .for_each_init(Scratch::default, run);
             } else {
                 let mut scratch = Scratch::default();
-                (0..grid.tasks()).for_each(|task| run(&mut scratch, task));
+                (0..grid.blocks()).for_each(|block| run(&mut scratch, block));
             }
         }
     }
@@ -324,80 +325,24 @@ impl Task for PackPanels<'_> {
     }
 }
 
-/// How the output is divided into blocks: groups, then blocks of columns (output positions), then
-/// blocks of rows (output channels of the group). Each is packed and computed by one thread.
-struct Grid {
-    /// Columns of a block.
-    columns: usize,
-    /// Rows of a block.
-    rows: usize,
-    column_blocks: usize,
-    row_blocks: usize,
-    groups: usize,
-}
-
-impl Task for GridTask<'_> {
-    type Output = Grid;
-
-    #[inline(always)]
-    unsafe fn run<O: Lanes>(self) -> Grid {
-        let GridTask { shape, parallel } = self;
-        let (outputs, positions) = (shape.group_outputs(), shape.positions());
-        let tile = O::LANES * O::VECTORS;
-        let column_bytes = shape.taps().next_multiple_of(O::DEPTH) * size_of::<O::X>();
-        let columns = BLOCK_BYTES / column_bytes.max(1);
-        let columns = (columns / tile * tile).clamp(tile, BLOCK_COLUMNS / tile * tile);
-        let column_blocks = positions.div_ceil(columns);
-        // Rows are divided only to give every thread work: each block of rows packs the inputs again.
-        let mut rows = outputs;
-        if parallel {
-            let wanted = (4 * rayon::current_num_threads()).div_ceil(column_blocks * shape.groups);
-            rows = outputs.div_ceil(wanted).max(48).next_multiple_of(O::ROWS);
-        }
-        Grid {
-            columns,
-            rows,
-            column_blocks,
-            row_blocks: outputs.div_ceil(rows),
-            groups: shape.groups,
-        }
-    }
-}
-
-/// Computes a [`Grid`].
-struct GridTask<'a> {
+/// Chooses the blocks of the output.
+struct Blocks<'a> {
     shape: &'a ConvShape,
     parallel: bool,
 }
 
-impl Grid {
-    fn tasks(&self) -> usize {
-        self.groups * self.column_blocks * self.row_blocks
-    }
+impl Task for Blocks<'_> {
+    type Output = Grid;
 
-    /// Group, rows of the group and columns of a task.
-    fn task(&self, shape: &ConvShape, task: usize) -> (usize, Range<usize>, Range<usize>) {
-        let row = task % self.row_blocks * self.rows;
-        let column = task / self.row_blocks % self.column_blocks * self.columns;
-        let group = task / self.row_blocks / self.column_blocks;
-        let rows = row..shape.group_outputs().min(row + self.rows);
-        (
-            group,
-            rows,
-            column..shape.positions().min(column + self.columns),
-        )
+    #[inline(always)]
+    unsafe fn run<O: Lanes>(self) -> Grid {
+        let tile = O::LANES * O::VECTORS;
+        let column_bytes = self.shape.taps().next_multiple_of(O::DEPTH) * size_of::<O::X>();
+        let columns = BLOCK_BYTES / column_bytes.max(1) / tile * tile;
+        let columns = columns.clamp(tile, BLOCK_COLUMNS / tile * tile);
+        Grid::new(self.shape, columns, O::ROWS, self.parallel)
     }
 }
-
-/// The output, into which tasks write disjoint blocks.
-#[derive(Clone, Copy)]
-struct Output(*mut i32);
-
-// SAFETY: the pointer is only written through, by tasks whose (row, column) blocks are disjoint, while
-// `conv_u8i8` holds the slice exclusively.
-unsafe impl Send for Output {}
-// SAFETY: as above.
-unsafe impl Sync for Output {}
 
 /// One block of the matrix product.
 struct Panels<'a> {
@@ -410,7 +355,7 @@ struct Panels<'a> {
     rows: Range<usize>,
     columns: Range<usize>,
     scratch: &'a mut Scratch,
-    output: Output,
+    output: Output<i32>,
 }
 
 impl Task for Panels<'_> {
@@ -443,7 +388,8 @@ impl Task for Panels<'_> {
             packed.resize(chunks * chunk, O::X::default());
         }
         let packed = &mut packed[..chunks * chunk];
-        pack_block::<O>(shape, x, pad, columns.clone(), &mut staging, packed);
+        // SAFETY: the caller's duty.
+        unsafe { pack_block::<O>(shape, x, pad, columns.clone(), &mut staging, packed) };
 
         for first in rows.clone().step_by(O::ROWS) {
             let count = O::ROWS.min(rows.end - first);
@@ -473,7 +419,8 @@ impl Task for Panels<'_> {
 }
 
 /// A tile of the matrix product: pointers into the block.
-struct Tile<X> {
+#[derive(Clone, Copy)]
+struct Tile<X: Copy> {
     /// Steps of `DEPTH` taps.
     steps: usize,
     /// Packed inputs: a chunk of `LANES` output positions a vector, `chunk` elements apart.

@@ -20,8 +20,9 @@ pub struct OverflowCount {
     pub flags: BitVec,
 }
 
-/// Outputs whose accumulators lie side by side.
-const LANES: usize = 8;
+/// Most outputs whose accumulators lie side by side: many, so that the loop over them stays a loop and
+/// is vectorized whatever the rule.
+const LANES: usize = 64;
 
 /// Most bytes of packed inputs at a time.
 const BLOCK_BYTES: usize = 4 << 20;
@@ -84,10 +85,10 @@ pub fn conv_in_order(
     // 32-bit lanes where no sum leaves them; 64-bit lanes hold every sum of fewer than 64 bits.
     let narrow = bits < 32 && product <= i32::MAX as u64 - (1 << (bits - 1));
     match overflow {
-        Overflow::Exact => conv.run::<_, 2>(Exact, x, weights, init, out, &mut steps),
+        Overflow::Exact => conv.run(Exact, x, weights, init, out, &mut steps),
         Overflow::Saturate if narrow => {
             let high = high as i32;
-            conv.run::<_, 4>(
+            conv.run(
                 Saturate {
                     low: -high - 1,
                     high,
@@ -100,7 +101,7 @@ pub fn conv_in_order(
             );
         }
         Overflow::Wrap if narrow => {
-            conv.run::<_, 4>(
+            conv.run(
                 Wrap::<i32>::new(32 - bits),
                 x,
                 weights,
@@ -110,13 +111,13 @@ pub fn conv_in_order(
             );
         }
         Overflow::Saturate if bits == 64 => {
-            conv.run::<_, 2>(Saturate64, x, weights, init, out, &mut steps);
+            conv.run(Saturate64, x, weights, init, out, &mut steps);
         }
         Overflow::Wrap if bits == 64 => {
-            conv.run::<_, 2>(Wrap64, x, weights, init, out, &mut steps);
+            conv.run(Wrap64, x, weights, init, out, &mut steps);
         }
         Overflow::Saturate => {
-            conv.run::<_, 2>(
+            conv.run(
                 Saturate {
                     low: -high - 1,
                     high,
@@ -129,7 +130,7 @@ pub fn conv_in_order(
             );
         }
         Overflow::Wrap => {
-            conv.run::<_, 2>(
+            conv.run(
                 Wrap::<i64>::new(64 - bits),
                 x,
                 weights,
@@ -330,8 +331,8 @@ struct Conv<'a> {
 }
 
 impl Conv<'_> {
-    /// Convolves by a rule, `R` output channels at a time.
-    fn run<A: Rule, const R: usize>(
+    /// Convolves by a rule.
+    fn run<A: Rule>(
         &self,
         rule: A,
         x: &[i32],
@@ -354,10 +355,7 @@ impl Conv<'_> {
             if shape.positions() == 1 {
                 self.vector(rule, x, &order, weights, init, out, steps);
             } else {
-                let rows: Vec<i32> = (0..outputs)
-                    .flat_map(|m| order.iter().map(move |&k| weights[m * taps + k]))
-                    .collect();
-                self.group::<A, R>(rule, x, &rows, init, out, steps);
+                self.matrix(rule, x, &order, weights, init, out, steps);
             }
         };
         if self.parallel() {
@@ -377,69 +375,43 @@ impl Conv<'_> {
         self.shape.macs() >= PARALLEL_MACS
     }
 
-    /// The output channels of a group; `rows` are the weights in the order of summation.
-    fn group<A: Rule, const R: usize>(
+    /// The output channels of a group: positions lie side by side.
+    #[expect(clippy::too_many_arguments, reason = "the tensors of one group")]
+    fn matrix<A: Rule>(
         &self,
         rule: A,
         x: &[i32],
-        rows: &[i32],
+        order: &[usize],
+        weights: &[i32],
         init: &[i64],
         out: &mut [i64],
         steps: &mut [u32],
     ) {
-        let (taps, positions) = (self.shape.taps(), self.shape.positions());
+        let (taps, positions) = (order.len(), self.shape.positions());
         let block = (BLOCK_BYTES / (4 * taps.max(1)) / LANES).max(1) * LANES;
         let mut packed = Vec::new();
         for first in (0..positions).step_by(block) {
             let columns = first..positions.min(first + block);
-            vectorize(
-                self.isa,
-                #[inline(always)]
-                || self.pack(x, columns.clone(), &mut packed),
-            );
-            let run = |(tile, (out, steps)): (usize, (&mut [i64], &mut [u32]))| {
-                let count = out.len() / positions;
-                let rows = &rows[tile * R * taps..][..count * taps];
-                let init = &init[tile * R..][..count];
-                vectorize(
-                    self.isa,
-                    #[inline(always)]
-                    || {
-                        let columns = columns.clone();
-                        sum_rows::<A, R>(rule, &packed, rows, init, positions, columns, out, steps);
-                    },
-                );
+            self.pack(x, columns.clone(), &mut packed);
+            let run = |(m, (out, steps)): (usize, (&mut [i64], &mut [u32]))| {
+                let row: Vec<i32> = order.iter().map(|&k| weights[m * taps + k]).collect();
+                let chunks = out[columns.clone()].chunks_mut(LANES);
+                for (chunk, (out, steps)) in chunks
+                    .zip(steps[columns.clone()].chunks_mut(LANES))
+                    .enumerate()
+                {
+                    let x = &packed[chunk * taps..][..taps];
+                    self.sum(rule, x, &row, |_| init[m], out, steps);
+                }
             };
-            let tile = R * positions;
             if self.parallel() {
-                out.par_chunks_mut(tile)
-                    .zip(steps.par_chunks_mut(tile))
-                    .enumerate()
-                    .for_each(run);
+                let rows = out
+                    .par_chunks_mut(positions)
+                    .zip(steps.par_chunks_mut(positions));
+                rows.enumerate().for_each(run);
             } else {
-                out.chunks_mut(tile)
-                    .zip(steps.chunks_mut(tile))
-                    .enumerate()
-                    .for_each(run);
-            }
-        }
-    }
-
-    /// Packs the inputs of a range of output positions: (chunk of [`LANES`] positions, tap, position).
-    #[inline(always)]
-    fn pack(&self, x: &[i32], columns: Range<usize>, packed: &mut Vec<i32>) {
-        let shape = self.shape;
-        let (taps, plane) = (shape.taps(), shape.height * shape.width);
-        let mut line = vec![0; columns.len().next_multiple_of(LANES)];
-        packed.clear();
-        packed.resize(line.len() * taps, 0);
-        for k in 0..taps {
-            let (channel, row, column) = shape.tap(k, self.channel_first);
-            let x = &x[channel * plane..][..plane];
-            let dst = &mut line[..columns.len()];
-            fill_row(shape, x, row, column, columns.start, self.pad, dst);
-            for (chunk, positions) in line.as_chunks::<LANES>().0.iter().enumerate() {
-                packed[(chunk * taps + k) * LANES..][..LANES].copy_from_slice(positions);
+                let rows = out.chunks_mut(positions).zip(steps.chunks_mut(positions));
+                rows.enumerate().for_each(run);
             }
         }
     }
@@ -458,29 +430,27 @@ impl Conv<'_> {
     ) {
         let mut column = Vec::new();
         self.pack(x, 0..1, &mut column);
-        let column: Vec<i32> = column.iter().step_by(LANES).copied().collect();
+        let column: Vec<i32> = column.iter().map(|lanes| lanes[0]).collect();
         let taps = order.len();
         let run = |(chunk, (out, steps)): (usize, (&mut [i64], &mut [u32]))| {
             let first = chunk * LANES;
             let mut packed = vec![[0; LANES]; taps];
-            for lane in 0..out.len() {
-                let row = &weights[(first + lane) * taps..][..taps];
-                for (packed, &k) in packed.iter_mut().zip(order) {
-                    packed[lane] = row[k];
+            // By blocks of taps, so that what is written stays in the first-level cache.
+            for (packed, order) in packed.chunks_mut(64).zip(order.chunks(64)) {
+                for lane in 0..out.len() {
+                    let row = &weights[(first + lane) * taps..][..taps];
+                    for (packed, &k) in packed.iter_mut().zip(order) {
+                        packed[lane] = row[k];
+                    }
                 }
             }
-            vectorize(
-                self.isa,
-                #[inline(always)]
-                || {
-                    let mut sums = [[A::Lane::default(); LANES]];
-                    let mut counts = sums;
-                    for (lane, &init) in init[first..][..out.len()].iter().enumerate() {
-                        (sums[0][lane], counts[0][lane]) = rule.start(init);
-                    }
-                    sum_tile(rule, &packed, [&column], &mut sums, &mut counts);
-                    write(&sums[0], &counts[0], out, steps);
-                },
+            self.sum(
+                rule,
+                &packed,
+                &column,
+                |lane| init[first + lane],
+                out,
+                steps,
             );
         };
         if self.parallel() {
@@ -495,90 +465,58 @@ impl Conv<'_> {
                 .for_each(run);
         }
     }
-}
 
-/// Up to `R` output channels at a range of output positions.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "the tensors of one block")]
-fn sum_rows<A: Rule, const R: usize>(
-    rule: A,
-    packed: &[i32],
-    rows: &[i32],
-    init: &[i64],
-    positions: usize,
-    columns: Range<usize>,
-    out: &mut [i64],
-    steps: &mut [u32],
-) {
-    let (count, taps) = (init.len(), rows.len() / init.len());
-    for (chunk, column) in columns.clone().step_by(LANES).enumerate() {
-        let x = packed[chunk * taps * LANES..][..taps * LANES].as_chunks().0;
-        let valid = LANES.min(columns.end - column);
-        let mut store = |row: usize, sums: &[A::Lane; LANES], counts: &[A::Lane; LANES]| {
-            let at = row * positions + column;
-            write(
-                sums,
-                counts,
-                &mut out[at..at + valid],
-                &mut steps[at..at + valid],
-            );
-        };
-        if count == R {
-            let start = std::array::from_fn::<_, R, _>(|row| rule.start(init[row]));
-            let mut sums = start.map(|(sum, _)| [sum; LANES]);
-            let mut counts = start.map(|(_, over)| [over; LANES]);
-            let rows = std::array::from_fn::<_, R, _>(|row| &rows[row * taps..][..taps]);
-            sum_tile(rule, x, rows, &mut sums, &mut counts);
-            for (row, (sums, counts)) in sums.iter().zip(&counts).enumerate() {
-                store(row, sums, counts);
-            }
-        } else {
-            for (row, &init) in init.iter().enumerate() {
-                let (sum, over) = rule.start(init);
-                let (mut sums, mut counts) = ([[sum; LANES]], [[over; LANES]]);
-                sum_tile(
-                    rule,
-                    x,
-                    [&rows[row * taps..][..taps]],
-                    &mut sums,
-                    &mut counts,
-                );
-                store(row, &sums[0], &counts[0]);
+    /// Packs the inputs of a range of output positions: (chunk of [`LANES`] positions, tap, position).
+    fn pack(&self, x: &[i32], columns: Range<usize>, packed: &mut Vec<[i32; LANES]>) {
+        let shape = self.shape;
+        let (taps, plane) = (shape.taps(), shape.height * shape.width);
+        packed.clear();
+        packed.resize(columns.len().div_ceil(LANES) * taps, [0; LANES]);
+        for (chunk, first) in columns.clone().step_by(LANES).enumerate() {
+            let count = LANES.min(columns.end - first);
+            for k in 0..taps {
+                let (channel, row, column) = shape.tap(k, self.channel_first);
+                let x = &x[channel * plane..][..plane];
+                let dst = &mut packed[chunk * taps + k][..count];
+                fill_row(shape, x, row, column, first, self.pad, dst);
             }
         }
     }
-}
 
-/// Steps of `R` rows of accumulators: `x[k]` times `rows[r][k]`, in the order of `k`.
-#[inline(always)]
-fn sum_tile<A: Rule, const R: usize>(
-    rule: A,
-    x: &[[i32; LANES]],
-    rows: [&[i32]; R],
-    sums: &mut [[A::Lane; LANES]; R],
-    counts: &mut [[A::Lane; LANES]; R],
-) {
-    // Copies, so that they can live in registers.
-    let (mut sum, mut count) = (*sums, *counts);
-    let rows = rows.map(|row| &row[..x.len()]);
-    for (k, x) in x.iter().enumerate() {
-        for r in 0..R {
-            let w = rows[r][k];
-            for lane in 0..LANES {
-                let (value, over) = rule.step(sum[r][lane], x[lane], w);
-                sum[r][lane] = value;
-                count[r][lane] += over;
-            }
+    /// Accumulates up to [`LANES`] outputs: lane by lane `x[k] * w[k]`, in the order of `k`.
+    fn sum<A: Rule>(
+        &self,
+        rule: A,
+        x: &[[i32; LANES]],
+        w: &[i32],
+        init: impl Fn(usize) -> i64,
+        out: &mut [i64],
+        steps: &mut [u32],
+    ) {
+        let mut sums = [A::Lane::default(); LANES];
+        let mut counts = [A::Lane::default(); LANES];
+        for lane in 0..out.len() {
+            (sums[lane], counts[lane]) = rule.start(init(lane));
         }
-    }
-    (*sums, *counts) = (sum, count);
-}
-
-/// Writes as many accumulators and counts as the output has.
-#[inline(always)]
-fn write<L: Lane>(sums: &[L; LANES], counts: &[L; LANES], out: &mut [i64], steps: &mut [u32]) {
-    for lane in 0..out.len() {
-        out[lane] = sums[lane].into();
-        steps[lane] = counts[lane].into() as u32;
+        // Whole vectors; a lane beyond the outputs adds zeros.
+        let lanes = out.len().next_multiple_of(8).min(LANES);
+        vectorize(
+            self.isa,
+            #[inline(always)]
+            || {
+                let (sums, counts) = (&mut sums[..lanes], &mut counts[..lanes]);
+                for (x, &w) in x.iter().zip(w) {
+                    for ((sum, count), &x) in sums.iter_mut().zip(counts.iter_mut()).zip(x) {
+                        let (value, over) = rule.step(*sum, x, w);
+                        *sum = value;
+                        *count += over;
+                    }
+                }
+            },
+        );
+        for lane in 0..out.len() {
+            out[lane] = sums[lane].into();
+            steps[lane] = counts[lane].into() as u32;
+        }
     }
 }

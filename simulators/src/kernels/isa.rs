@@ -158,7 +158,9 @@ pub(super) trait Lanes {
     /// `DEPTH` weights of one output channel (fewer: zeros follow) as the word that `splat` reads.
     fn word(weights: &[i8]) -> i32;
     /// Interleaves `LANES` codes of each of `DEPTH` taps: `dst[lane * DEPTH + tap] = rows[tap][lane]`.
-    fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [Self::X]);
+    ///
+    /// Reads the elements from `at` on of the first `DEPTH` rows.
+    unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [Self::X]);
     /// Zeros.
     unsafe fn zero() -> Self::Sums;
     /// `LANES * DEPTH` packed inputs.
@@ -214,14 +216,47 @@ macro_rules! four_bytes_a_lane {
         }
 
         #[inline(always)]
-        fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
-            let rows = rows.map(|row| -> &[u8; 16] { row[at..at + 16].try_into().unwrap() });
-            let (lanes, _) = dst[..64].as_chunks_mut::<4>();
-            for (lane, bytes) in lanes.iter_mut().enumerate() {
-                *bytes = [rows[0][lane], rows[1][lane], rows[2][lane], rows[3][lane]];
-            }
+        unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
+            interleave_bytes(rows, at, dst);
         }
     };
+}
+
+/// `interleave` of the sets with four bytes a lane; SSE2 is part of every x86-64.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
+    use std::arch::x86_64::{
+        _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi8, _mm_unpackhi_epi16,
+        _mm_unpacklo_epi8, _mm_unpacklo_epi16,
+    };
+
+    let rows = rows.map(|row| &row[at..at + 16]);
+    let dst = &mut dst[..64];
+    // SAFETY: each row has 16 bytes, and the destination four times 16.
+    unsafe {
+        let [a, b, c, d] = rows.map(
+            #[inline(always)]
+            |row| _mm_loadu_si128(row.as_ptr().cast()),
+        );
+        let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+        let (ab_high, cd_high) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+        let dst = dst.as_mut_ptr();
+        _mm_storeu_si128(dst.cast(), _mm_unpacklo_epi16(ab, cd));
+        _mm_storeu_si128(dst.add(16).cast(), _mm_unpackhi_epi16(ab, cd));
+        _mm_storeu_si128(dst.add(32).cast(), _mm_unpacklo_epi16(ab_high, cd_high));
+        _mm_storeu_si128(dst.add(48).cast(), _mm_unpackhi_epi16(ab_high, cd_high));
+    }
+}
+
+/// `interleave` of the sets with four bytes a lane.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
+    let rows = rows.map(|row| &row[at..at + 16]);
+    for (lane, bytes) in dst[..64].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *bytes = [rows[0][lane], rows[1][lane], rows[2][lane], rows[3][lane]];
+    }
 }
 
 impl Lanes for Portable {
@@ -272,13 +307,13 @@ impl Lanes for Portable {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m128i, __m256i, __m512i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16,
-        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-        _mm256_storeu_si256, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_si512, _mm512_storeu_si512,
+        __m256i, __m512i, _mm_loadl_epi64, _mm_loadu_si128, _mm_unpacklo_epi8, _mm256_add_epi32,
+        _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_loadu_si256, _mm256_madd_epi16,
+        _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_si256, _mm512_dpbusd_epi32,
+        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
     };
 
-    use super::{Lanes, Scratch};
+    use super::{Lanes, Scratch, interleave_bytes};
 
     /// AVX2: codes and weights widened to 16 bits, two products a lane. `vpmaddwd` is exact: the sum of
     /// two products of a `u8` and an `i8` has at most 17 bits.
@@ -311,12 +346,15 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [i16]) {
-            let rows =
-                [rows[0], rows[1]].map(|row| -> &[u8; 8] { row[at..at + 8].try_into().unwrap() });
-            let (lanes, _) = dst[..16].as_chunks_mut::<2>();
-            for (lane, pair) in lanes.iter_mut().enumerate() {
-                *pair = [i16::from(rows[0][lane]), i16::from(rows[1][lane])];
+        unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [i16]) {
+            let (a, b) = (&rows[0][at..at + 8], &rows[1][at..at + 8]);
+            let dst = &mut dst[..16];
+            // SAFETY: the slices have 8, 8 and 16 elements; the caller has AVX2.
+            unsafe {
+                let a = _mm_loadl_epi64(a.as_ptr().cast());
+                let b = _mm_loadl_epi64(b.as_ptr().cast());
+                let pairs = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+                _mm256_storeu_si256(dst.as_mut_ptr().cast(), pairs);
             }
         }
 
@@ -341,7 +379,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn weights(w: *const i8) -> __m256i {
             // SAFETY: the caller has AVX2, and its pointer is valid for 16 weights.
-            unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(w.cast::<__m128i>())) }
+            unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(w.cast())) }
         }
 
         #[inline(always)]

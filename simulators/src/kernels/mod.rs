@@ -13,9 +13,14 @@
     unsafe_code,
     reason = "vector instructions and disjoint writes from several threads"
 )]
+#![allow(
+    clippy::inline_always,
+    reason = "code reaches the instructions of an `Isa` only by being inlined into `vectorize`"
+)]
 
 mod depthwise;
 mod gemm;
+mod grid;
 mod in_order;
 mod isa;
 mod pack;
@@ -28,8 +33,9 @@ pub use in_order::{OverflowCount, conv_in_order};
 pub use isa::{Isa, vectorize};
 pub use real::conv_f64;
 
-/// A call with fewer multiply-accumulates than this stays on the caller's thread.
-const PARALLEL_MACS: usize = 2_000_000;
+/// A call with fewer multiply-accumulates than this stays on the caller's thread. Tests divide smaller
+/// work too.
+const PARALLEL_MACS: usize = if cfg!(test) { 50_000 } else { 2_000_000 };
 
 /// Geometry of a 1-D or 2-D convolution of ONE image; a 1-D convolution has height 1, and a fully
 /// connected layer is a 1x1 convolution of a 1x1 image.

@@ -8,7 +8,7 @@ use super::isa::Lanes;
 /// Writes the inputs that tap (`row`, `column`) of the kernel reads at the output positions
 /// `first..first + dst.len()` of one channel; `pad` outside the image.
 #[inline(always)]
-pub(super) fn fill_row<T: Copy>(
+pub(super) fn fill_row<T: Element>(
     shape: &ConvShape,
     plane: &[T],
     row: usize,
@@ -51,44 +51,70 @@ pub(super) fn fill_row<T: Copy>(
 
 /// Every `stride`-th element of `source`, from its first.
 #[inline(always)]
-pub(super) fn gather<T: Copy>(source: &[T], stride: usize, dst: &mut [T]) {
+pub(super) fn gather<T: Element>(source: &[T], stride: usize, dst: &mut [T]) {
     match stride {
         1 => dst.copy_from_slice(&source[..dst.len()]),
         2 => {
-            // Blocks of constant size become shuffles.
-            let (blocks, tail) = dst.as_chunks_mut::<16>();
-            let pairs = source.as_chunks::<2>().0;
-            let count = blocks.len() * 16;
-            let tail_source = source.get(2 * count..).unwrap_or_default();
-            // The last element may have no neighbour: the last block is copied as the tail is.
-            let whole = pairs.len().min(count) / 16;
-            for (block, pairs) in blocks.iter_mut().zip(pairs.as_chunks::<16>().0) {
-                for (d, s) in block.iter_mut().zip(pairs) {
-                    *d = s[0];
-                }
-            }
-            for (i, block) in blocks.iter_mut().enumerate().skip(whole) {
-                for (d, s) in block.iter_mut().zip(source[32 * i..].iter().step_by(2)) {
-                    *d = *s;
-                }
-            }
-            for (d, s) in tail.iter_mut().zip(tail_source.iter().step_by(2)) {
-                *d = *s;
+            let done = T::gather_pairs(source, dst);
+            if done < dst.len() {
+                gather_each(&source[2 * done..], 2, &mut dst[done..]);
             }
         }
-        _ => {
-            for (d, s) in dst.iter_mut().zip(source.iter().step_by(stride)) {
-                *d = *s;
+        _ => gather_each(source, stride, dst),
+    }
+}
+
+#[inline(always)]
+fn gather_each<T: Copy>(source: &[T], stride: usize, dst: &mut [T]) {
+    for (d, s) in dst.iter_mut().zip(source.iter().step_by(stride)) {
+        *d = *s;
+    }
+}
+
+/// What is gathered.
+pub(super) trait Element: Copy {
+    /// Writes the first of each pair of `source` to `dst`, as far as vectors reach; returns how many.
+    #[inline(always)]
+    fn gather_pairs(_source: &[Self], _dst: &mut [Self]) -> usize {
+        0
+    }
+}
+
+impl Element for i32 {}
+impl Element for f64 {}
+
+impl Element for u8 {
+    /// SSE2 is part of every x86-64. (The compiler does not vectorize the loop over bytes.)
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn gather_pairs(source: &[u8], dst: &mut [u8]) -> usize {
+        use std::arch::x86_64::{
+            _mm_and_si128, _mm_loadu_si128, _mm_packus_epi16, _mm_set1_epi16, _mm_storeu_si128,
+        };
+
+        let blocks = dst.as_chunks_mut::<16>().0;
+        let sources = source.as_chunks::<32>().0;
+        for (dst, source) in blocks.iter_mut().zip(sources) {
+            // SAFETY: `source` has 32 bytes and `dst` 16.
+            unsafe {
+                let mask = _mm_set1_epi16(0xff);
+                let low = _mm_and_si128(mask, _mm_loadu_si128(source.as_ptr().cast()));
+                let high = _mm_and_si128(mask, _mm_loadu_si128(source[16..].as_ptr().cast()));
+                _mm_storeu_si128(dst.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
             }
         }
+        16 * blocks.len().min(sources.len())
     }
 }
 
 /// Packs the inputs of a range of output positions of one group for the matrix product:
 /// (chunk of `LANES` positions, step of `DEPTH` taps, position, tap of the step). The lanes beyond the
 /// last position, and the taps beyond the last tap, hold any value.
+///
+/// # Safety
+/// This machine has the instructions of `O`, and the caller enabled them.
 #[inline(always)]
-pub(super) fn pack_block<O: Lanes>(
+pub(super) unsafe fn pack_block<O: Lanes>(
     shape: &ConvShape,
     x: &[u8],
     pad: u8,
@@ -128,14 +154,16 @@ pub(super) fn pack_block<O: Lanes>(
             });
             for chunk in 0..whole {
                 let dst = &mut packed[(chunk * steps + step) * width..][..width];
-                O::interleave(rows, chunk * O::LANES, dst);
+                // SAFETY: the caller's duty.
+                unsafe { O::interleave(rows, chunk * O::LANES, dst) };
             }
         }
         if row > 0 {
             let rows = std::array::from_fn(|d| &staging[d.min(O::DEPTH - 1) * row..][..row]);
             for chunk in whole..chunks {
                 let dst = &mut packed[(chunk * steps + step) * width..][..width];
-                O::interleave(rows, (chunk - whole) * O::LANES, dst);
+                // SAFETY: the caller's duty.
+                unsafe { O::interleave(rows, (chunk - whole) * O::LANES, dst) };
             }
         }
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::depthwise::is_depthwise;
+use super::grid::{Grid, Output};
 use super::pack::{fill_row, gather};
 use super::{ConvShape, Isa, PARALLEL_MACS, vectorize};
 
@@ -89,10 +90,11 @@ pub fn conv_f64(
         }
     } else {
         let weights = pack_weights(shape, weights, channel_first);
-        let blocks = Blocks::new(shape, parallel);
+        let columns = BLOCK_BYTES / (8 * taps.max(1)) / LANES * LANES;
+        let grid = Grid::new(shape, columns.clamp(LANES, 32 * LANES), ROWS, parallel);
         let output = Output(out.as_mut_ptr());
-        let run = |packed: &mut Vec<f64>, task: usize| {
-            let (group, rows, columns) = blocks.task(shape, task);
+        let run = |packed: &mut Vec<f64>, block: usize| {
+            let (group, rows, columns) = grid.block(shape, block);
             let x = &x[group * input..][..input];
             let weights = &weights[group * outputs * taps..][..outputs * taps];
             vectorize(
@@ -105,12 +107,12 @@ pub fn conv_f64(
             );
         };
         if parallel {
-            (0..blocks.tasks())
+            (0..grid.blocks())
                 .into_par_iter()
                 .for_each_init(Vec::new, run);
         } else {
             let mut packed = Vec::new();
-            (0..blocks.tasks()).for_each(|task| run(&mut packed, task));
+            (0..grid.blocks()).for_each(|block| run(&mut packed, block));
         }
     }
 }
@@ -170,7 +172,7 @@ fn sum_channel(shape: &ConvShape, x: &[f64], pad: f64, weights: &[f64], out: &mu
                 .filter(|&row| row < shape.height);
             match in_row {
                 Some(row) => {
-                    line[left..left + count].copy_from_slice(&x[row * shape.width..][..count])
+                    line[left..left + count].copy_from_slice(&x[row * shape.width..][..count]);
                 }
                 None => line[left..left + count].fill(pad),
             }
@@ -202,58 +204,6 @@ fn pack_weights(shape: &ConvShape, weights: &[f64], channel_first: bool) -> Vec<
         }
     }
     packed
-}
-
-/// How the output is divided: groups, blocks of columns (output positions), blocks of rows (output
-/// channels of the group).
-struct Blocks {
-    columns: usize,
-    rows: usize,
-    column_blocks: usize,
-    row_blocks: usize,
-    groups: usize,
-}
-
-impl Blocks {
-    fn new(shape: &ConvShape, parallel: bool) -> Blocks {
-        let columns = BLOCK_BYTES / (8 * shape.taps().max(1)) / LANES * LANES;
-        let columns = columns.clamp(LANES, 32 * LANES);
-        let column_blocks = shape.positions().div_ceil(columns);
-        let outputs = shape.group_outputs();
-        let mut rows = outputs;
-        if parallel {
-            let wanted = (4 * rayon::current_num_threads()).div_ceil(column_blocks * shape.groups);
-            rows = outputs
-                .div_ceil(wanted)
-                .max(4 * ROWS)
-                .next_multiple_of(ROWS);
-        }
-        let row_blocks = outputs.div_ceil(rows);
-        Blocks {
-            columns,
-            rows,
-            column_blocks,
-            row_blocks,
-            groups: shape.groups,
-        }
-    }
-
-    fn tasks(&self) -> usize {
-        self.groups * self.column_blocks * self.row_blocks
-    }
-
-    /// Group, rows of the group and columns of a task.
-    fn task(&self, shape: &ConvShape, task: usize) -> (usize, Range<usize>, Range<usize>) {
-        let row = task % self.row_blocks * self.rows;
-        let column = task / self.row_blocks % self.column_blocks * self.columns;
-        let group = task / self.row_blocks / self.column_blocks;
-        let rows = row..shape.group_outputs().min(row + self.rows);
-        (
-            group,
-            rows,
-            column..shape.positions().min(column + self.columns),
-        )
-    }
 }
 
 /// Packs the inputs of a range of output positions: (chunk of [`LANES`] positions, tap, position).
@@ -293,16 +243,6 @@ fn pack_columns(
     }
 }
 
-/// The output, into which tasks write disjoint blocks.
-#[derive(Clone, Copy)]
-struct Output(*mut f64);
-
-// SAFETY: the pointer is only written through, by tasks whose (row, column) blocks are disjoint, while
-// `conv_f64` holds the slice exclusively.
-unsafe impl Send for Output {}
-// SAFETY: as above.
-unsafe impl Sync for Output {}
-
 /// The outputs of a block of rows and columns.
 #[inline(always)]
 fn sum_block(
@@ -312,7 +252,7 @@ fn sum_block(
     rows: Range<usize>,
     columns: Range<usize>,
     packed: &[f64],
-    output: Output,
+    output: Output<f64>,
 ) {
     let (taps, outputs, positions) = (shape.taps(), shape.group_outputs(), shape.positions());
     assert!(rows.end <= outputs && columns.end <= positions && group < shape.groups);
@@ -339,7 +279,7 @@ fn sum_block(
                     output
                         .0
                         .add(at)
-                        .copy_from_nonoverlapping(sums.as_ptr(), valid)
+                        .copy_from_nonoverlapping(sums.as_ptr(), valid);
                 };
             }
         }

@@ -65,7 +65,7 @@ fn reference_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &[i8]) -> Vec<i
     out
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {
@@ -320,7 +320,7 @@ fn check_f64(shape: &ConvShape, pad: f64) {
 
 #[test]
 fn real_sums_are_in_order() {
-    for shape in windows() {
+    for shape in windows().into_iter().step_by(2) {
         check_f64(&shape, 0.0);
         check_f64(&shape, -0.3);
     }
@@ -329,7 +329,7 @@ fn real_sums_are_in_order() {
             check_f64(&product(m, 13, p), 0.0);
         }
     }
-    check_f64(&product(9, 1300, 100), 0.0);
+    check_f64(&product(7, 1300, 50), 0.0);
     check_f64(&product(70, 1300, 1), 0.0);
 }
 
@@ -421,7 +421,7 @@ fn check_in_order(
 #[test]
 fn in_order_follows_its_definition() {
     let mut overflowed = 0;
-    for (i, shape) in windows().into_iter().enumerate() {
+    for (i, shape) in windows().into_iter().step_by(5).enumerate() {
         let (x, w, _) = sizes(&shape);
         let mut random = Random(i as u64);
         let x: Vec<i32> = random
@@ -439,7 +439,7 @@ fn in_order_follows_its_definition() {
             overflowed += usize::from(count.elements > 0);
         }
     }
-    assert!(overflowed > 300, "only {overflowed} runs overflowed");
+    assert!(overflowed > 60, "only {overflowed} runs overflowed");
 }
 
 #[test]
@@ -513,12 +513,12 @@ fn in_order_equals_the_fast_kernel_where_nothing_overflows() {
 #[test]
 fn threads_do_not_change_a_byte() {
     let shapes = [
-        product(100, 300, 200),
-        product(2000, 1100, 1),
-        product(1280, 320, 49),
-        conv([16, 60, 60], 32, [3, 3], [1, 1], [1; 4], [1, 1], 1),
-        conv([16, 60, 60], 32, [3, 3], [1, 1], [1; 4], [1, 1], 2),
-        conv([96, 60, 60], 96, [3, 3], [1, 1], [1; 4], [1, 1], 96),
+        product(100, 10, 60),
+        product(205, 300, 1),
+        product(150, 9, 49),
+        conv([4, 18, 18], 9, [3, 3], [1, 1], [1; 4], [1, 1], 1),
+        conv([8, 18, 18], 10, [3, 3], [1, 1], [1; 4], [1, 1], 2),
+        conv([21, 18, 18], 21, [3, 3], [1, 1], [1; 4], [1, 1], 21),
     ];
     for shape in shapes {
         assert!(shape.macs() >= super::PARALLEL_MACS, "{shape:?}");
@@ -551,7 +551,6 @@ fn threads_do_not_change_a_byte() {
         };
         let one = run(1);
         assert!(one == run(2), "{shape:?}");
-        assert!(one == run(3), "{shape:?}");
         assert_eq!(one.0, reference_u8i8(&shape, &x, 5, &w), "{shape:?}");
     }
 }

@@ -47,8 +47,62 @@ pub struct FastMultiplier {
     /// Shift of the accumulator within 32 bits.
     left: u32,
     saturate_left: bool,
-    first: (u32, Rounding),
-    second: (u32, Rounding),
+    first: PreparedShift,
+    second: PreparedShift,
+}
+
+/// A rounding shift without branches: what to add before the floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct PreparedShift {
+    bits: u32,
+    /// Added to every number.
+    always: i64,
+    /// Added to negative numbers.
+    negative: i64,
+    /// 1, where an odd floor gets one more.
+    odd: i64,
+}
+
+impl PreparedShift {
+    /// `None` for more than [`MAX_SHIFT`] bits, and for the one mode that is two in one.
+    fn new(bits: u32, r: Rounding) -> Option<Self> {
+        if bits > MAX_SHIFT {
+            return None;
+        }
+        if bits == 0 {
+            return Some(Self::default());
+        }
+        let (half, all) = (1i64 << (bits - 1), (1i64 << bits) - 1);
+        let (always, negative, odd) = match r {
+            Rounding::HalfEven => (half - 1, 0, 1),
+            Rounding::HalfAway => (half, -1, 0),
+            Rounding::HalfUp => (half, 0, 0),
+            Rounding::HalfDown => (half - 1, 0, 0),
+            Rounding::HalfTowardZero => (half - 1, 1, 0),
+            Rounding::Floor => (0, 0, 0),
+            Rounding::Ceil => (all, 0, 0),
+            Rounding::Trunc => (0, all, 0),
+            Rounding::Away => (all, -all, 0),
+            Rounding::HalfUpIfNegativeElseHalfEven => return None,
+        };
+        Some(Self {
+            bits,
+            always,
+            negative,
+            odd,
+        })
+    }
+
+    /// For `|x| <= 2^62`.
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn apply(self, x: i64) -> i64 {
+        let nudge = self.always + ((x >> 63) & self.negative) + ((x >> self.bits) & self.odd);
+        (x + nudge) >> self.bits
+    }
 }
 
 impl FixedMultiplier {
@@ -80,9 +134,6 @@ impl FixedMultiplier {
                 Shift::Rest => remaining,
             };
             remaining = remaining.saturating_sub(bits);
-            if bits > MAX_SHIFT {
-                return None;
-            }
             *slot = (bits, step.rounding);
         }
         let fits_32 = !exact_left && shifts[0].0 >= self.bits;
@@ -100,8 +151,8 @@ impl FixedMultiplier {
             mantissa: self.mantissa,
             left: if exact_left { 0 } else { raised },
             saturate_left: left == LeftShift::Saturate,
-            first: shifts[0],
-            second: shifts[1],
+            first: PreparedShift::new(shifts[0].0, shifts[0].1)?,
+            second: PreparedShift::new(shifts[1].0, shifts[1].1)?,
         })
     }
 }
@@ -120,7 +171,6 @@ impl FastMultiplier {
         } else {
             i64::from(raised as i32)
         };
-        let first = shift_right_i64(acc * self.mantissa, self.first.0, self.first.1);
-        shift_right_i64(first, self.second.0, self.second.1)
+        self.second.apply(self.first.apply(acc * self.mantissa))
     }
 }

@@ -151,7 +151,7 @@ impl FixedMultiplier {
     fn shift_left(&self, acc: i64, left: LeftShift, accumulator_bits: u32) -> Flagged<i128> {
         // Beyond this, the product leaves 64 bits even after all shifts: the last saturation gives the
         // same result, and nothing overflows on the way.
-        let limit = (1i128 << (127 - self.bits)) - 1;
+        let limit = 1i128 << (127 - self.bits);
         let wide = checked_shift_left(acc, self.exponent.unsigned_abs());
         let fitted = match (left, wide) {
             (LeftShift::Exact, Some(x)) => return Flagged::exact(x.clamp(-limit, limit)),

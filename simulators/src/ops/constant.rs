@@ -24,7 +24,10 @@ pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<
     Ok(match &node.op {
         Op::Quantize(quantizer) => {
             let values: Vec<f32> = x.to_real().iter().map(|&v| v as f32).collect();
-            match (quantize::grid(quantizer), quantize::codes(quantizer, &values, &x.shape)) {
+            match (
+                quantize::grid(quantizer),
+                quantize::codes(quantizer, &values, &x.shape),
+            ) {
                 (Some(grid), Some(codes)) => {
                     let codes = codes.into_iter().map(|c| c as i32).collect();
                     Tensor::codes(x.shape.clone(), codes, Arc::new(grid))
@@ -51,16 +54,20 @@ pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<
             let (a, b) = (x.to_real(), inputs[1].to_real());
             let index = |own: &Tensor| real::broadcast_index(&own.shape, shape);
             let (ia, ib) = (index(x), index(&inputs[1]));
-            let at = |table: &Option<Vec<u32>>, i: usize| {
-                table.as_ref().map_or(i, |t| t[i] as usize)
-            };
+            let at =
+                |table: &Option<Vec<u32>>, i: usize| table.as_ref().map_or(i, |t| t[i] as usize);
             let len = shape.iter().product();
-            let values =
-                (0..len).map(|i| real::binary(*op, a[at(&ia, i)], b[at(&ib, i)])).collect();
+            let values = (0..len)
+                .map(|i| real::binary(*op, a[at(&ia, i)], b[at(&ib, i)]))
+                .collect();
             Tensor::real(shape.to_vec(), values)
         }
         Op::Activation(function) if inputs.len() == 1 => {
-            let values = x.to_real().iter().map(|&v| real::activation(*function, v)).collect();
+            let values = x
+                .to_real()
+                .iter()
+                .map(|&v| real::activation(*function, v))
+                .collect();
             Tensor::real(shape.to_vec(), values)
         }
         Op::Concat { axis } => {

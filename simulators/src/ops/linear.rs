@@ -7,8 +7,18 @@ use align_check_graph::{Graph, Node, Op, ValueId};
 
 use super::movement::Movement;
 use crate::kernels::ConvShape;
-use crate::network::{Linear, LinearForm};
-use crate::tensor::Tensor;
+use crate::network::{Linear, LinearForm, Post};
+use crate::tensor::{Channels, Tensor};
+
+/// A node in the form of a convolution.
+pub struct Built {
+    /// The convolution.
+    pub linear: Linear,
+    /// The value of its activation.
+    pub input: ValueId,
+    /// What is added to its result where that is not one number an output channel.
+    pub offset: Option<Post>,
+}
 
 /// The [`Linear`] form of a node and the value of its activation; `None` where both operands are
 /// activations, or the constant one is no plain matrix.
@@ -19,7 +29,7 @@ pub fn build(
     graph: &Graph,
     node: &Node,
     constants: &[Option<Arc<Tensor>>],
-) -> Result<Option<(Linear, ValueId)>, String> {
+) -> Result<Option<Built>, String> {
     let constant = |i: usize| node.inputs.get(i).and_then(|&v| constants[v].clone());
     let shape = |i: usize| graph.shape(node.inputs[i]);
     let out = graph.shape(node.output);
@@ -31,7 +41,8 @@ pub fn build(
         },
     };
     let x = node.inputs[0];
-    Ok(Some(match &node.op {
+    let mut offset = None;
+    let (linear, input) = match &node.op {
         Op::Conv(conv) => {
             let weights = constant(1).ok_or("weights that are not constant")?;
             let [height, width] = image(&shape(0)[2..])?;
@@ -70,9 +81,14 @@ pub fn build(
             let cut = pads(&conv.pads_before)?;
             // A transposed convolution is a convolution of the spread-out input with the mirrored kernel;
             // the border is as wide as the (dilated) kernel, less what the file cuts off.
-            let reach = [dilations[0] * (kernel[0] - 1), dilations[1] * (kernel[1] - 1)];
-            let before =
-                [reach[0] as isize - cut[0] as isize, reach[1] as isize - cut[1] as isize];
+            let reach = [
+                dilations[0] * (kernel[0] - 1),
+                dilations[1] * (kernel[1] - 1),
+            ];
+            let before = [
+                reach[0] as isize - cut[0] as isize,
+                reach[1] as isize - cut[1] as isize,
+            ];
             let shape = ConvShape {
                 channels: shape(0)[1],
                 height: out_height + reach[0],
@@ -87,7 +103,11 @@ pub fn build(
                 groups: conv.groups,
             };
             let linear = Linear {
-                form: LinearForm::Spread { strides, extent: [height, width], before },
+                form: LinearForm::Spread {
+                    strides,
+                    extent: [height, width],
+                    before,
+                },
                 weights: Arc::new(mirrored(&weights, &shape)?),
                 bias: bias(2, shape.out_channels, 1.0)?,
                 factor: 1.0,
@@ -113,13 +133,32 @@ pub fn build(
                 return Err("a constant first operand".into());
             }
             let (rows, columns) = (out[0], out[1]);
-            let depth = if gemm.trans_b { weights.shape[1] } else { weights.shape[0] };
-            let weights = if gemm.trans_b { weights } else { Arc::new(transposed(&weights)?) };
+            let depth = if gemm.trans_b {
+                weights.shape[1]
+            } else {
+                weights.shape[0]
+            };
+            let weights = if gemm.trans_b {
+                weights
+            } else {
+                Arc::new(transposed(&weights)?)
+            };
             let linear = Linear {
-                form: LinearForm::Rows { rows, transposed: gemm.trans_a },
+                form: LinearForm::Rows {
+                    rows,
+                    transposed: gemm.trans_a,
+                },
                 shape: matrix(depth, rows, columns),
                 weights: Arc::new(as_kernel(&weights)?),
-                bias: bias(2, columns, f64::from(gemm.beta))?,
+                bias: match bias(2, columns, f64::from(gemm.beta)) {
+                    Ok(bias) => bias,
+                    Err(what) => {
+                        // One that differs from row to row is added behind the product.
+                        let full = constant(2).ok_or(what)?;
+                        offset = Some(row_offset(&full, rows, columns, f64::from(gemm.beta))?);
+                        None
+                    }
+                },
                 factor: f64::from(gemm.alpha),
                 batch: 1,
                 fully_connected: true,
@@ -131,7 +170,10 @@ pub fn build(
                 let (depth, columns) = (weights.shape[0], weights.shape[1]);
                 let rows = out.iter().product::<usize>() / columns.max(1);
                 let linear = Linear {
-                    form: LinearForm::Rows { rows, transposed: false },
+                    form: LinearForm::Rows {
+                        rows,
+                        transposed: false,
+                    },
                     shape: matrix(depth, rows, columns),
                     weights: Arc::new(as_kernel(&transposed(&weights)?)?),
                     bias: None,
@@ -156,7 +198,38 @@ pub fn build(
             _ => return Ok(None),
         },
         _ => return Ok(None),
+    };
+    Ok(Some(Built {
+        linear,
+        input,
+        offset,
     }))
+}
+
+/// A bias of shape `(rows, 1)` or `(rows, columns)` as a step behind the product.
+fn row_offset(bias: &Tensor, rows: usize, columns: usize, factor: f64) -> Result<Post, String> {
+    let add: Vec<f64> = bias.to_real().iter().map(|v| v * factor).collect();
+    let channels = match bias.shape[..] {
+        [r, 1] if r == rows => Channels {
+            count: rows,
+            inner: columns,
+        },
+        [r, c] if r == rows && c == columns => Channels {
+            count: rows * columns,
+            inner: 1,
+        },
+        _ => {
+            return Err(format!(
+                "a bias of shape {:?} for {columns} outputs",
+                bias.shape
+            ));
+        }
+    };
+    Ok(Post::Affine {
+        mul: vec![1.0; add.len()],
+        add,
+        channels,
+    })
 }
 
 fn matrix(depth: usize, positions: usize, out_channels: usize) -> ConvShape {
@@ -180,7 +253,10 @@ fn image(axes: &[usize]) -> Result<[usize; 2], String> {
     match *axes {
         [w] => Ok([1, w]),
         [h, w] => Ok([h, w]),
-        _ => Err(format!("{} spatial axes (1 and 2 are simulated)", axes.len())),
+        _ => Err(format!(
+            "{} spatial axes (1 and 2 are simulated)",
+            axes.len()
+        )),
     }
 }
 
@@ -196,9 +272,14 @@ fn row_bias(bias: &Tensor, channels: usize, factor: f64) -> Result<Vec<f64>, Str
     let values = bias.to_real();
     let last = bias.shape.last().copied().unwrap_or(1);
     if values.len() != last || (last != 1 && last != channels) {
-        return Err(format!("a bias of shape {:?} for {channels} outputs", bias.shape));
+        return Err(format!(
+            "a bias of shape {:?} for {channels} outputs",
+            bias.shape
+        ));
     }
-    Ok((0..channels).map(|c| values[if last == 1 { 0 } else { c }] * factor).collect())
+    Ok((0..channels)
+        .map(|c| values[if last == 1 { 0 } else { c }] * factor)
+        .collect())
 }
 
 fn transposed(weights: &Tensor) -> Result<Tensor, String> {
@@ -216,7 +297,10 @@ fn as_kernel(weights: &Tensor) -> Result<Tensor, String> {
 /// spatial axes mirrored.
 fn mirrored(weights: &Tensor, shape: &ConvShape) -> Result<Tensor, String> {
     let [kh, kw] = shape.kernel;
-    let (c_in, m_in) = (shape.channels / shape.groups, shape.out_channels / shape.groups);
+    let (c_in, m_in) = (
+        shape.channels / shape.groups,
+        shape.out_channels / shape.groups,
+    );
     let grouped = [shape.groups, c_in, m_in, kh, kw];
     let swapped = [shape.groups, m_in, c_in, kh, kw];
     let full = [shape.out_channels, c_in, kh, kw];
@@ -227,8 +311,14 @@ fn mirrored(weights: &Tensor, shape: &ConvShape) -> Result<Tensor, String> {
         steps: vec![1, 1, 1, -1, -1],
     };
     let one = Movement::of(&Op::Reshape, &weights.shape, &grouped)?.apply(weights);
-    let two = Movement::of(&Op::Transpose { perm: vec![0, 2, 1, 3, 4] }, &grouped, &swapped)?
-        .apply(&one);
+    let two = Movement::of(
+        &Op::Transpose {
+            perm: vec![0, 2, 1, 3, 4],
+        },
+        &grouped,
+        &swapped,
+    )?
+    .apply(&one);
     let three = Movement::of(&flip, &swapped, &swapped)?.apply(&two);
     Ok(Movement::of(&Op::Reshape, &swapped, &full)?.apply(&three))
 }
@@ -240,11 +330,16 @@ impl Linear {
         let shape = &self.shape;
         match &self.form {
             LinearForm::Image | LinearForm::Columns => Cow::Borrowed(x),
-            LinearForm::Rows { rows: 1, .. } | LinearForm::Rows { transposed: true, .. } => {
-                Cow::Borrowed(x)
-            }
+            LinearForm::Rows { rows: 1, .. }
+            | LinearForm::Rows {
+                transposed: true, ..
+            } => Cow::Borrowed(x),
             LinearForm::Rows { rows, .. } => Cow::Owned(transpose(x, *rows, shape.channels)),
-            LinearForm::Spread { strides, extent, before } => {
+            LinearForm::Spread {
+                strides,
+                extent,
+                before,
+            } => {
                 let planes = self.batch * shape.channels;
                 let size = shape.height * shape.width;
                 let mut out = vec![fill; planes * size];

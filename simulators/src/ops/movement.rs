@@ -71,13 +71,10 @@ impl Movement {
                 }
                 (Some(pad_table(pad, in_shape, out_shape)), identity_axes())
             }
-            Op::DepthToSpace { block, depth_first } => {
-                (Some(depth_to_space(*block, *depth_first, in_shape, out_shape)), vec![
-                    None;
-                    in_shape
-                        .len()
-                ])
-            }
+            Op::DepthToSpace { block, depth_first } => (
+                Some(depth_to_space(*block, *depth_first, in_shape, out_shape)),
+                vec![None; in_shape.len()],
+            ),
             Op::Resize(resize) => {
                 return Self::resize(resize, in_shape, out_shape)
                     .ok_or_else(|| "linear resampling".into());
@@ -85,17 +82,28 @@ impl Movement {
             _ => return Err("not a data movement".into()),
         };
         let axes = if matches!(op, Op::Pad(_)) {
-            (0..in_shape.len()).map(|a| (in_shape[a] == out_shape[a]).then_some(a)).collect()
+            (0..in_shape.len())
+                .map(|a| (in_shape[a] == out_shape[a]).then_some(a))
+                .collect()
         } else {
             axes
         };
-        Ok(Self { table, fill, axes, out_shape: out_shape.to_vec() })
+        Ok(Self {
+            table,
+            fill,
+            axes,
+            out_shape: out_shape.to_vec(),
+        })
     }
 
     /// Nearest resampling as a movement; `None` where an axis is interpolated.
     pub fn resize(resize: &Resize, in_shape: &[usize], out_shape: &[usize]) -> Option<Self> {
         let strides = strides(in_shape);
-        if resize.axes.iter().any(|a| matches!(a, ResizeAxis::Linear(_))) {
+        if resize
+            .axes
+            .iter()
+            .any(|a| matches!(a, ResizeAxis::Linear(_)))
+        {
             return None;
         }
         let table = gather(out_shape, |index| {
@@ -116,7 +124,12 @@ impl Movement {
             .enumerate()
             .map(|(a, axis)| matches!(axis, ResizeAxis::Copy).then_some(a))
             .collect();
-        Some(Self { table: Some(table), fill: 0.0, axes, out_shape: out_shape.to_vec() })
+        Some(Self {
+            table: Some(table),
+            fill: 0.0,
+            axes,
+            out_shape: out_shape.to_vec(),
+        })
     }
 
     /// The grid of the output for a grid of the input; `None` where the output has no single grid, or
@@ -144,9 +157,10 @@ impl Movement {
 
     fn moved<T: Copy>(&self, parameter: &PerChannel<T>) -> Option<PerChannel<T>> {
         match parameter.axis {
-            Some(axis) if parameter.values.len() > 1 => {
-                Some(PerChannel { values: parameter.values.clone(), axis: Some(self.axes[axis]?) })
-            }
+            Some(axis) if parameter.values.len() > 1 => Some(PerChannel {
+                values: parameter.values.clone(),
+                axis: Some(self.axes[axis]?),
+            }),
             _ => Some(parameter.clone()),
         }
     }
@@ -188,7 +202,10 @@ impl Movement {
 }
 
 fn take<T: Copy>(table: &[u32], from: &[T], fill: T) -> Vec<T> {
-    table.iter().map(|&i| if i == FILL { fill } else { from[i as usize] }).collect()
+    table
+        .iter()
+        .map(|&i| if i == FILL { fill } else { from[i as usize] })
+        .collect()
 }
 
 /// Row-major strides of a shape.
@@ -233,7 +250,11 @@ fn pad_table(pad: &Pad, in_shape: &[usize], out_shape: &[usize]) -> Vec<u32> {
                     PadMode::Reflect => {
                         let period = 2 * (extent - 1);
                         let folded = at.rem_euclid(period);
-                        if folded >= extent { period - folded } else { folded }
+                        if folded >= extent {
+                            period - folded
+                        } else {
+                            folded
+                        }
                     }
                 };
             }

@@ -62,9 +62,10 @@ pub fn resample(resize: &Resize, values: &[f64], in_shape: &[usize]) -> Vec<f64>
         let samples: Vec<(usize, usize, f64)> = match &resize.axes[axis] {
             ResizeAxis::Copy => continue,
             ResizeAxis::Nearest(sources) => sources.iter().map(|&s| (s, s, 0.0)).collect(),
-            ResizeAxis::Linear(samples) => {
-                samples.iter().map(|&(l, r, w)| (l, r, f64::from(w))).collect()
-            }
+            ResizeAxis::Linear(samples) => samples
+                .iter()
+                .map(|&(l, r, w)| (l, r, f64::from(w)))
+                .collect(),
         };
         let mut next = Vec::with_capacity(outer * samples.len() * inner);
         for o in 0..outer {

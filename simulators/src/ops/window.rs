@@ -80,7 +80,10 @@ impl Windows {
 
     /// One window for each index of the axes that are kept, over all elements of the axes that are not.
     pub fn axes(axes: &[usize], shape: &[usize]) -> Self {
-        let trailing = axes.iter().copied().eq(shape.len() - axes.len()..shape.len());
+        let trailing = axes
+            .iter()
+            .copied()
+            .eq(shape.len() - axes.len()..shape.len());
         let elements: usize = shape.iter().product();
         let count: usize = axes.iter().map(|&a| shape[a]).product();
         let kernel = axes.iter().map(|&a| shape[a]).collect();
@@ -131,7 +134,11 @@ impl Windows {
 
     /// Most elements in one window.
     pub fn largest(&self) -> usize {
-        self.starts.windows(2).map(|s| (s[1] - s[0]) as usize).max().unwrap_or(0)
+        self.starts
+            .windows(2)
+            .map(|s| (s[1] - s[0]) as usize)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Elements of one window: positions in a plane.
@@ -149,7 +156,11 @@ impl Windows {
         let mut out = Vec::with_capacity(self.outer * self.len());
         for plane in values.chunks_exact(self.plane.max(1)) {
             for window in 0..self.len() {
-                out.push(self.taps(window).iter().fold(start, |a, &t| step(a, plane[t as usize])));
+                out.push(
+                    self.taps(window)
+                        .iter()
+                        .fold(start, |a, &t| step(a, plane[t as usize])),
+                );
             }
         }
         out

@@ -98,7 +98,11 @@ impl Average {
         match self.rule {
             AverageRule::IntegerHalfAway => {
                 let raw = sum + n * x.zero_point;
-                let mean = if raw > 0 { (raw + n / 2) / n } else { (raw - n / 2) / n };
+                let mean = if raw > 0 {
+                    (raw + n / 2) / n
+                } else {
+                    (raw - n / 2) / n
+                };
                 match &self.rescale {
                     Some(rescale) => rescale(x.store(mean)),
                     None => out.store(mean),
@@ -132,8 +136,10 @@ impl Average {
                 let raw = (sum + n * x.zero_point) * 256;
                 let half = (1i64 << shift) >> 1;
                 let first = num::saturate(i128::from((raw + half) >> shift), 16).value;
-                let mantissa =
-                    num::round_f64(f64::from(1u32 << (13 + shift)) / n as f64, Rounding::HalfAway);
+                let mantissa = num::round_f64(
+                    f64::from(1u32 << (13 + shift)) / n as f64,
+                    Rounding::HalfAway,
+                );
                 let second = (first * mantissa as i64 + 0x4000) >> 15;
                 out.store((second + 32) >> 6)
             }
@@ -144,7 +150,9 @@ impl Average {
 
 impl std::fmt::Debug for Average {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Average").field("rule", &self.rule).finish_non_exhaustive()
+        f.debug_struct("Average")
+            .field("rule", &self.rule)
+            .finish_non_exhaustive()
     }
 }
 

@@ -41,12 +41,14 @@ pub fn add(
             if sign < 0 {
                 return None;
             }
-            let (ra, rb) = (a.scale_f32() / out.scale_f32(), b.scale_f32() / out.scale_f32());
-            let fixed = out.zero_point as f32
-                - (ra * a.zero_point as f32 + rb * b.zero_point as f32);
+            let (ra, rb) = (
+                a.scale_f32() / out.scale_f32(),
+                b.scale_f32() / out.scale_f32(),
+            );
+            let fixed =
+                out.zero_point as f32 - (ra * a.zero_point as f32 + rb * b.zero_point as f32);
             Box::new(move |qa, qb| {
-                let v = (a.raw(qa) as f32)
-                    .mul_add(ra, (b.raw(qb) as f32).mul_add(rb, fixed));
+                let v = (a.raw(qa) as f32).mul_add(ra, (b.raw(qb) as f32).mul_add(rb, fixed));
                 out.store(num::round_f32(v, Rounding::HalfEven) as i64)
             })
         }
@@ -86,7 +88,11 @@ pub fn add(
             let rounding = shift_rounding(spec);
             Box::new(move |qa, qb| {
                 // Power-of-two scales: every step is exact in f64 but the rounding.
-                let v = binary(op, a.steps(qa) as f64 * a.scale, b.steps(qb) as f64 * b.scale);
+                let v = binary(
+                    op,
+                    a.steps(qa) as f64 * a.scale,
+                    b.steps(qb) as f64 * b.scale,
+                );
                 out.store(num::round_f64(v / out.scale, rounding) as i64 + out.zero_point)
             })
         }
@@ -106,11 +112,21 @@ pub fn mul(
     let product = move |qa: i32, qb: i32| a.steps(qa) * b.steps(qb);
     let combined = a.scale_f32() * b.scale_f32() / out.scale_f32();
     let requantized = |derivation: Derivation| -> Result<PairFunction, String> {
-        let requantize = Requantize { derivation, ..spec.requantize.clone() };
+        let requantize = Requantize {
+            derivation,
+            ..spec.requantize.clone()
+        };
         let open = (f64::NEG_INFINITY, f64::INFINITY);
-        let requantizer =
-            factor(&requantize, &spec.accumulator, (a.scale, b.scale), out, open)?;
-        Ok(Box::new(move |qa, qb| requantizer.code(product(qa, qb), 0, false).value))
+        let requantizer = factor(
+            &requantize,
+            &spec.accumulator,
+            (a.scale, b.scale),
+            out,
+            open,
+        )?;
+        Ok(Box::new(move |qa, qb| {
+            requantizer.code(product(qa, qb), 0, false).value
+        }))
     };
     Ok(Some(match rule {
         MulRule::Exact => return Ok(None),

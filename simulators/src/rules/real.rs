@@ -16,7 +16,11 @@ pub struct RealQuantizer {
 impl RealQuantizer {
     /// Binds a rule to a grid.
     pub fn new(rule: &Quantize, out: Labels) -> Self {
-        Self { rule: rule.clone(), out, inverse: 1.0 / out.scale_f32() }
+        Self {
+            rule: rule.clone(),
+            out,
+            inverse: 1.0 / out.scale_f32(),
+        }
     }
 
     /// The stored code of a real.

@@ -46,6 +46,8 @@ struct Channel {
     bias: i64,
     /// In the unit that the float formats add it in.
     bias_f32: f32,
+    /// In steps of the output, where it is exact.
+    bias_exact: f64,
 }
 
 impl Requantizer {
@@ -79,10 +81,27 @@ impl Requantizer {
             if m == 0.0 || !m.is_finite() {
                 return Err(format!("a multiplier of {m}"));
             }
-            channels.push(channel(rule, bias, unit, m, largest, &shared_bias, out, width)?);
+            channels.push(channel(
+                rule,
+                bias,
+                unit,
+                m,
+                largest,
+                &shared_bias,
+                out,
+                width,
+            )?);
         }
         let (lo, hi) = clamp_codes(out, clamp, rule);
-        Ok(Self { rule: rule.clone(), bias: bias.format, width, out, lo, hi, channels })
+        Ok(Self {
+            rule: rule.clone(),
+            bias: bias.format,
+            width,
+            out,
+            lo,
+            hi,
+            channels,
+        })
     }
 
     /// What the accumulator of a channel starts from, where the bias is an integer in it.
@@ -117,7 +136,11 @@ impl Requantizer {
     }
 
     fn finish(&self, acc: i64, c: &Channel) -> Flagged<i32> {
-        let first = self.rule.steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
+        let first = self
+            .rule
+            .steps
+            .first()
+            .map_or(Rounding::HalfEven, |s| s.rounding);
         match self.rule.multiplier {
             Multiplier::F32 => {
                 let v = match self.bias {
@@ -141,7 +164,7 @@ impl Requantizer {
                 self.round(f64::from(v), first, true)
             }
             Multiplier::F64 | Multiplier::Exact => {
-                self.round(acc as f64 * c.m + f64::from(c.bias_f32), first, false)
+                self.round(acc as f64 * c.m + c.bias_exact, first, false)
             }
             Multiplier::PowerOfTwo => {
                 let shifted = if c.shift >= 0 {
@@ -151,8 +174,12 @@ impl Requantizer {
                 };
                 shifted.and_then(|v| self.place(v))
             }
-            Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Q15Reduced => {
-                let Some(fixed) = c.fixed else { return Flagged::exact(0) };
+            Multiplier::Fixed { .. }
+            | Multiplier::FixedAbsolute { .. }
+            | Multiplier::Q15Reduced => {
+                let Some(fixed) = c.fixed else {
+                    return Flagged::exact(0);
+                };
                 fixed
                     .apply(acc, &self.rule.steps, self.rule.left_shift, self.width.bits)
                     .and_then(|v| self.place(i128::from(v)))
@@ -199,7 +226,11 @@ impl Requantizer {
         let c = &self.channels[channel];
         let wraps_32 = self.width.bits == 32 && self.width.overflow == Overflow::Wrap;
         let integer_bias = i32::try_from(c.bias).ok().filter(|_| wraps_32);
-        let first = self.rule.steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
+        let first = self
+            .rule
+            .steps
+            .first()
+            .map_or(Rounding::HalfEven, |s| s.rounding);
         let after = self.rule.zero_point == ZeroPointPosition::AfterRounding;
         let (lo, hi, relabel) = (self.lo, self.hi, self.out.relabel);
         match (self.rule.multiplier, integer_bias) {
@@ -215,7 +246,11 @@ impl Requantizer {
                 } else {
                     (lo as f32, hi as f32)
                 };
-                let offset = if after { self.out.zero_point - relabel } else { -relabel } as i32;
+                let offset = if after {
+                    self.out.zero_point - relabel
+                } else {
+                    -relabel
+                } as i32;
                 let inside = if after { 0.0 } else { zero };
                 let (in_sum, behind) = match self.bias {
                     BiasFormat::F32InAccumulator => (c.bias_f32, 0.0),
@@ -227,58 +262,85 @@ impl Requantizer {
                 let scale = self.out.scale_f32();
                 let reciprocal = matches!(
                     self.rule.multiplier,
-                    Multiplier::F32TwoSteps { division: Division::ReciprocalF32 }
+                    Multiplier::F32TwoSteps {
+                        division: Division::ReciprocalF32
+                    }
                 );
                 let finish = |v: f32| round_to_i32((v + inside).max(lo).min(hi)) + offset;
                 let start = |acc: i32| (acc.wrapping_add(bias) as f32 + in_sum) * m + behind;
-                vectorize(isa, || match (two, reciprocal) {
-                    (false, _) => each(sums, out, |acc| finish(start(acc))),
-                    (true, true) => {
-                        let inverse = 1.0 / scale;
-                        each(sums, out, |acc| finish(start(acc) * inverse));
-                    }
-                    (true, false) => each(sums, out, |acc| finish(start(acc) / scale)),
-                });
+                vectorize(
+                    isa,
+                    #[inline(always)]
+                    || match (two, reciprocal) {
+                        (false, _) => each(sums, out, |acc| finish(start(acc))),
+                        (true, true) => {
+                            let inverse = 1.0 / scale;
+                            each(sums, out, |acc| finish(start(acc) * inverse));
+                        }
+                        (true, false) => each(sums, out, |acc| finish(start(acc) / scale)),
+                    },
+                );
             }
             (
-                Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Q15Reduced,
+                Multiplier::Fixed { .. }
+                | Multiplier::FixedAbsolute { .. }
+                | Multiplier::Q15Reduced,
                 Some(bias),
             ) if c.fast.is_some() => {
                 let Some(fast) = c.fast else { return };
                 let zero = if after { self.out.zero_point } else { 0 };
-                vectorize(isa, || {
-                    each(sums, out, |acc| {
-                        let v = fast.apply(acc.wrapping_add(bias)) + zero;
-                        (v.clamp(lo, hi) - relabel) as i32
-                    });
-                });
+                vectorize(
+                    isa,
+                    #[inline(always)]
+                    || {
+                        each(sums, out, |acc| {
+                            let v = fast.apply(acc.wrapping_add(bias)) + zero;
+                            (v.clamp(lo, hi) - relabel) as i32
+                        });
+                    },
+                );
             }
             (Multiplier::PowerOfTwo, Some(bias)) if (0..=31).contains(&c.shift) => {
                 let zero = if after { self.out.zero_point } else { 0 };
                 let shift = c.shift as u32;
-                vectorize(isa, || {
-                    each(sums, out, |acc| {
-                        let acc = i64::from(acc.wrapping_add(bias));
-                        let v = num::shift_right_i64(acc, shift, first) + zero;
-                        (v.clamp(lo, hi) - relabel) as i32
-                    });
-                });
+                vectorize(
+                    isa,
+                    #[inline(always)]
+                    || {
+                        each(sums, out, |acc| {
+                            let acc = i64::from(acc.wrapping_add(bias));
+                            let v = num::shift_right_i64(acc, shift, first) + zero;
+                            (v.clamp(lo, hi) - relabel) as i32
+                        });
+                    },
+                );
             }
-            _ => each(sums, out, |acc| self.code(i64::from(acc), channel, false).value),
+            _ => each(sums, out, |acc| {
+                self.code(i64::from(acc), channel, false).value
+            }),
         }
     }
 }
 
 /// Nearest integer, ties to even, of an `f32` below 2^22 in magnitude: added to 1.5 * 2^23, the integer
 /// stands in the low bits of the sum.
-#[allow(clippy::inline_always, reason = "must be compiled with its caller's target features")]
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
 #[inline(always)]
 pub fn round_to_i32(v: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
-    (v + MAGIC).to_bits().cast_signed().wrapping_sub(MAGIC.to_bits().cast_signed())
+    (v + MAGIC)
+        .to_bits()
+        .cast_signed()
+        .wrapping_sub(MAGIC.to_bits().cast_signed())
 }
 
-#[allow(clippy::inline_always, reason = "must be compiled with its caller's target features")]
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
 #[inline(always)]
 fn each(sums: &[i32], out: &mut [i32], f: impl Fn(i32) -> i32) {
     for (out, &acc) in out.iter_mut().zip(sums) {
@@ -302,11 +364,18 @@ struct BiasScale(f64);
 impl BiasScale {
     fn of(units: &[Unit]) -> Self {
         let max = units.iter().fold(0.0f64, |m, u| m.max(u.bias.abs()));
-        Self(if max == 0.0 { 1.0 } else { libm::exp2(libm::ceil(libm::log2(max / 127.0))) })
+        Self(if max == 0.0 {
+            1.0
+        } else {
+            libm::exp2(libm::ceil(libm::log2(max / 127.0)))
+        })
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "one place binds all rules of a channel")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one place binds all rules of a channel"
+)]
 fn channel(
     rule: &Requantize,
     bias: &Bias,
@@ -327,10 +396,13 @@ fn channel(
         shift: 0,
         bias: 0,
         bias_f32: 0.0,
+        bias_exact: 0.0,
     };
     let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
     match bias.format {
-        BiasFormat::Int32 => result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value,
+        BiasFormat::Int32 => {
+            result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value
+        }
         BiasFormat::Int32WithZeroPoint => {
             // Both terms are f32 on the DSP (hexagon_nn, supernode_utils.h fill_bias_buf).
             let own = unit.bias as f32 / product_f32;
@@ -357,33 +429,48 @@ fn channel(
         }
         BiasFormat::Exact => match rule.multiplier {
             Multiplier::F64 | Multiplier::Exact => {
-                result.bias_f32 = (unit.bias / out.scale) as f32;
+                result.bias_exact = unit.bias / out.scale;
             }
             _ => return Err("an exact bias in an integer accumulator".into()),
         },
     }
     let signed = |fixed: FixedMultiplier| FixedMultiplier {
-        mantissa: if m < 0.0 { -fixed.mantissa } else { fixed.mantissa },
+        mantissa: if m < 0.0 {
+            -fixed.mantissa
+        } else {
+            fixed.mantissa
+        },
         ..fixed
     };
     result.fixed = match rule.multiplier {
-        Multiplier::Fixed { bits, rounding } => {
-            Some(signed(FixedMultiplier::from_real(m.abs(), bits, rounding).value))
-        }
+        Multiplier::Fixed { bits, rounding } => Some(signed(
+            FixedMultiplier::from_real(m.abs(), bits, rounding).value,
+        )),
         Multiplier::Q15Reduced => Some(signed(
-            FixedMultiplier::from_real(m.abs(), 31, Rounding::HalfAway).value.q15_reduced(),
+            FixedMultiplier::from_real(m.abs(), 31, Rounding::HalfAway)
+                .value
+                .q15_reduced(),
         )),
         Multiplier::FixedAbsolute { bits, rounding } => {
-            let exponent = if largest <= 1.0 { 0 } else { libm::frexp(largest).1 };
+            let exponent = if largest <= 1.0 {
+                0
+            } else {
+                libm::frexp(largest).1
+            };
             let scaled = libm::ldexp(m.abs(), bits as i32 - exponent);
             let top = (1i64 << bits) - 1;
             let mantissa = (num::round_f64(scaled, rounding) as i64).min(top);
-            Some(signed(FixedMultiplier { mantissa, exponent, bits }))
+            Some(signed(FixedMultiplier {
+                mantissa,
+                exponent,
+                bits,
+            }))
         }
         _ => None,
     };
-    result.fast =
-        result.fixed.and_then(|f| f.fast(&rule.steps, rule.left_shift, width.bits));
+    result.fast = result
+        .fixed
+        .and_then(|f| f.fast(&rule.steps, rule.left_shift, width.bits));
     if rule.multiplier == Multiplier::PowerOfTwo {
         result.shift = -num::power_of_two(m)
             .ok_or_else(|| format!("a multiplier {m:e} that is no power of two"))?;
@@ -400,9 +487,19 @@ fn clamp_codes(out: Labels, clamp: (f64, f64), rule: &Requantize) -> (i64, i64) 
             _ => Rounding::HalfAway,
         };
         let steps = num::round_f64(f64::from(x as f32 / out.scale_f32()), rounding);
-        (steps as i64).saturating_add(out.zero_point).clamp(out.min, out.max)
+        (steps as i64)
+            .saturating_add(out.zero_point)
+            .clamp(out.min, out.max)
     };
-    let lo = if clamp.0 == f64::NEG_INFINITY { out.min } else { code(clamp.0) };
-    let hi = if clamp.1 == f64::INFINITY { out.max } else { code(clamp.1) };
+    let lo = if clamp.0 == f64::NEG_INFINITY {
+        out.min
+    } else {
+        code(clamp.0)
+    };
+    let hi = if clamp.1 == f64::INFINITY {
+        out.max
+    } else {
+        code(clamp.1)
+    };
     (lo, hi.max(lo))
 }

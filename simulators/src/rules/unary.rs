@@ -15,7 +15,10 @@ use crate::ops::real::activation;
 /// A function from stored code to stored code.
 pub type CodeFunction = Box<dyn Fn(i32) -> i32 + Send + Sync>;
 
-const NO_BIAS: Bias = Bias { format: BiasFormat::Int32, rounding: Rounding::HalfEven };
+const NO_BIAS: Bias = Bias {
+    format: BiasFormat::Int32,
+    rounding: Rounding::HalfEven,
+};
 
 /// A requantization of `code - zx` by one real factor.
 pub fn factor(
@@ -25,7 +28,11 @@ pub fn factor(
     out: Labels,
     clamp: (f64, f64),
 ) -> Result<Requantizer, String> {
-    let units = [Unit { x: unit.0, w: unit.1, bias: 0.0 }];
+    let units = [Unit {
+        x: unit.0,
+        w: unit.1,
+        bias: 0.0,
+    }];
     // A zero point inside a bias belongs to sums; here it is added to the result.
     let mut rule = requantize.clone();
     if rule.zero_point == align_check_specs::ZeroPointPosition::InBias {
@@ -55,8 +62,13 @@ pub fn rescale(
             })
         }
         RescaleRule::Requantize => {
-            let requantizer =
-                factor(&spec.requantize, &spec.accumulator, (x.scale, 1.0), out, clamp)?;
+            let requantizer = factor(
+                &spec.requantize,
+                &spec.accumulator,
+                (x.scale, 1.0),
+                out,
+                clamp,
+            )?;
             Box::new(move |code| requantizer.code(x.steps(code), 0, false).value)
         }
         RescaleRule::Q15 => {
@@ -97,7 +109,10 @@ pub fn leaky_relu(
 ) -> Result<Option<CodeFunction>, String> {
     let open = (f64::NEG_INFINITY, f64::INFINITY);
     let two = |derivation: Derivation| -> Result<CodeFunction, String> {
-        let requantize = Requantize { derivation, ..spec.requantize.clone() };
+        let requantize = Requantize {
+            derivation,
+            ..spec.requantize.clone()
+        };
         let positive = factor(&requantize, &spec.accumulator, (x.scale, 1.0), out, open)?;
         let negative = factor(&requantize, &spec.accumulator, (x.scale, slope), out, open)?;
         Ok(Box::new(move |code| {
@@ -132,9 +147,11 @@ pub fn leaky_relu(
 /// The rounding of a shift target.
 pub fn shift_rounding(spec: &Spec) -> Rounding {
     match spec.requantize.multiplier {
-        Multiplier::PowerOfTwo => {
-            spec.requantize.steps.first().map_or(Rounding::HalfUp, |s| s.rounding)
-        }
+        Multiplier::PowerOfTwo => spec
+            .requantize
+            .steps
+            .first()
+            .map_or(Rounding::HalfUp, |s| s.rounding),
         _ => Rounding::HalfUp,
     }
 }

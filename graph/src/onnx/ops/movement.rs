@@ -96,7 +96,6 @@ pub(super) fn pad(b: &mut Binder, node: &FileNode) -> Outcome<()> {
             ));
         }
         match mode {
-            PadMode::Constant(_) => {}
             PadMode::Reflect | PadMode::Edge if cuts < 0 => {
                 return unsupported("negative pads together with reflect or edge");
             }
@@ -105,7 +104,7 @@ pub(super) fn pad(b: &mut Binder, node: &FileNode) -> Outcome<()> {
                     "it reflects {grows} elements of axis {axis}, which has {extent}"
                 ));
             }
-            PadMode::Reflect | PadMode::Edge => {}
+            PadMode::Constant(_) | PadMode::Reflect | PadMode::Edge => {}
         }
         shape.push(usize::try_from(extent + first + last).unwrap_or(usize::MAX));
     }

@@ -177,13 +177,15 @@ fn channel_axis(layout: &str, rank: usize) -> Outcome<usize> {
     Ok(axis)
 }
 
-/// All spellings that qonnx 1.0.0 resolves (`intquant.py`, `resolve_rounding_mode`), in any case.
+/// All spellings that qonnx 1.0.0 resolves (`intquant.py`, `resolve_rounding_mode`), in any case; where
+/// the attribute is missing, the operator's own default (`Quant`: `ROUND`, `Trunc`: `FLOOR`).
 fn rounding(node: &FileNode) -> Outcome<Rounding> {
-    let Some(mode) = node.attrs().string("rounding_mode")? else {
-        return malformed(
-            "attribute 'rounding_mode' is missing; write out the mode, ROUND for example",
-        );
+    let default = if node.op_type == "Trunc" {
+        "FLOOR"
+    } else {
+        "ROUND"
     };
+    let mode = node.attrs().string("rounding_mode")?.unwrap_or(default);
     Ok(match mode.to_ascii_uppercase().as_str() {
         "ROUND" | "HALF_EVEN" => Rounding::HalfEven,
         "CEIL" => Rounding::Ceil,
@@ -218,7 +220,7 @@ fn width(b: &Binder, node: &FileNode, index: usize, what: &str) -> Outcome<u32> 
     let Some(&bits) = values.first() else {
         return malformed(format!("its {what} is empty"));
     };
-    if values.iter().any(|&other| other != bits) {
+    if values.iter().any(|other| other.to_bits() != bits.to_bits()) {
         return unsupported(format!("its {what} differs from channel to channel"));
     }
     if bits.fract() != 0.0 || bits < 1.0 || bits.is_nan() {

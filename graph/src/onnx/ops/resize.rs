@@ -221,11 +221,14 @@ fn emit(
 ) -> Outcome<()> {
     let x = b.input(node, 0)?;
     let shape: Vec<usize> = axes.iter().map(|axis| axis.to).collect();
-    // Bounds the tables below.
+    // Bounds each table below; the budget bounds all of them.
     if elements(&shape, b.limits())? == 0 || axes.iter().any(|axis| axis.from == 0) {
         return malformed(format!(
             "its output has shape {shape:?}, which has no element"
         ));
+    }
+    for axis in axes.iter().filter(|axis| axis.scale != 1.0) {
+        b.budget(&[axis.to])?;
     }
     // ONNX Runtime copies where no extent changes, whatever the scales.
     let unchanged = axes.iter().all(|axis| axis.from == axis.to);

@@ -48,7 +48,7 @@ def near_ties(scale, zero_point, low, high, length):
         x = np.where(ulps > 0, np.nextafter(x, F(np.inf)), np.where(ulps < 0, np.nextafter(x, F(-np.inf)), x))
         ulps -= np.sign(ulps)
     special = [0.0, -0.0, 0.49999997, -0.49999997, (high + 2) * scale, (low - 2) * scale, 1e30, -1e30]
-    x[: len(special)] = np.array(special) * np.where(np.abs(special) < 1e29, 1, 1)
+    x[: len(special)] = special
     return x.astype(F)
 
 

@@ -1,0 +1,383 @@
+//! Why a layer differs: each decision is switched to the reference's, one by one; what removes the
+//! differences is the cause.
+
+use std::borrow::Cow;
+
+use align_check_simulators::adapt::{ValueGrid, put_on};
+use align_check_simulators::kernels::Isa;
+use align_check_simulators::network::Layer;
+use align_check_simulators::plan::{Finish, LayerPlan};
+use align_check_simulators::run::{Runner, Sums};
+use align_check_simulators::tensor::Tensor;
+use align_check_specs::{
+    Accumulator, AddRule, AverageRule, BiasFormat, Division, Grid, LeftShift, Multiplier, Overflow,
+    RescaleRule, Rounding, Shift, Signedness, Spec, Step, ZeroPointPosition, ZeroPoints,
+};
+
+use crate::check::Target;
+use crate::outcome::Cause;
+
+/// A misaligned layer on one sample.
+pub struct Case<'a> {
+    /// The layer's number.
+    pub index: usize,
+    /// The layer.
+    pub layer: &'a Layer,
+    /// The target.
+    pub target: &'a Target,
+    /// The exact reference.
+    pub reference: &'a Target,
+    /// The layer's plan on the target.
+    pub plan: &'a LayerPlan,
+    /// What the layer was fed with, on the model's grids.
+    pub base_in: &'a [&'a Tensor],
+    /// The target's sums.
+    pub sums: &'a Sums,
+    /// The reference's sums.
+    pub reference_sums: &'a Sums,
+    /// What was expected.
+    pub expected: &'a Tensor,
+    /// Elements that differ, outside the noise floor.
+    pub differing: &'a [usize],
+    /// Instructions to use.
+    pub isa: Isa,
+}
+
+/// A decision, switched to the reference's.
+struct Switch {
+    name: &'static str,
+    text: String,
+    spec: Spec,
+}
+
+/// Finds the first decision, in the order grid, accumulator, rounding, multiplier, that explains every
+/// difference; failing that, the one that explains most.
+pub fn find(case: &Case) -> Cause {
+    let of = case.differing.len() as u64;
+    let mut tried = Vec::new();
+    let mut best: Option<(u64, &'static str, String)> = None;
+    let overflowed = case
+        .differing
+        .iter()
+        .filter(|&&at| case.sums.overflowed(at))
+        .count() as u64;
+    if overflowed > 0 {
+        tried.push(("saturation".to_string(), overflowed));
+        let text = format!(
+            "the accumulator of {} bits overflows ({:?})",
+            case.target.spec.accumulator.bits.unwrap_or(64),
+            case.target.spec.accumulator.overflow
+        )
+        .to_lowercase();
+        best = Some((overflowed, "accumulator", text));
+    }
+    for switch in switches(case) {
+        let explained = explained(case, &switch.spec);
+        tried.push((switch.name.to_string(), explained));
+        if best.as_ref().is_none_or(|(most, ..)| explained > *most) {
+            best = Some((explained, switch.name, switch.text));
+        }
+        if explained == of {
+            break;
+        }
+    }
+    let (explains, name, text) = best
+        .filter(|(explains, ..)| *explains > 0)
+        .unwrap_or_else(|| {
+            let text = if case.plan.float {
+                "the target computes this in float".to_string()
+            } else {
+                "no single decision explains it".to_string()
+            };
+            (0, if case.plan.float { "float" } else { "unknown" }, text)
+        });
+    Cause {
+        name: name.to_string(),
+        text,
+        explains,
+        of,
+        tried,
+    }
+}
+
+/// Adds another sample's cause: the one that explains more names both.
+pub fn merge(all: &mut Option<Cause>, one: Option<&Cause>) {
+    let Some(one) = one else { return };
+    let Some(all) = all else {
+        *all = Some(one.clone());
+        return;
+    };
+    all.of += one.of;
+    for (name, explains) in &one.tried {
+        match all.tried.iter_mut().find(|(own, _)| own == name) {
+            Some((_, sum)) => *sum += explains,
+            None => all.tried.push((name.clone(), *explains)),
+        }
+    }
+    if all.name == one.name {
+        all.explains += one.explains;
+    } else if one.explains > all.explains {
+        all.name.clone_from(&one.name);
+        all.text.clone_from(&one.text);
+        all.explains = one.explains;
+    }
+}
+
+/// Differing elements that vanish under another spec.
+fn explained(case: &Case, spec: &Spec) -> u64 {
+    let own = &case.target.grids;
+    let model_grids = spec.activations.quantizer == Grid::Model;
+    let from = if model_grids {
+        &case.reference.grids
+    } else {
+        own
+    };
+    let grids: Vec<ValueGrid> = case.layer.inputs.iter().map(|&v| from[v].clone()).collect();
+    let model = &case.reference.plans[case.index];
+    let Ok(plan) = LayerPlan::new(case.layer, spec, &grids, Some(model), case.isa) else {
+        return 0;
+    };
+    let runner = Runner {
+        layer: case.layer,
+        plan: &plan,
+        isa: case.isa,
+    };
+    let inputs: Vec<Cow<Tensor>> = grids
+        .iter()
+        .zip(case.base_in)
+        .map(|(grid, &tensor)| put_on(grid, tensor).map_or(Cow::Borrowed(tensor), Cow::Owned))
+        .collect();
+    let refs: Vec<&Tensor> = inputs.iter().map(|t| &**t).collect();
+    // The sums are the same integers unless grids, weights or the accumulator changed.
+    let same_inputs = case
+        .layer
+        .inputs
+        .iter()
+        .zip(&grids)
+        .all(|(&v, grid)| *grid == own[v]);
+    let unmoved = inputs.iter().all(|t| matches!(t, Cow::Borrowed(_)));
+    let fresh;
+    let sums = if same_inputs && plan.shares_sums(case.plan) {
+        case.sums
+    } else if unmoved && plan.shares_sums(model) {
+        case.reference_sums
+    } else {
+        fresh = runner.sums(&refs);
+        &fresh
+    };
+    let expected = |at: usize| case.expected.real_at(at);
+    if let Some(codes) = runner.codes_at(sums, case.differing) {
+        let ValueGrid::Codes { grid, .. } = &plan.out else {
+            return 0;
+        };
+        let equal = |(&at, code): (&usize, i32)| grid.real(i64::from(code), 0) == expected(at);
+        return case
+            .differing
+            .iter()
+            .zip(codes)
+            .filter(|pair| equal((pair.0, pair.1)))
+            .count() as u64;
+    }
+    let out = runner.finish(&refs, sums);
+    case.differing
+        .iter()
+        .filter(|&&at| out.real_at(at) == expected(at))
+        .count() as u64
+}
+
+fn switches(case: &Case) -> Vec<Switch> {
+    let spec = &case.target.spec;
+    let mut switches = Vec::new();
+    let mut push = |name, text: String, change: &dyn Fn(&mut Spec)| {
+        let mut changed = spec.clone();
+        change(&mut changed);
+        if changed != *spec {
+            switches.push(Switch {
+                name,
+                text,
+                spec: changed,
+            });
+        }
+    };
+    let inputs_differ = case.layer.inputs.iter().any(|&value| {
+        !matches!(
+            &case.target.grids[value],
+            ValueGrid::Codes { model: true, .. }
+        ) && case.target.grids[value] != ValueGrid::Real
+    });
+    if !case.plan.mismatches.is_empty() || inputs_differ {
+        let text = case
+            .plan
+            .mismatches
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "the inputs lie on the target's own grid".into());
+        push("quantizer", text, &model_grids);
+    }
+    let accumulator = format!(
+        "bias and sum leave the accumulator of {} bits, which {}s",
+        spec.accumulator.bits.unwrap_or(64),
+        name(&spec.accumulator.overflow)
+    );
+    push("accumulator", accumulator, &|spec| {
+        spec.accumulator = Accumulator {
+            bits: Some(64),
+            overflow: Overflow::Wrap,
+            ..spec.accumulator.clone()
+        };
+    });
+    let sums = matches!(case.plan.finish, Finish::Requantize { .. });
+    if sums {
+        let steps = spec
+            .requantize
+            .steps
+            .iter()
+            .map(step_text)
+            .collect::<Vec<_>>()
+            .join(", ");
+        push(
+            "rounding",
+            format!("{steps} instead of one half-even"),
+            &|spec| {
+                for rule in [Some(&mut spec.requantize), spec.fully_connected.as_mut()] {
+                    let Some(rule) = rule else { continue };
+                    rule.steps = vec![half_even()];
+                    if matches!(rule.multiplier, Multiplier::Fixed { .. }) {
+                        rule.left_shift = LeftShift::Exact;
+                    }
+                }
+            },
+        );
+        push(
+            "zero point",
+            "the zero point enters elsewhere".into(),
+            &|spec| {
+                for rule in [Some(&mut spec.requantize), spec.fully_connected.as_mut()] {
+                    let Some(rule) = rule else { continue };
+                    if rule.zero_point == ZeroPointPosition::AfterRounding
+                        && matches!(
+                            rule.multiplier,
+                            Multiplier::F32 | Multiplier::F32TwoSteps { .. } | Multiplier::F64
+                        )
+                    {
+                        rule.zero_point = ZeroPointPosition::InsideRounding;
+                    }
+                }
+            },
+        );
+        push(
+            "requantize",
+            format!(
+                "multiplier {}, bias {}",
+                name(&spec.requantize.multiplier),
+                bias(spec)
+            ),
+            &exact_multiplier,
+        );
+    } else if case.plan.float {
+        push(
+            "float",
+            "the target computes this in float".into(),
+            &to_the_letter,
+        );
+    } else {
+        let rule = case.plan.rules.last().copied().unwrap_or("ops");
+        push(
+            "rounding",
+            format!("[{rule}] with one half-even instead"),
+            &|spec| {
+                spec.quantize.rounding = Rounding::HalfEven;
+                spec.quantize.zero_point = ZeroPointPosition::InsideRounding;
+                spec.requantize.steps = vec![half_even()];
+                spec.ops.add = spec.ops.add.map(|r| match r {
+                    AddRule::AlignedShift => r,
+                    _ => AddRule::F32,
+                });
+                spec.ops.average = spec.ops.average.map(|_| AverageRule::F32);
+                spec.ops.global_average = None;
+                spec.ops.rescale = spec.ops.rescale.map(|_| RescaleRule::F32);
+            },
+        );
+        push(
+            "op rule",
+            format!("the target's rule of [{rule}]"),
+            &to_the_letter,
+        );
+    }
+    // Everything at once: what is left then was never the rules'.
+    push(
+        "requantize",
+        "the whole way from sums to codes".into(),
+        &to_the_letter,
+    );
+    switches
+}
+
+/// The model's own grids under the target's arithmetic; where that arithmetic has no codes, the reference's.
+fn model_grids(spec: &mut Spec) {
+    let codes = matches!(spec.activations.quantizer, Grid::Affine | Grid::PowerOfTwo);
+    spec.activations.quantizer = Grid::Model;
+    spec.activations.bits.clear();
+    spec.activations.signed = Signedness::Any;
+    spec.activations.zero_point = ZeroPoints::Any;
+    spec.weights.quantizer = Grid::Model;
+    spec.weights.bits.clear();
+    if !codes || spec.requantize.multiplier == Multiplier::PowerOfTwo {
+        exact_multiplier(spec);
+        spec.quantize.division = Division::Model;
+    }
+}
+
+/// The reference itself.
+fn to_the_letter(spec: &mut Spec) {
+    model_grids(spec);
+    exact_multiplier(spec);
+    spec.quantize.division = Division::Model;
+}
+
+/// One exact product, one exact bias, one rounding.
+fn exact_multiplier(spec: &mut Spec) {
+    spec.fully_connected = None;
+    spec.requantize.multiplier = Multiplier::F64;
+    spec.requantize.steps = vec![half_even()];
+    spec.requantize.zero_point = ZeroPointPosition::InsideRounding;
+    spec.bias.format = BiasFormat::Exact;
+    spec.accumulator.bits = None;
+    spec.accumulator.overflow = Overflow::Exact;
+}
+
+fn half_even() -> Step {
+    Step {
+        shift: Shift::Rest,
+        rounding: Rounding::HalfEven,
+        saturate: None,
+    }
+}
+
+/// The name that a rule has in a spec file.
+fn name<T: serde::Serialize>(rule: &T) -> String {
+    match serde_json::to_value(rule) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(serde_json::Value::Object(map)) => map
+            .into_iter()
+            .map(|(key, value)| match value {
+                serde_json::Value::String(text) if key == "format" => text,
+                value => format!("{key} {}", value.to_string().trim_matches('"')),
+            })
+            .collect::<Vec<_>>()
+            .join(" "),
+        _ => String::new(),
+    }
+}
+
+fn step_text(step: &Step) -> String {
+    let shift = match step.shift {
+        Shift::By(bits) => format!("{bits} "),
+        Shift::Rest => String::new(),
+    };
+    format!("{shift}{}", name(&step.rounding))
+}
+
+fn bias(spec: &Spec) -> String {
+    name(&spec.bias.format)
+}

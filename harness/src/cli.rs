@@ -1,0 +1,508 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use align_check_graph::{Error as GraphError, Graph, Limits, Model};
+use align_check_simulators::kernels::Isa;
+use align_check_simulators::network::{Layer, Network};
+use align_check_specs::Spec;
+use anyhow::{Result, anyhow, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use crate::check::{Check, Findings, Mode, Target, Tolerance};
+use crate::inputs::{self, Recording, Sample};
+use crate::outcome::{Against, ModelInfo, Outcome};
+use crate::{generate, report, targets};
+
+/// Exit code of a verdict "misaligned".
+pub const MISALIGNED: u8 = 1;
+/// Exit code of a usage or input error.
+pub const USAGE: u8 = 2;
+/// Exit code where something is not supported.
+pub const UNSUPPORTED: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  align-check model.qonnx.onnx --target nnie
+      which layers differ on NNIE, by how many LSB, and why; inputs are generated
+  align-check model.qonnx.onnx --target nnie,tensorrt --input photos.npz --report json=out.json
+      two targets on your own inputs, and a report for machines
+  align-check model.qonnx.onnx --target ./my-asic.toml --recorded dump.npz
+      the simulation of your own chip against what the chip produced
+  align-check targets nnie
+      every rule of a target, how it is known, and its source
+
+Exit codes: 0 aligned, 1 misaligned, 2 usage or input error, 3 unsupported.";
+
+/// Checks a quantized network layer by layer against the integer arithmetic of the chip it goes to.
+#[derive(Debug, Parser)]
+#[command(
+    name = "align-check",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists targets, or prints every rule of one with its evidence
+    Targets {
+        /// A target's name, alias or TOML file
+        target: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The quantized model (QONNX)
+    #[arg(required = true, value_name = "MODEL")]
+    model: Option<PathBuf>,
+
+    /// Targets to check: names, aliases, TOML files, or `all`
+    #[arg(
+        short,
+        long,
+        value_delimiter = ',',
+        required = true,
+        value_name = "T[,T...]"
+    )]
+    target: Vec<String>,
+
+    /// Input samples (.npz, .npy). Keys that are input names hold samples along the batch axis; otherwise,
+    /// for a model with one input, every key is one sample. Without it, inputs are generated
+    #[arg(short, long, value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+
+    /// Tensors recorded from the target (.npz, keys are tensor names; integers are codes, floats are
+    /// reals): compared with the simulation in place of the reference
+    #[arg(long, value_name = "FILE.npz", conflicts_with = "reference")]
+    recorded: Option<PathBuf>,
+
+    /// Fake-quant tensors recorded from the training framework (.npz): stand in for the exact reference;
+    /// how far the two are apart is said first
+    #[arg(long, value_name = "FILE.npz")]
+    reference: Option<PathBuf>,
+
+    /// How layers are fed: with the reference's inputs, with the simulated ones, or both
+    #[arg(long, value_enum, default_value_t = ModeArg::Both)]
+    mode: ModeArg,
+
+    /// Accept differences of up to N LSB
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    max_lsb: f64,
+
+    /// Accept up to this share of differing elements (0.001 is 0.1 %)
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    max_rate: f64,
+
+    /// Compare only layers whose name or tensor matches
+    #[arg(long, value_name = "GLOB")]
+    layers: Vec<String>,
+
+    /// Leave out layers whose name or tensor matches
+    #[arg(long, value_name = "GLOB")]
+    except: Vec<String>,
+
+    /// Write a report; KIND is json, html, md, csv or junit
+    #[arg(long, value_name = "KIND=PATH")]
+    report: Vec<String>,
+
+    /// Samples to generate where no input is given
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    samples: usize,
+
+    /// Seed of generated inputs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Threads (default: all cores). Results do not depend on it
+    #[arg(short, value_name = "N")]
+    jobs: Option<usize>,
+
+    /// Only the verdict line of each target
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Every layer, with a witness; time and memory
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Instructions to use, for tests of equal results
+    #[arg(long, value_enum, hide = true)]
+    isa: Option<IsaArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeArg {
+    Isolated,
+    Cumulative,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IsaArg {
+    Portable,
+    Avx2,
+    Avx512Vnni,
+}
+
+/// Why nothing could be checked.
+enum Failure {
+    Usage(anyhow::Error),
+    Unsupported(String),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Usage(error)
+    }
+}
+
+/// Runs the tool; returns the process exit code.
+pub fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Nobody is left to tell when printing the help fails.
+            let _ = error.print();
+            return code;
+        }
+    };
+    let result = match cli.verb {
+        Some(Verb::Targets { target }) => show_targets(target.as_deref()).map_err(Failure::Usage),
+        None => check(&cli.check),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::Usage(error)) => {
+            complain(&format!("{error:#}"));
+            USAGE
+        }
+        Err(Failure::Unsupported(what)) => {
+            complain(&format!("unsupported: {what}"));
+            UNSUPPORTED
+        }
+    }
+}
+
+/// One line on standard error, without control characters of hostile files.
+fn complain(message: &str) {
+    let line: String = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    eprintln!(
+        "align-check: {}",
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
+}
+
+/// Prints to standard output; a closed pipe is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+fn color() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(120, |(width, _)| usize::from(width.0).clamp(60, 240))
+}
+
+fn show_targets(target: Option<&str>) -> Result<u8> {
+    let text = match target {
+        None => targets::list(width(), color()),
+        Some(name) => targets::show(name, width(), color())?,
+    };
+    print(&text)?;
+    Ok(0)
+}
+
+fn check(args: &CheckArgs) -> Result<u8, Failure> {
+    let Some(model_path) = &args.model else {
+        return Err(anyhow!("no model given").into());
+    };
+    for target in &args.report {
+        report::check_target(target)?;
+    }
+    let patterns = Patterns::new(&args.layers, &args.except)?;
+    let specs = specs(&args.target)?;
+    if (args.recorded.is_some()) && specs.len() > 1 {
+        return Err(anyhow!(
+            "--recorded belongs to one target, and {} are given",
+            specs.len()
+        )
+        .into());
+    }
+    if let Some(jobs) = args.jobs {
+        if jobs == 0 {
+            return Err(anyhow!("-j 0: at least one thread is needed").into());
+        }
+        // Fails only where a pool exists already, and there is none before this line.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(jobs)
+            .build_global();
+    }
+    let isa = isa(args.isa)?;
+    let model = Model::read(model_path, &Limits::default()).map_err(graph_failure)?;
+    let recorded = args.recorded.as_deref().map(Recording::read).transpose()?;
+    let reference = args.reference.as_deref().map(Recording::read).transpose()?;
+
+    let given = given_samples(args, &model, recorded.as_ref().or(reference.as_ref()))?;
+    let no_shapes = BTreeMap::new();
+    let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
+    let graph: Graph = model.graph(shapes).map_err(graph_failure)?;
+    let network = Network::new(graph).map_err(|e| unsupported(model_path, &e))?;
+    let (samples, generated) = match given {
+        Some(samples) => (samples.samples, None),
+        None => (
+            generate::samples(&network, args.samples.max(1), args.seed),
+            Some(args.seed),
+        ),
+    };
+
+    let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
+    let exact = Target::new(&network, exact, None, isa).map_err(|e| unsupported(model_path, &e))?;
+    let mut targets = Vec::new();
+    let mut refused = Vec::new();
+    for spec in specs {
+        match Target::new(&network, spec, Some(&exact), isa) {
+            Ok(target) => targets.push(target),
+            Err(e) => refused.push(format!("{}: {e}", model_path.display())),
+        }
+    }
+    if targets.is_empty() {
+        return Err(Failure::Unsupported(refused.join("; ")));
+    }
+    for line in &refused {
+        complain(&format!("unsupported: {line}"));
+    }
+
+    let progress = progress(args, network.layers.len() * samples.len());
+    let select = |layer: &Layer| patterns.select(layer);
+    let check = Check {
+        network: &network,
+        reference: &exact,
+        targets: &targets,
+        mode: Mode {
+            isolated: args.mode != ModeArg::Cumulative,
+            cumulative: args.mode != ModeArg::Isolated,
+        },
+        tolerance: Tolerance {
+            max_lsb: args.max_lsb,
+            max_rate: args.max_rate,
+        },
+        recorded: recorded.as_ref(),
+        recorded_reference: reference.as_ref(),
+        select: &select,
+        isa,
+        progress: &|| progress.inc(1),
+    };
+    let findings = check.run(&samples)?;
+    progress.finish_and_clear();
+    let outcome = outcome(args, &model, findings, samples.len(), generated)?;
+    if args.quiet {
+        print(&report::verdict_lines(&outcome, color()))?;
+    } else {
+        print(&report::terminal(&outcome, width(), color(), args.verbose))?;
+    }
+    for target in &args.report {
+        report::write(target, &outcome)?;
+    }
+    let code = outcome
+        .targets
+        .iter()
+        .map(|t| t.exit_code)
+        .max()
+        .unwrap_or(0);
+    Ok(if refused.is_empty() {
+        code
+    } else {
+        UNSUPPORTED
+    })
+}
+
+fn graph_failure(error: GraphError) -> Failure {
+    match error {
+        GraphError::Unsupported { .. } => Failure::Unsupported(error.to_string()),
+        error => Failure::Usage(anyhow!("{error}")),
+    }
+}
+
+fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
+    Failure::Unsupported(format!("{}: {error}", path.display()))
+}
+
+fn specs(names: &[String]) -> Result<Vec<Spec>> {
+    let mut specs: Vec<Spec> = Vec::new();
+    for name in names {
+        let found = if name == "all" {
+            align_check_specs::names()
+                .iter()
+                .map(|name| Spec::resolve(name))
+                .collect::<Result<Vec<_>, _>>()
+        } else {
+            Spec::resolve(name).map(|spec| vec![spec])
+        };
+        for spec in found.map_err(|e| anyhow!("{e}"))? {
+            if specs.iter().all(|s| s.name != spec.name) {
+                specs.push(spec);
+            }
+        }
+    }
+    Ok(specs)
+}
+
+fn isa(asked: Option<IsaArg>) -> Result<Isa> {
+    let isa = match asked {
+        None => return Ok(Isa::detect()),
+        Some(IsaArg::Portable) => Isa::Portable,
+        Some(IsaArg::Avx2) => Isa::Avx2,
+        Some(IsaArg::Avx512Vnni) => Isa::Avx512Vnni,
+    };
+    if !Isa::available().contains(&isa) {
+        bail!("--isa: this machine has no {isa:?}");
+    }
+    Ok(isa)
+}
+
+/// Samples from files, or from a recording that holds the model's inputs.
+fn given_samples(
+    args: &CheckArgs,
+    model: &Model,
+    recording: Option<&Recording>,
+) -> Result<Option<inputs::Samples>> {
+    let infos = model.inputs();
+    if !args.input.is_empty() {
+        let mut arrays = Vec::new();
+        for file in &args.input {
+            for (key, array) in inputs::read_arrays(file)? {
+                arrays.push((file.clone(), key, array));
+            }
+        }
+        return inputs::samples(&args.input, arrays, &infos).map(Some);
+    }
+    let Some(recording) = recording else {
+        return Ok(None);
+    };
+    let arrays: Vec<_> = recording
+        .arrays()
+        .iter()
+        .filter(|(key, _)| infos.iter().any(|i| i.name == *key))
+        .map(|(key, array)| (recording.path.clone(), key.clone(), array.clone()))
+        .collect();
+    if arrays.len() < infos.len() {
+        bail!(
+            "{}: does not hold the model's inputs ({}); give them with --input",
+            recording.path.display(),
+            infos
+                .iter()
+                .map(|i| i.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+    }
+    inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos).map(Some)
+}
+
+fn progress(args: &CheckArgs, steps: usize) -> ProgressBar {
+    if args.quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} layers, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(steps as u64).with_style(style)
+}
+
+fn outcome(
+    args: &CheckArgs,
+    model: &Model,
+    findings: Findings,
+    inputs: usize,
+    generated: Option<u64>,
+) -> Result<Outcome> {
+    let path = model.path();
+    let bytes = std::fs::read(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    let sha256 = Sha256::digest(&bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let file = |path: &PathBuf| path.display().to_string();
+    let against = match (&args.recorded, &args.reference) {
+        (Some(path), _) => Against::Recording {
+            file: file(path),
+            missing: findings.missing,
+        },
+        (_, Some(path)) => Against::RecordedReference {
+            file: file(path),
+            missing: findings.missing,
+        },
+        _ => Against::Reference,
+    };
+    Ok(Outcome {
+        model: ModelInfo {
+            path: path.display().to_string(),
+            sha256,
+            format: model.format().to_string(),
+            notes: model.notes().to_vec(),
+        },
+        inputs,
+        generated,
+        against,
+        floor: findings.floor,
+        targets: findings.targets,
+        seconds: findings.seconds,
+        peak_tensor_bytes: findings.peak_bytes,
+    })
+}
+
+/// `--layers` and `--except`.
+struct Patterns {
+    only: Vec<glob::Pattern>,
+    except: Vec<glob::Pattern>,
+}
+
+impl Patterns {
+    fn new(only: &[String], except: &[String]) -> Result<Self> {
+        let parse = |patterns: &[String]| {
+            patterns
+                .iter()
+                .map(|p| glob::Pattern::new(p).map_err(|e| anyhow!("pattern '{p}': {}", e.msg)))
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Self {
+            only: parse(only)?,
+            except: parse(except)?,
+        })
+    }
+
+    fn select(&self, layer: &Layer) -> bool {
+        let any = |patterns: &[glob::Pattern]| {
+            patterns
+                .iter()
+                .any(|p| p.matches(&layer.name) || p.matches(&layer.tensor))
+        };
+        (self.only.is_empty() || any(&self.only)) && !any(&self.except)
+    }
+}
+
+/// The samples' names, for messages.
+pub fn sample_names(samples: &[Sample]) -> Vec<&str> {
+    samples.iter().map(|s| s.name.as_str()).collect()
+}

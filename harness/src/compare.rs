@@ -1,0 +1,151 @@
+//! Counting how far two tensors are apart, in LSB.
+
+use align_check_graph::PerChannel;
+use align_check_simulators::tensor::{Channels, Data, Tensor};
+
+use crate::outcome::{Stats, Sums};
+
+/// Differences beyond this many LSB share the last bin of the histogram.
+const BINS: i32 = 8;
+
+/// What one LSB of a tensor is.
+#[derive(Debug, Clone)]
+pub struct Lsb {
+    step: PerChannel<f64>,
+    channels: Channels,
+}
+
+impl Lsb {
+    /// A step, per channel of a shape.
+    pub fn new(step: PerChannel<f64>, shape: &[usize]) -> Self {
+        let channels = Channels::of(&step, shape);
+        Self { step, channels }
+    }
+
+    /// No quantizer: differences are counted in the tensor's own unit.
+    pub fn unit() -> Self {
+        Self {
+            step: PerChannel::uniform(1.0),
+            channels: Channels::ONE,
+        }
+    }
+
+    /// The step at an element.
+    pub fn at(&self, index: usize) -> f64 {
+        self.step.at(self.channels.of_index(index))
+    }
+}
+
+/// Compares `got` with `expected`. Returns the statistics (without noise) and the indices that differ.
+///
+/// Codes on the same grid are compared as integers, everything else as reals.
+pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>) {
+    let mut stats = Stats {
+        elements: expected.len() as u64,
+        ..Stats::default()
+    };
+    let mut histogram = [0u64; 2 * BINS as usize + 1];
+    let mut differing = Vec::new();
+    if let (Data::Codes { codes: a, grid: ga }, Data::Codes { codes: b, grid: gb }) =
+        (&expected.data, &got.data)
+        && ga == gb
+        && ga.is_uniform()
+    {
+        let (zero, scale) = (ga.zero_point.at(0), ga.scale.at(0));
+        stats.sums = code_sums(a, b, zero, scale);
+        if a != b {
+            for (index, (&a, &b)) in a.iter().zip(b).enumerate() {
+                if a != b {
+                    let difference = i64::from(b) - i64::from(a);
+                    stats.max_lsb = stats.max_lsb.max(difference.unsigned_abs() as f64);
+                    bin(&mut histogram, difference as f64);
+                    differing.push(index);
+                }
+            }
+        }
+    } else {
+        let (a, b) = (expected.to_real(), got.to_real());
+        for (index, (&a, &b)) in a.iter().zip(b.iter()).enumerate() {
+            stats.sums.expected += a * a;
+            stats.sums.got += b * b;
+            stats.sums.product += a * b;
+            stats.sums.difference += (a - b) * (a - b);
+            if a != b && !(a.is_nan() && b.is_nan()) {
+                let difference = (b - a) / lsb.at(index);
+                stats.max_lsb = stats.max_lsb.max(difference.abs());
+                bin(&mut histogram, difference);
+                differing.push(index);
+            }
+        }
+    }
+    stats.differing = differing.len() as u64;
+    stats.histogram = (-BINS..=BINS)
+        .map(|lsb| (lsb, histogram[(lsb + BINS) as usize]))
+        .filter(|&(lsb, count)| lsb != 0 && count > 0)
+        .collect();
+    stats.finish();
+    (stats, differing)
+}
+
+/// Sums over codes: exact in `i64` for codes of up to 20 bits, which is what hardware stores.
+fn code_sums(a: &[i32], b: &[i32], zero: i64, scale: f64) -> Sums {
+    let (mut expected, mut got, mut product) = (0i64, 0i64, 0i64);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (i64::from(a) - zero, i64::from(b) - zero);
+        expected = expected.wrapping_add(a.wrapping_mul(a));
+        got = got.wrapping_add(b.wrapping_mul(b));
+        product = product.wrapping_add(a.wrapping_mul(b));
+    }
+    let unit = scale * scale;
+    Sums {
+        expected: expected as f64 * unit,
+        got: got as f64 * unit,
+        product: product as f64 * unit,
+        difference: (expected as f64 + got as f64 - 2.0 * product as f64) * unit,
+    }
+}
+
+fn bin(histogram: &mut [u64], difference: f64) {
+    let whole = if difference < 0.0 {
+        difference.floor()
+    } else {
+        difference.ceil()
+    };
+    let lsb = (whole.clamp(f64::from(-BINS), f64::from(BINS)) as i32 + BINS) as usize;
+    histogram[lsb] += 1;
+}
+
+impl Stats {
+    /// Adds the statistics of another sample.
+    pub fn merge(&mut self, other: &Self) {
+        self.elements += other.elements;
+        self.differing += other.differing;
+        self.noise += other.noise;
+        self.max_lsb = self.max_lsb.max(other.max_lsb);
+        for &(lsb, count) in &other.histogram {
+            match self.histogram.binary_search_by_key(&lsb, |e| e.0) {
+                Ok(at) => self.histogram[at].1 += count,
+                Err(at) => self.histogram.insert(at, (lsb, count)),
+            }
+        }
+        let (a, b) = (&mut self.sums, &other.sums);
+        a.expected += b.expected;
+        a.got += b.got;
+        a.product += b.product;
+        a.difference += b.difference;
+        self.finish();
+    }
+
+    /// Cosine and SQNR from the running sums.
+    fn finish(&mut self) {
+        let s = self.sums;
+        let norm = (s.expected * s.got).sqrt();
+        self.cosine = if self.differing == 0 || norm == 0.0 {
+            f64::from(u8::from(self.differing == 0))
+        } else {
+            (s.product / norm).clamp(-1.0, 1.0)
+        };
+        self.sqnr_db = (self.differing > 0 && s.difference > 0.0 && s.expected > 0.0)
+            .then(|| 10.0 * (s.expected / s.difference).log10());
+    }
+}

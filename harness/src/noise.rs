@@ -1,0 +1,156 @@
+//! The noise floor: elements that float32 summation order alone decides.
+//!
+//! A fake-quant framework sums products in `f32`, in an order that depends on the machine. Where the value
+//! before rounding lies closer to a tie than such sums can differ, neither code is wrong. Where every sum is
+//! exact in `f32` (power-of-two scales, sums below 2^24 steps), there is no noise: a tie is a tie.
+
+use align_check_graph::{Affine, Quantizer, Rounding};
+use align_check_simulators::network::{Kind, Layer, Post};
+use align_check_simulators::num::power_of_two;
+use align_check_simulators::plan::LayerPlan;
+use align_check_simulators::run::{Runner, Sums};
+use align_check_simulators::tensor::{Channels, Tensor};
+
+/// Half a unit in the last place of `f32`.
+const F32_ROUNDING: f64 = 1.0 / 16_777_216.0;
+
+/// The noise floor of one layer on one sample.
+#[derive(Debug)]
+pub struct Noise<'a> {
+    reals: Reals<'a>,
+    quantizer: Option<(&'a Affine, Channels)>,
+    /// With a quantizer: distance from a tie below which nothing is decided, in LSB. Without one: the
+    /// difference that `f32` sums can make, in the tensor's unit.
+    radius: f64,
+}
+
+/// Exact values in front of the quantizer.
+#[derive(Debug)]
+enum Reals<'a> {
+    All(Vec<f64>),
+    /// Made of one integer sum each, when asked.
+    Sums(Runner<'a>, &'a Sums),
+}
+
+impl<'a> Noise<'a> {
+    /// The floor of a layer. `None` where it ends in a quantizer without ties.
+    pub fn new(reference: &Runner<'a>, inputs: &[&Tensor], sums: &'a Sums) -> Option<Self> {
+        let layer = reference.layer;
+        // Rounding errors of a sum grow like a random walk; each product and scale adds its own.
+        let unit = F32_ROUNDING * (4.0 + (layer.terms() as f64).sqrt());
+        let affine = match &layer.quantizer {
+            None => {
+                let reals = reference.reals(inputs, sums);
+                let largest = reals.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                let radius = unit * largest;
+                return Some(Self {
+                    reals: Reals::All(reals),
+                    quantizer: None,
+                    radius,
+                });
+            }
+            Some(Quantizer::Affine(affine)) => affine,
+            Some(_) => return None,
+        };
+        let channels = Channels::of(&affine.scale, &layer.shape);
+        let scale = |c: usize| f64::from(affine.scale.at(c));
+        let exact = exact_in_f32(layer, reference.plan, inputs)
+            && affine
+                .scale
+                .values
+                .iter()
+                .all(|&s| power_of_two(f64::from(s)).is_some());
+        let (reals, largest) = match reference.largest(sums).filter(|_| channels.count == 1) {
+            Some(largest) => (Reals::Sums(*reference, sums), largest / scale(0)),
+            None => {
+                let reals = reference.reals(inputs, sums);
+                let largest = reals.iter().enumerate().fold(0.0f64, |m, (i, v)| {
+                    m.max((v / scale(channels.of_index(i))).abs())
+                });
+                (Reals::All(reals), largest)
+            }
+        };
+        let radius = if exact {
+            0.0
+        } else {
+            (unit * largest.max(1.0)).min(0.25)
+        };
+        Some(Self {
+            quantizer: Some((affine, channels)),
+            reals,
+            radius,
+        })
+    }
+
+    /// Distance of an element from the nearest tie, in LSB.
+    pub fn distance(&self, index: usize) -> f64 {
+        let Some((affine, _)) = self.quantizer else {
+            return 0.0;
+        };
+        let half_way = matches!(
+            affine.rounding,
+            Rounding::HalfEven | Rounding::HalfAway | Rounding::HalfTowardZero
+        );
+        let value = self.value(index) + if half_way { 0.5 } else { 0.0 };
+        (value - value.round()).abs()
+    }
+
+    /// Whether float32 summation order decides between two values of an element.
+    pub fn decides(&self, index: usize, expected: f64, got: f64) -> bool {
+        match self.quantizer {
+            Some(_) => self.radius > 0.0 && self.distance(index) <= self.radius,
+            None => (expected - got).abs() <= self.radius,
+        }
+    }
+
+    /// The value before rounding, in LSB: `x / scale + zero_point`.
+    pub fn value(&self, index: usize) -> f64 {
+        let real = match &self.reals {
+            Reals::All(reals) => reals[index],
+            Reals::Sums(runner, sums) => runner.real_at(sums, index).unwrap_or(f64::NAN),
+        };
+        let Some((affine, channels)) = self.quantizer else {
+            return real;
+        };
+        let c = channels.of_index(index);
+        real / f64::from(affine.scale.at(c)) + f64::from(affine.zero_point.at(c))
+    }
+}
+
+/// Whether a framework's `f32` arithmetic is exact in this layer, whatever the order of its sums.
+fn exact_in_f32(layer: &Layer, plan: &LayerPlan, inputs: &[&Tensor]) -> bool {
+    let powers = |tensor: &Tensor| {
+        tensor
+            .grid()
+            .is_some_and(|g| g.scale.values.iter().all(|&s| power_of_two(s).is_some()))
+    };
+    if !inputs.iter().all(|t| powers(t))
+        || !layer.posts.iter().all(|p| matches!(p, Post::Clamp { .. }))
+    {
+        return false;
+    }
+    match &layer.kind {
+        Kind::Linear(linear) => plan.linear.as_ref().is_some_and(|sums| {
+            let steps = |bias: f64, unit: f64| (bias / unit).abs();
+            let largest =
+                linear
+                    .bias
+                    .iter()
+                    .flatten()
+                    .zip(&sums.unit)
+                    .fold(0.0, |m: f64, (b, u)| {
+                        let steps = steps(*b, *u);
+                        if steps.fract() == 0.0 {
+                            m.max(steps)
+                        } else {
+                            f64::INFINITY
+                        }
+                    });
+            sums.unit.iter().all(|&u| power_of_two(u).is_some())
+                && sums.bound + largest < 1.0 / F32_ROUNDING
+        }),
+        Kind::Average(windows) => windows.divisors.iter().all(|d| d.is_power_of_two()),
+        Kind::Binary { .. } | Kind::Pass | Kind::Concat { .. } | Kind::MaxPool(_) => true,
+        _ => false,
+    }
+}

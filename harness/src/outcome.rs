@@ -1,0 +1,268 @@
+//! What a check found: the data behind every report.
+
+use serde::Serialize;
+
+/// Version of the machine-readable report.
+pub const SCHEMA: &str = "align-check/1";
+
+/// Everything that one call found.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The model.
+    pub model: ModelInfo,
+    /// Number of input samples.
+    pub inputs: usize,
+    /// Whether the inputs were generated, and from which seed.
+    pub generated: Option<u64>,
+    /// What the check compared against: `exact` or the recorded file.
+    pub against: Against,
+    /// How far a recorded fake-quant run is from the exact reference, where one was given.
+    pub floor: Option<Floor>,
+    /// One entry a target, in the order of the command line.
+    pub targets: Vec<TargetOutcome>,
+    /// Seconds that simulating and comparing took.
+    pub seconds: f64,
+    /// Most bytes of tensors that were alive at once.
+    pub peak_tensor_bytes: usize,
+}
+
+/// What the simulation was compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Against {
+    /// The exact fake-quant reference.
+    Reference,
+    /// A recorded fake-quant run in its place.
+    RecordedReference {
+        /// The file.
+        file: String,
+        /// Compared tensors that it lacks (the exact reference stands in).
+        missing: Vec<String>,
+    },
+    /// Outputs recorded from the target.
+    Recording {
+        /// The file.
+        file: String,
+        /// Compared tensors that it lacks.
+        missing: Vec<String>,
+    },
+}
+
+/// The model file.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelInfo {
+    /// As given on the command line.
+    pub path: String,
+    /// Of the file's bytes, in hexadecimal.
+    pub sha256: String,
+    /// `qonnx`, `onnx`.
+    pub format: String,
+    /// What the importer had to assume.
+    pub notes: Vec<String>,
+}
+
+/// Distance between a recorded fake-quant run and the exact reference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Floor {
+    /// Fed layer by layer with the recorded tensors.
+    pub isolated: Stats,
+    /// Of those, elements further from a tie than float32 summation order explains.
+    pub beyond_noise: u64,
+    /// Distance to the nearest tie of the furthest differing element, in LSB.
+    pub furthest_from_tie: f64,
+    /// Run freely from the inputs.
+    pub free: Stats,
+}
+
+/// What was found for one target.
+#[derive(Debug, Clone)]
+pub struct TargetOutcome {
+    /// The target's name.
+    pub name: String,
+    /// Its one-line description.
+    pub summary: String,
+    /// Weakest evidence grade of the rules that were used.
+    pub grade: String,
+    /// What nobody knows about the target.
+    pub unknowns: Vec<String>,
+    /// The verdict on the whole network.
+    pub verdict: Verdict,
+    /// Process exit code that belongs to it.
+    pub exit_code: u8,
+    /// Compared layers, in graph order.
+    pub layers: Vec<LayerOutcome>,
+    /// The model's outputs, run freely.
+    pub outputs: Vec<OutputOutcome>,
+    /// Grids of the target that are not the model's: `(tensor, why)`; told before anything else.
+    pub mismatches: Vec<(String, String)>,
+}
+
+/// The verdicts of the design, section 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Verdict {
+    /// No element differed on the given inputs.
+    #[serde(rename = "aligned, tested")]
+    Aligned,
+    /// Only elements differ that float32 summation order decides.
+    #[serde(rename = "within noise")]
+    WithinNoise,
+    /// Differences stay within the tolerance that the user asked for.
+    #[serde(rename = "within tolerance")]
+    WithinTolerance,
+    /// The target computes it in float; it stays within the shown tolerance.
+    #[serde(rename = "float on target")]
+    FloatOnTarget,
+    /// Elements differ.
+    #[serde(rename = "misaligned")]
+    Misaligned,
+}
+
+impl Verdict {
+    /// The words of the report.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Aligned => "aligned, tested",
+            Self::WithinNoise => "within noise",
+            Self::WithinTolerance => "within tolerance",
+            Self::FloatOnTarget => "float on target",
+            Self::Misaligned => "misaligned",
+        }
+    }
+}
+
+/// What was found for one layer.
+#[derive(Debug, Clone)]
+pub struct LayerOutcome {
+    /// The node's name.
+    pub name: String,
+    /// Operators (`Conv+Relu`).
+    pub op: String,
+    /// The tensor that was compared.
+    pub tensor: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Fed with the reference's (or the recording's) inputs.
+    pub isolated: Option<Stats>,
+    /// Fed with the simulated outputs of the layers before.
+    pub cumulative: Option<Stats>,
+    /// Why it differs.
+    pub cause: Option<Cause>,
+    /// Weakest evidence grade of the rules that it rests on.
+    pub grade: String,
+    /// The rules that it rests on.
+    pub rules: Vec<String>,
+    /// Why the target's grids are not the model's.
+    pub mismatches: Vec<String>,
+    /// Whether the target computes it in float.
+    pub float: bool,
+    /// Size of one LSB: the step of the output's quantizer; absent for unquantized outputs.
+    pub lsb: Option<f64>,
+    /// One element that shows it.
+    pub witness: Option<Witness>,
+}
+
+/// Why a layer differs, and how much of the difference that explains.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cause {
+    /// `quantizer`, `rounding`, `requantize`, `saturation`, `accumulator`, `float`, ...
+    pub name: String,
+    /// The target's rule and the reference's, in words.
+    pub text: String,
+    /// Differing elements that vanish when this decision is the reference's.
+    pub explains: u64,
+    /// Differing elements that were looked at.
+    pub of: u64,
+    /// Every decision that was tried alone, with the elements that it explains.
+    pub tried: Vec<(String, u64)>,
+}
+
+/// One element that shows a difference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Witness {
+    /// Input sample.
+    pub sample: usize,
+    /// Index in the tensor.
+    pub index: Vec<usize>,
+    /// The accumulator, in units of the sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accumulator: Option<f64>,
+    /// The multiplier that hardware holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiplier: Option<String>,
+    /// The reference's value before rounding, in LSB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_rounding: Option<f64>,
+    /// Expected: a code, or a real.
+    pub expected: f64,
+    /// Simulated: a code, or a real.
+    pub got: f64,
+}
+
+/// Difference statistics of a tensor, over all samples.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Stats {
+    /// Elements compared.
+    pub elements: u64,
+    /// Elements that differ.
+    pub differing: u64,
+    /// Largest difference in LSB (for unquantized tensors: in the unit of the tensor).
+    #[serde(serialize_with = "integral")]
+    pub max_lsb: f64,
+    /// Differing elements inside the noise floor.
+    pub noise: u64,
+    /// `(difference in LSB, elements)`: rounded away from zero to whole LSB, within -8..=8, sorted.
+    pub histogram: Vec<(i32, u64)>,
+    /// Cosine similarity of the reals.
+    pub cosine: f64,
+    /// Signal to difference ratio in dB; absent where nothing differs.
+    pub sqnr_db: Option<f64>,
+    #[serde(skip)]
+    pub(crate) sums: Sums,
+}
+
+/// Running sums behind cosine and SQNR.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Sums {
+    pub expected: f64,
+    pub got: f64,
+    pub product: f64,
+    pub difference: f64,
+}
+
+/// A model output, run freely.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputOutcome {
+    /// The tensor.
+    pub tensor: String,
+    /// Differences.
+    pub stats: Stats,
+    /// Samples whose largest element is another one.
+    pub argmax_flips: u64,
+    /// Samples.
+    pub samples: u64,
+}
+
+impl Stats {
+    /// Share of differing elements.
+    pub fn rate(&self) -> f64 {
+        if self.elements == 0 {
+            0.0
+        } else {
+            self.differing as f64 / self.elements as f64
+        }
+    }
+
+    /// Differing elements outside the noise floor.
+    pub fn beyond_noise(&self) -> u64 {
+        self.differing - self.noise
+    }
+}
+
+/// Whole numbers are written as integers.
+fn integral<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        serializer.serialize_i64(*value as i64)
+    } else {
+        serializer.serialize_f64(*value)
+    }
+}

@@ -1,0 +1,20 @@
+//! Reports: what a check found, for people and for machines. One file a format.
+
+mod csv;
+mod html;
+mod json;
+mod junit;
+mod markdown;
+pub(crate) mod style;
+mod terminal;
+pub(crate) mod text;
+mod view;
+mod write;
+
+pub use csv::csv;
+pub use html::html;
+pub use json::json;
+pub use junit::junit;
+pub use markdown::markdown;
+pub use terminal::{terminal, verdict_lines};
+pub use write::{check_target, write};

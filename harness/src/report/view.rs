@@ -1,0 +1,505 @@
+//! What several formats say in the same words.
+
+use std::fmt::Write as _;
+
+use super::text::{count, number, percent, thousands, visible};
+use crate::outcome::{
+    Against, Cause, Floor, LayerOutcome, Outcome, OutputOutcome, Stats, TargetOutcome, Verdict,
+    Witness,
+};
+
+/// All verdicts, worst first.
+pub(crate) const VERDICTS: [Verdict; 5] = [
+    Verdict::Misaligned,
+    Verdict::FloatOnTarget,
+    Verdict::WithinTolerance,
+    Verdict::WithinNoise,
+    Verdict::Aligned,
+];
+
+/// The worst verdict of all targets.
+pub(crate) fn worst(outcome: &Outcome) -> Verdict {
+    outcome
+        .targets
+        .iter()
+        .map(|target| target.verdict)
+        .max()
+        .unwrap_or(Verdict::Aligned)
+}
+
+/// The largest exit code of all targets.
+pub(crate) fn exit_code(outcome: &Outcome) -> u8 {
+    outcome
+        .targets
+        .iter()
+        .map(|target| target.exit_code)
+        .max()
+        .unwrap_or(0)
+}
+
+/// The first misaligned layer in graph order.
+pub(crate) fn first_divergent(target: &TargetOutcome) -> Option<&LayerOutcome> {
+    target
+        .layers
+        .iter()
+        .find(|layer| layer.verdict == Verdict::Misaligned)
+}
+
+/// How many layers have a verdict.
+pub(crate) fn layers_with(target: &TargetOutcome, verdict: Verdict) -> usize {
+    target
+        .layers
+        .iter()
+        .filter(|layer| layer.verdict == verdict)
+        .count()
+}
+
+/// The statistics that a layer is judged by.
+pub(crate) fn decisive(layer: &LayerOutcome) -> Option<&Stats> {
+    layer.isolated.as_ref().or(layer.cumulative.as_ref())
+}
+
+/// The rate that a full bar stands for: the largest one, of the layers that are not in float if there are
+/// any (a float differs by its last bit almost everywhere).
+pub(crate) fn scale<'a>(
+    layers: impl Iterator<Item = &'a LayerOutcome> + Clone,
+    stats: impl Fn(&'a LayerOutcome) -> Option<&'a Stats>,
+) -> f64 {
+    let most = |float: bool| {
+        layers
+            .clone()
+            .filter(|layer| layer.float == float)
+            .filter_map(&stats)
+            .map(Stats::rate)
+            .fold(0.0, f64::max)
+    };
+    match most(false) {
+        0.0 => most(true).max(f64::MIN_POSITIVE),
+        rate => rate,
+    }
+}
+
+/// Layers, worst first: by verdict, then by the largest difference, then by rate, then in graph order.
+pub(crate) fn worst_first(target: &TargetOutcome) -> Vec<&LayerOutcome> {
+    let mut layers: Vec<&LayerOutcome> = target.layers.iter().collect();
+    let key = |layer: &LayerOutcome| {
+        decisive(layer).map_or((0.0, 0.0), |stats| (stats.max_lsb, stats.rate()))
+    };
+    layers.sort_by(|a, b| {
+        let ((a_lsb, a_rate), (b_lsb, b_rate)) = (key(a), key(b));
+        b.verdict
+            .cmp(&a.verdict)
+            .then(b_lsb.total_cmp(&a_lsb))
+            .then(b_rate.total_cmp(&a_rate))
+    });
+    layers
+}
+
+/// How many times more elements differ when the layers before differ too; 3 digits.
+pub(crate) fn amplification(layer: &LayerOutcome) -> Option<f64> {
+    let isolated = layer.isolated.as_ref()?.differing.max(1);
+    let cumulative = layer.cumulative.as_ref()?.differing;
+    let value = cumulative as f64 / isolated as f64;
+    Some((value * 1000.0).round() / 1000.0)
+}
+
+/// `max 37 LSB`, or in the tensor's unit where it has no step.
+pub(crate) fn difference(max_lsb: f64, quantized: bool) -> String {
+    let unit = if quantized {
+        " LSB"
+    } else {
+        " in the tensor's unit"
+    };
+    format!("max {}{unit}", number(max_lsb))
+}
+
+/// `conv1 (Conv+Relu)`.
+pub(crate) fn named(layer: &LayerOutcome) -> String {
+    format!("{} ({})", visible(&layer.name), visible(&layer.op))
+}
+
+/// The verdict word of a target, as the first thing that is read.
+pub(crate) fn shout(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Aligned => "ALIGNED, tested",
+        Verdict::WithinNoise => "WITHIN NOISE",
+        Verdict::WithinTolerance => "WITHIN TOLERANCE",
+        Verdict::FloatOnTarget => "FLOAT ON TARGET",
+        Verdict::Misaligned => "MISALIGNED",
+    }
+}
+
+/// The verdict on a target in one sentence, without the target's name and the verdict.
+pub(crate) fn headline(target: &TargetOutcome, inputs: usize) -> String {
+    let layers = target.layers.len();
+    let misaligned = layers_with(target, Verdict::Misaligned);
+    let mut parts = Vec::new();
+    if misaligned > 0 {
+        parts.push(format!(
+            "{} of {} {}",
+            thousands(misaligned as u64),
+            count(layers, "layer"),
+            if misaligned == 1 { "differs" } else { "differ" },
+        ));
+        let mut places = Vec::new();
+        if let Some(first) = first_divergent(target) {
+            places.push(format!("first: {}", named(first)));
+        }
+        if let Some(&layer) = worst_first(target).first()
+            && let Some(stats) = decisive(layer)
+        {
+            let difference = difference(stats.max_lsb, layer.lsb.is_some());
+            places.push(if misaligned == 1 {
+                difference
+            } else {
+                format!("worst: {}, {difference}", visible(&layer.name))
+            });
+        }
+        parts.push(places.join(", "));
+    } else {
+        let differing: u64 = target
+            .layers
+            .iter()
+            .filter_map(decisive)
+            .map(|stats| stats.differing)
+            .sum();
+        let what = if differing == 0 {
+            "no element differs"
+        } else {
+            "no layer is misaligned"
+        };
+        parts.push(format!(
+            "{}, {what} on {}",
+            count(layers, "layer"),
+            count(inputs, "input")
+        ));
+    }
+    for verdict in [
+        Verdict::FloatOnTarget,
+        Verdict::WithinTolerance,
+        Verdict::WithinNoise,
+    ] {
+        let layers = layers_with(target, verdict);
+        if layers > 0 {
+            parts.push(format!("{} {}", thousands(layers as u64), verdict.text()));
+        }
+    }
+    parts.push(format!("weakest grade: {}", visible(&target.grade)));
+    parts.join("; ")
+}
+
+/// The model, the inputs and what it was compared with, in one sentence.
+pub(crate) fn setting(outcome: &Outcome) -> String {
+    let inputs = match outcome.generated {
+        Some(seed) => {
+            format!(
+                "{} generated from seed {seed}",
+                count(outcome.inputs, "input")
+            )
+        }
+        None => count(outcome.inputs, "input"),
+    };
+    format!(
+        "{} ({}), {inputs}, against {}",
+        visible(&outcome.model.path),
+        visible(&outcome.model.format),
+        against(&outcome.against),
+    )
+}
+
+fn against(against: &Against) -> String {
+    match against {
+        Against::Reference => "the exact reference".to_owned(),
+        Against::RecordedReference { file, .. } => {
+            format!("the recorded fake-quant run {}", visible(file))
+        }
+        Against::Recording { file, .. } => {
+            format!("the target's recording {}", visible(file))
+        }
+    }
+}
+
+/// Tensors that a recording lacks, and what that means for the check.
+pub(crate) fn missing(against: &Against) -> Option<(&[String], &'static str)> {
+    let (missing, what) = match against {
+        Against::Reference => return None,
+        Against::RecordedReference { missing, .. } => {
+            (missing, "the exact reference stands in for")
+        }
+        Against::Recording { missing, .. } => (missing, "not compared, the recording lacks"),
+    };
+    (!missing.is_empty()).then_some((missing, what))
+}
+
+/// `rounding explains 80 of 80`.
+pub(crate) fn cause(cause: &Cause) -> String {
+    let name = visible(&cause.name);
+    if cause.explains == 0 {
+        return name;
+    }
+    format!(
+        "{name} explains {} of {}",
+        thousands(cause.explains),
+        thousands(cause.of)
+    )
+}
+
+/// `8/9,375,627`.
+pub(crate) fn share(stats: &Stats) -> String {
+    format!(
+        "{}/{}",
+        thousands(stats.differing),
+        thousands(stats.elements)
+    )
+}
+
+/// The element that shows a difference, in one sentence.
+pub(crate) fn witness(witness: &Witness) -> String {
+    let index: Vec<String> = witness.index.iter().map(ToString::to_string).collect();
+    let mut parts = vec![format!("sample {} [{}]", witness.sample, index.join(", "))];
+    if let Some(accumulator) = witness.accumulator {
+        parts.push(format!("accumulator {}", number(accumulator)));
+    }
+    if let Some(multiplier) = &witness.multiplier {
+        parts.push(format!("multiplier {}", visible(multiplier)));
+    }
+    if let Some(before) = witness.before_rounding {
+        parts.push(format!("{before} before rounding"));
+    }
+    parts.push(format!(
+        "expected {}, got {}",
+        exact(witness.expected),
+        exact(witness.got)
+    ));
+    parts.join(", ")
+}
+
+/// All digits: two reals that differ must not look the same.
+fn exact(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        number(value)
+    } else {
+        format!("{value:?}")
+    }
+}
+
+/// What was found at a model output.
+pub(crate) fn output(output: &OutputOutcome) -> String {
+    let stats = &output.stats;
+    let codes = if stats.differing == 0 {
+        format!("all {} elements agree", thousands(stats.elements))
+    } else {
+        format!(
+            "{} elements differ ({}), max {} LSB",
+            share(stats),
+            percent(stats.rate()),
+            number(stats.max_lsb)
+        )
+    };
+    format!(
+        "{}: {codes}; argmax flips {} of {}",
+        visible(&output.tensor),
+        thousands(output.argmax_flips),
+        thousands(output.samples),
+    )
+}
+
+/// How far a recorded fake-quant run is from exact arithmetic, and what that means.
+pub(crate) fn floor(floor: &Floor) -> String {
+    let isolated = &floor.isolated;
+    let mut text = if isolated.differing == 0 {
+        format!(
+            "The recorded fake-quant run and exact arithmetic agree in all {} codes fed layer by layer.",
+            thousands(isolated.elements)
+        )
+    } else {
+        let distance = if floor.beyond_noise == 0 {
+            format!(
+                "all within {} LSB of a tie: float32 summation order.",
+                number(floor.furthest_from_tie)
+            )
+        } else {
+            format!(
+                "{} of them further from a tie than float32 summation order explains (up to {} LSB): \
+                 the run was made with other arithmetic, other inputs or another model.",
+                thousands(floor.beyond_noise),
+                number(floor.furthest_from_tie)
+            )
+        };
+        format!(
+            "The recorded fake-quant run and exact arithmetic differ in {} of {} codes fed layer by \
+             layer, {distance}",
+            thousands(isolated.differing),
+            thousands(isolated.elements),
+        )
+    };
+    if floor.free.differing > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            " Run freely they differ in {} codes ({}): no target's cumulative drift below that means \
+             anything.",
+            thousands(floor.free.differing),
+            percent(floor.free.rate())
+        );
+    } else if floor.free.elements > 0 {
+        text.push_str(" Run freely they agree in every code.");
+    }
+    text
+}
+
+/// Grids of a target that are not the model's, for one reason.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Mismatch {
+    /// Tensors and layers that it was told of.
+    pub count: usize,
+    /// One of them.
+    pub example: String,
+    /// The reason, as told for that one.
+    pub why: String,
+    /// Layers that can show what it costs.
+    pub layers: usize,
+    /// Their largest difference, in LSB.
+    pub max_lsb: f64,
+    /// Their mean rate of differing elements.
+    pub mean_rate: f64,
+}
+
+/// Groups the reasons that differ only in their numbers; the most expensive first.
+pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
+    struct Group<'a> {
+        key: String,
+        why: &'a str,
+        members: Vec<(&'a str, &'a str)>,
+    }
+    let told = target
+        .mismatches
+        .iter()
+        .map(|(tensor, why)| (tensor.as_str(), why.as_str()));
+    let of_layers = target.layers.iter().flat_map(|layer| {
+        layer
+            .mismatches
+            .iter()
+            .map(|why| (layer.tensor.as_str(), why.as_str()))
+    });
+    let mut groups: Vec<Group> = Vec::new();
+    for (tensor, why) in told.chain(of_layers) {
+        let key = without_numbers(why);
+        match groups.iter_mut().find(|group| group.key == key) {
+            Some(group) if group.members.contains(&(tensor, why)) => {}
+            Some(group) => group.members.push((tensor, why)),
+            None => groups.push(Group {
+                key,
+                why,
+                members: vec![(tensor, why)],
+            }),
+        }
+    }
+    let mut found: Vec<Mismatch> = groups
+        .iter()
+        .map(|group| {
+            let touched = |layer: &&LayerOutcome| {
+                group
+                    .members
+                    .iter()
+                    .any(|(tensor, _)| *tensor == layer.tensor)
+            };
+            let stats: Vec<&Stats> = target
+                .layers
+                .iter()
+                .filter(touched)
+                .filter_map(decisive)
+                .collect();
+            let total: f64 = stats.iter().map(|stats| stats.rate()).sum();
+            Mismatch {
+                count: group.members.len(),
+                example: group.members[0].0.to_owned(),
+                why: group.why.to_owned(),
+                layers: stats.len(),
+                max_lsb: stats.iter().map(|stats| stats.max_lsb).fold(0.0, f64::max),
+                mean_rate: total / stats.len().max(1) as f64,
+            }
+        })
+        .collect();
+    found.sort_by(|a, b| b.max_lsb.total_cmp(&a.max_lsb).then(b.count.cmp(&a.count)));
+    found
+}
+
+/// The first line about grids.
+pub(crate) const GRIDS: &str = "FIRST: the model's grid is not the chip's. No rounding rule can repair that; retrain or requantize \
+     the model on the chip's grid, or accept this cost:";
+
+/// What a mismatch costs.
+pub(crate) fn cost(mismatch: &Mismatch) -> Option<String> {
+    if mismatch.layers == 0 {
+        return None;
+    }
+    Some(format!(
+        "up to {} LSB, {} of the elements on average over {}",
+        number(mismatch.max_lsb),
+        percent(mismatch.mean_rate),
+        count(mismatch.layers, "layer")
+    ))
+}
+
+/// A text with `#` in place of every number (`12`, `-3.5`, `1e-05`).
+fn without_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let chars: Vec<char> = text.chars().collect();
+    let mut at = 0;
+    while at < chars.len() {
+        let digit = |at: usize| chars.get(at).is_some_and(char::is_ascii_digit);
+        let sign = |at: usize| matches!(chars.get(at), Some('-' | '+'));
+        let in_word = at > 0 && chars[at - 1].is_alphanumeric();
+        if digit(at) || (sign(at) && !in_word && digit(at + 1)) {
+            at += 1;
+            while digit(at)
+                || (chars.get(at) == Some(&'.') && digit(at + 1))
+                || (chars.get(at) == Some(&'e')
+                    && (digit(at + 1) || (sign(at + 1) && digit(at + 2))))
+                || (sign(at) && chars[at - 1] == 'e')
+            {
+                at += 1;
+            }
+            out.push('#');
+        } else {
+            out.push(chars[at]);
+            at += 1;
+        }
+    }
+    out
+}
+
+/// What the causes are, in words, with the number of misaligned layers each.
+pub(crate) fn causes(target: &TargetOutcome) -> Vec<(String, String, usize)> {
+    let mut found: Vec<(String, String, String, usize)> = Vec::new();
+    for layer in &target.layers {
+        let Some(cause) = &layer.cause else { continue };
+        let key = without_numbers(&cause.text);
+        match found
+            .iter_mut()
+            .find(|(name, other, ..)| *name == cause.name && *other == key)
+        {
+            Some((.., layers)) => *layers += 1,
+            None => found.push((cause.name.clone(), key, cause.text.clone(), 1)),
+        }
+    }
+    found.sort_by_key(|&(.., layers)| std::cmp::Reverse(layers));
+    found
+        .into_iter()
+        .map(|(name, _, text, layers)| (name, text, layers))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_do_not_make_reasons_differ() {
+        assert_eq!(
+            without_numbers("GFPQ 8 bit, z = -63 from 1.5: scale 1.2e-5 instead of 3e4, int8-x"),
+            "GFPQ # bit, z = # from #: scale # instead of #, int#-x"
+        );
+    }
+}

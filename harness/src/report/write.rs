@@ -1,0 +1,153 @@
+//! Reports into files: written aside, then renamed, so that no partial report is ever left.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::text::visible;
+use crate::outcome::Outcome;
+
+/// A format that a file can have.
+type Format = fn(&Outcome) -> String;
+
+/// Names of the formats, as `--report KIND=PATH` takes them.
+const KINDS: [(&str, Format); 5] = [
+    ("json", super::json),
+    ("html", super::html),
+    ("junit", super::junit),
+    ("md", super::markdown),
+    ("csv", super::csv),
+];
+
+/// Writes one report to `KIND=PATH`.
+///
+/// The file appears with its whole content or not at all. A device or a pipe (`/dev/stdout`) is written to
+/// in place.
+///
+/// # Errors
+/// One line that names the path: an unknown kind, or a file that cannot be written.
+pub fn write(kind_path: &str, outcome: &Outcome) -> Result<()> {
+    let (kind, format, path) = parse(kind_path)?;
+    save(&path, &format(outcome)).map_err(|error| failed(kind, &path, &error))
+}
+
+/// Checks that a report can be written to `KIND=PATH`, before the work that fills it. Leaves nothing behind.
+///
+/// # Errors
+/// As [`write`].
+pub fn check_target(kind_path: &str) -> Result<()> {
+    let (kind, _, path) = parse(kind_path)?;
+    let check = || match destination(&path)? {
+        Destination::InPlace => Ok(()),
+        // Dropping it removes it.
+        Destination::Aside(path) => aside(&path).map(drop),
+    };
+    check().map_err(|error| failed(kind, &path, &error))
+}
+
+fn parse(kind_path: &str) -> Result<(&'static str, Format, PathBuf)> {
+    let kinds = || KINDS.map(|(kind, _)| kind).join(", ");
+    let Some((kind, path)) = kind_path.split_once('=') else {
+        bail!(
+            "--report {}: expected KIND=PATH, where KIND is one of {}",
+            visible(kind_path),
+            kinds()
+        );
+    };
+    let Some(&(kind, format)) = KINDS.iter().find(|(known, _)| *known == kind) else {
+        bail!(
+            "--report {}: unknown kind, expected one of {}",
+            visible(kind_path),
+            kinds()
+        );
+    };
+    if path.is_empty() {
+        bail!("--report {kind}=: the path is missing");
+    }
+    Ok((kind, format, PathBuf::from(path)))
+}
+
+fn failed(kind: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    let path = visible(&path.display().to_string());
+    anyhow!(
+        "cannot write the {kind} report {path}: {}",
+        visible(&error.to_string())
+    )
+}
+
+enum Destination {
+    /// A device or a pipe: renaming a file over it would destroy it.
+    InPlace,
+    /// A file, new or to be replaced; links are followed.
+    Aside(PathBuf),
+}
+
+fn destination(path: &Path) -> io::Result<Destination> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(metadata) if metadata.is_file() => Ok(Destination::Aside(fs::canonicalize(path)?)),
+        Ok(_) => Ok(Destination::InPlace),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if path.file_name().is_none() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let folder = folder(path);
+            match fs::metadata(folder) {
+                Ok(metadata) if metadata.is_dir() => Ok(Destination::Aside(path.to_owned())),
+                Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(io::Error::other("the folder does not exist"))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// An unnamed neighbour of a file.
+fn aside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".align-check-");
+    #[cfg(unix)]
+    {
+        // As any new file: the process's mask is applied to it.
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder(path)).map_err(plain)
+}
+
+/// The error without the name of the temporary file, which would only confuse.
+fn plain(error: io::Error) -> io::Error {
+    match error.get_ref() {
+        Some(_) => error.kind().into(),
+        None => error,
+    }
+}
+
+fn save(path: &Path, text: &str) -> io::Result<()> {
+    match destination(path)? {
+        Destination::InPlace => File::options()
+            .write(true)
+            .open(path)?
+            .write_all(text.as_bytes()),
+        Destination::Aside(path) => {
+            let mut file = aside(&path)?;
+            file.write_all(text.as_bytes()).map_err(plain)?;
+            file.as_file().sync_all()?;
+            // Where it fails, the temporary file is removed with the error.
+            file.persist(&path).map_err(|error| error.error)?;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,147 @@
+use align_check_graph::{Affine, PerChannel, Quantizer, Rounding};
+use proptest::prelude::*;
+
+use crate::quantize::affine::{
+    Channel, dequantized, dequantized_slice, quantize_affine, quantize_affine_slice,
+};
+use crate::quantize::{codes, evaluate, letter};
+
+const MODES: [Rounding; 7] = [
+    Rounding::HalfEven,
+    Rounding::HalfAway,
+    Rounding::HalfTowardZero,
+    Rounding::Floor,
+    Rounding::Ceil,
+    Rounding::TowardZero,
+    Rounding::AwayFromZero,
+];
+
+/// numpy's formulas on the standard library's functions.
+fn numpy(x: f32, mode: Rounding) -> f32 {
+    let sign = if x == 0.0 { 0.0 } else { x.signum() };
+    match mode {
+        Rounding::HalfEven => x.round_ties_even(),
+        Rounding::HalfAway => sign * (x.abs() + 0.5).floor(),
+        Rounding::HalfTowardZero => sign * (x.abs() - 0.5).ceil(),
+        Rounding::Floor => x.floor(),
+        Rounding::Ceil => x.ceil(),
+        Rounding::TowardZero => x.trunc(),
+        Rounding::AwayFromZero => sign * x.abs().ceil(),
+    }
+}
+
+#[test]
+fn the_letter_is_numpys() {
+    for step in 0..200_000u32 {
+        let mut x = f32::from_bits(step.wrapping_mul(0x9E37_79B1));
+        if step % 4 == 0 && x.abs() < 4_194_304.0 {
+            x = x.trunc() + 0.5;
+        }
+        for mode in MODES {
+            let (ours, expected) = (letter::round(x, mode), numpy(x, mode));
+            let equal =
+                ours.to_bits() == expected.to_bits() || (ours.is_nan() && expected.is_nan());
+            assert!(equal, "{mode:?} {x:e}: {ours:e}, not {expected:e}");
+        }
+    }
+    // Where a sum rounds, the executor is not exact.
+    assert_eq!(letter::round(0.5f32.next_down(), Rounding::HalfAway), 1.0);
+    assert_eq!(letter::round(8_388_609.0, Rounding::HalfAway), 8_388_610.0);
+    assert_eq!(
+        letter::round(8_388_609.0, Rounding::HalfTowardZero),
+        8_388_608.0
+    );
+}
+
+fn affine(bits: u32, signed: bool, rounding: Rounding) -> Affine {
+    Affine {
+        scale: PerChannel::uniform(0.5),
+        zero_point: PerChannel::uniform(0.0),
+        bits,
+        signed,
+        narrow: false,
+        rounding,
+    }
+}
+
+#[test]
+fn nan_and_infinities() {
+    for bits in [1, 8, 30] {
+        for mode in MODES {
+            let channel = Channel::new(&affine(bits, false, mode), 0.5, 0.0);
+            let xs = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+            let mut out = [7; 4];
+            quantize_affine_slice(&xs, channel, &mut out);
+            assert_eq!(out, [0, 0, channel.max as i32, 0], "{bits} {mode:?}");
+            assert!(dequantized(f32::NAN, channel).is_nan());
+        }
+    }
+}
+
+/// The executor's clamp lets 26 bits reach 2^25; the code stays an integer of 26 bits.
+#[test]
+fn codes_beyond_24_bits() {
+    let channel = Channel::new(&affine(26, true, Rounding::HalfEven), 1.0, 0.0);
+    assert_eq!(dequantized(1e9, channel), 33_554_432.0);
+    assert_eq!(quantize_affine(1e9, channel), 33_554_431);
+    let channel = Channel::new(&affine(32, true, Rounding::HalfEven), 1.0, 0.0);
+    let mut out = [0; 3];
+    quantize_affine_slice(&[1e10, -1e10, 2e9], channel, &mut out);
+    assert_eq!(out, [i32::MAX, i32::MIN, 2_000_000_000]);
+}
+
+/// Scale along one axis, zero point along another: numpy broadcasts both.
+#[test]
+fn parameters_along_different_axes() {
+    let quantizer = Quantizer::Affine(Affine {
+        scale: PerChannel {
+            values: vec![1.0, 0.5],
+            axis: Some(0),
+        },
+        zero_point: PerChannel {
+            values: vec![0.0, 1.0, 2.0],
+            axis: Some(2),
+        },
+        ..affine(8, true, Rounding::HalfEven)
+    });
+    let x: Vec<f32> = (0..12).map(|x| x as f32).collect();
+    let expected = [0, 2, 4, 3, 5, 7, 12, 15, 18, 18, 21, 24];
+    assert_eq!(codes(&quantizer, &x, &[2, 2, 3]).unwrap(), expected);
+    assert_eq!(evaluate(&quantizer, &x, &[2, 2, 3]), x);
+    assert_eq!(evaluate(&quantizer, &[], &[2, 0, 3]), [0.0; 0]);
+}
+
+#[test]
+#[should_panic(expected = "a tensor of shape [2, 3]")]
+fn a_wrong_shape_is_refused() {
+    evaluate(
+        &Quantizer::Affine(affine(8, true, Rounding::Floor)),
+        &[0.0; 5],
+        &[2, 3],
+    );
+}
+
+proptest! {
+    #[test]
+    fn slices_equal_single_elements(
+        xs in prop::collection::vec(prop_oneof![-400.0f32..400.0, any::<f32>()], 1..40),
+        scale in prop_oneof![Just(1.0f32), Just(0.25), 1e-3f32..10.0],
+        zero_point in prop_oneof![(-20i32..20).prop_map(|z| z as f32), -3.0f32..3.0],
+        bits in 1u32..=32, signed: bool, narrow: bool, ties: bool,
+        rounding in prop::sample::select(&MODES),
+    ) {
+        prop_assume!(signed || bits < 32);
+        let xs: Vec<f32> =
+            xs.into_iter().map(|x| if ties { (x.trunc() + 0.5) * scale } else { x }).collect();
+        let channel =
+            Channel::new(&Affine { narrow, ..affine(bits, signed, rounding) }, scale, zero_point);
+        let mut codes = vec![0; xs.len()];
+        quantize_affine_slice(&xs, channel, &mut codes);
+        let mut reals = vec![0.0; xs.len()];
+        dequantized_slice(&xs, channel, &mut reals);
+        for ((&x, code), real) in xs.iter().zip(codes).zip(reals) {
+            prop_assert_eq!(i64::from(code), quantize_affine(x, channel), "{:e}", x);
+            prop_assert_eq!(real.to_bits(), dequantized(x, channel).to_bits(), "{:e}", x);
+        }
+    }
+}
