@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use crate::check::{Check, Findings, Mode, Target, Tolerance};
-use crate::inputs::{self, Recording, Sample};
+use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::{generate, report, targets};
 
@@ -268,6 +268,9 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let no_shapes = BTreeMap::new();
     let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
     let graph: Graph = model.graph(shapes).map_err(graph_failure)?;
+    let info = model_info(&model)?;
+    // From here on, layers hold what they need of the weights.
+    drop(model);
     let network = Network::new(graph).map_err(|e| unsupported(model_path, &e))?;
     let (samples, generated) = match given {
         Some(samples) => (samples.samples, None),
@@ -316,7 +319,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     };
     let findings = check.run(&samples)?;
     progress.finish_and_clear();
-    let outcome = outcome(args, &model, findings, samples.len(), generated)?;
+    let outcome = outcome(args, info, findings, samples.len(), generated);
     if args.quiet {
         print(&report::verdict_lines(&outcome, color()))?;
     } else {
@@ -430,38 +433,51 @@ fn progress(args: &CheckArgs, steps: usize) -> ProgressBar {
     ProgressBar::new(steps as u64).with_style(style)
 }
 
+fn model_info(model: &Model) -> Result<ModelInfo> {
+    let path = model.path();
+    let file = std::fs::File::open(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut std::io::BufReader::with_capacity(1 << 16, file), &mut Hash(&mut hasher))
+        .map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    Ok(ModelInfo {
+        path: path.display().to_string(),
+        sha256: hasher.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        format: model.format().to_string(),
+        notes: model.notes().to_vec(),
+    })
+}
+
+/// A digest as something to write to.
+struct Hash<'a>(&'a mut Sha256);
+
+impl Write for Hash<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn outcome(
     args: &CheckArgs,
-    model: &Model,
+    model: ModelInfo,
     findings: Findings,
     inputs: usize,
     generated: Option<u64>,
-) -> Result<Outcome> {
-    let path = model.path();
-    let bytes = std::fs::read(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
-    let sha256 = Sha256::digest(&bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+) -> Outcome {
     let file = |path: &PathBuf| path.display().to_string();
     let against = match (&args.recorded, &args.reference) {
-        (Some(path), _) => Against::Recording {
-            file: file(path),
-            missing: findings.missing,
-        },
-        (_, Some(path)) => Against::RecordedReference {
-            file: file(path),
-            missing: findings.missing,
-        },
+        (Some(path), _) => Against::Recording { file: file(path), missing: findings.missing },
+        (_, Some(path)) => {
+            Against::RecordedReference { file: file(path), missing: findings.missing }
+        }
         _ => Against::Reference,
     };
-    Ok(Outcome {
-        model: ModelInfo {
-            path: path.display().to_string(),
-            sha256,
-            format: model.format().to_string(),
-            notes: model.notes().to_vec(),
-        },
+    Outcome {
+        model,
         inputs,
         generated,
         against,
@@ -469,7 +485,7 @@ fn outcome(
         targets: findings.targets,
         seconds: findings.seconds,
         peak_tensor_bytes: findings.peak_bytes,
-    })
+    }
 }
 
 /// `--layers` and `--except`.
@@ -500,9 +516,4 @@ impl Patterns {
         };
         (self.only.is_empty() || any(&self.only)) && !any(&self.except)
     }
-}
-
-/// The samples' names, for messages.
-pub fn sample_names(samples: &[Sample]) -> Vec<&str> {
-    samples.iter().map(|s| s.name.as_str()).collect()
 }

@@ -1,6 +1,7 @@
 //! Counting how far two tensors are apart, in LSB.
 
 use align_check_graph::PerChannel;
+use align_check_simulators::kernels::{Isa, vectorize};
 use align_check_simulators::tensor::{Channels, Data, Tensor};
 
 use crate::outcome::{Stats, Sums};
@@ -52,7 +53,11 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
         && ga.is_uniform()
     {
         let (zero, scale) = (ga.zero_point.at(0), ga.scale.at(0));
-        stats.sums = code_sums(a, b, zero, scale);
+        stats.sums = vectorize(
+            Isa::detect(),
+            #[inline(always)]
+            || code_sums(a, b, zero, scale),
+        );
         if a != b {
             for (index, (&a, &b)) in a.iter().zip(b).enumerate() {
                 if a != b {
@@ -87,14 +92,32 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
     (stats, differing)
 }
 
-/// Sums over codes: exact in `i64` for codes of up to 20 bits, which is what hardware stores.
+/// Sums over codes: exact in `i64`. Codes that differ from zero by more than 15 bits would overflow an `i32`
+/// product and take the wide way.
+#[allow(clippy::inline_always, reason = "must be compiled with its caller's target features")]
+#[inline(always)]
 fn code_sums(a: &[i32], b: &[i32], zero: i64, scale: f64) -> Sums {
+    let (lo, hi) = a.iter().chain(b).fold((0, 0), |(lo, hi), &q| (q.min(lo), q.max(hi)));
+    let narrow =
+        i64::from(lo) - zero.max(0) > -32_768 && i64::from(hi) - zero.min(0) < 32_768;
     let (mut expected, mut got, mut product) = (0i64, 0i64, 0i64);
-    for (&a, &b) in a.iter().zip(b) {
-        let (a, b) = (i64::from(a) - zero, i64::from(b) - zero);
-        expected = expected.wrapping_add(a.wrapping_mul(a));
-        got = got.wrapping_add(b.wrapping_mul(b));
-        product = product.wrapping_add(a.wrapping_mul(b));
+    if narrow {
+        let zero = zero as i32;
+        let square = |v: &[i32]| v.iter().map(|&q| i64::from((q - zero) * (q - zero))).sum::<i64>();
+        expected = square(a);
+        if a == b {
+            (got, product) = (expected, expected);
+        } else {
+            got = square(b);
+            product = a.iter().zip(b).map(|(&a, &b)| i64::from((a - zero) * (b - zero))).sum();
+        }
+    } else {
+        for (&a, &b) in a.iter().zip(b) {
+            let (a, b) = (i64::from(a) - zero, i64::from(b) - zero);
+            expected = expected.wrapping_add(a.wrapping_mul(a));
+            got = got.wrapping_add(b.wrapping_mul(b));
+            product = product.wrapping_add(a.wrapping_mul(b));
+        }
     }
     let unit = scale * scale;
     Sums {

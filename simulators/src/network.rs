@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{self as graph, Activation, Binary, Graph, Node, Op, Quantizer, ValueId};
+use align_check_graph::{
+    self as graph, Activation, Binary, Constant, Graph, Node, Op, Quantizer, ValueId,
+};
 
 use crate::error::Error;
 use crate::ops::{constant, movement::Movement, window::Windows};
@@ -21,8 +23,6 @@ pub struct Network {
     pub graph: Graph,
     /// Layers in execution order.
     pub layers: Vec<Layer>,
-    /// Constants, and what quantizers and data movement make of them, by value.
-    pub constants: Vec<Option<Arc<Tensor>>>,
 }
 
 /// One unit of simulation and comparison.
@@ -195,14 +195,13 @@ impl Network {
                 builder.node(index)?;
             }
         }
-        let Builder {
-            layers, constants, ..
-        } = builder;
-        Ok(Self {
-            graph,
-            layers,
-            constants,
-        })
+        let layers = builder.layers;
+        // What layers need of the constants, they hold.
+        let mut graph = graph;
+        for value in &mut graph.values {
+            value.constant = None;
+        }
+        Ok(Self { graph, layers })
     }
 
     /// Name of a value.
@@ -354,7 +353,8 @@ pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
 struct Builder<'g> {
     graph: &'g Graph,
     readers: Vec<Vec<usize>>,
-    constants: Vec<Option<Arc<Tensor>>>,
+    /// What quantizers and data movement make of constants.
+    made: Vec<Option<Arc<Tensor>>>,
     used: Vec<bool>,
     layers: Vec<Layer>,
 }
@@ -369,19 +369,10 @@ struct Core<'g> {
 
 impl<'g> Builder<'g> {
     fn new(graph: &'g Graph) -> Self {
-        let constants = graph
-            .values
-            .iter()
-            .map(|v| {
-                v.constant
-                    .as_ref()
-                    .map(|c| Arc::new(constant::tensor(&v.shape, c)))
-            })
-            .collect();
         Self {
             graph,
             readers: graph.readers(),
-            constants,
+            made: vec![None; graph.values.len()],
             used: vec![false; graph.nodes.len()],
             layers: Vec::new(),
         }
@@ -395,23 +386,40 @@ impl<'g> Builder<'g> {
         }
     }
 
-    fn constant(&self, value: ValueId) -> Option<&Arc<Tensor>> {
-        self.constants[value].as_ref()
+    fn is_constant(&self, value: ValueId) -> bool {
+        self.made[value].is_some() || self.graph.values[value].constant.is_some()
     }
 
-    /// The value that a node's input really is, past identities.
+    fn constant(&self, value: ValueId) -> Option<Arc<Tensor>> {
+        let file = &self.graph.values[value];
+        self.made[value].clone().or_else(|| {
+            file.constant
+                .as_ref()
+                .map(|c| Arc::new(constant::tensor(&file.shape, c)))
+        })
+    }
+
     fn node(&mut self, index: usize) -> Result<(), Error> {
         let graph = self.graph;
         let node = &graph.nodes[index];
-        if node.inputs.iter().all(|&i| self.constant(i).is_some()) {
-            let inputs: Vec<_> = node
-                .inputs
-                .iter()
-                .filter_map(|&i| self.constants[i].clone())
-                .collect();
-            let tensor = constant::evaluate(node, &inputs, &graph.values[node.output].shape)
-                .map_err(|what| Self::unsupported(node, what))?;
-            self.constants[node.output] = Some(Arc::new(tensor));
+        if node.inputs.iter().all(|&i| self.is_constant(i)) {
+            let file = &graph.values[node.inputs[0]];
+            let tensor = match (&node.op, file.constant.as_deref()) {
+                // Weights: straight from the file's numbers.
+                (Op::Quantize(quantizer), Some(Constant::F32(values))) => {
+                    constant::quantized(quantizer, values, &file.shape)
+                }
+                _ => {
+                    let inputs: Vec<_> = node
+                        .inputs
+                        .iter()
+                        .filter_map(|&i| self.constant(i))
+                        .collect();
+                    constant::evaluate(node, &inputs, &graph.values[node.output].shape)
+                        .map_err(|what| Self::unsupported(node, what))?
+                }
+            };
+            self.made[node.output] = Some(Arc::new(tensor));
             self.used[index] = true;
             return Ok(());
         }
@@ -437,7 +445,7 @@ impl<'g> Builder<'g> {
                 .inputs
                 .iter()
                 .map(|&i| match self.constant(i) {
-                    Some(c) => Operand::Constant(c.clone()),
+                    Some(c) => Operand::Constant(c),
                     None => {
                         inputs.push(i);
                         Operand::Input(inputs.len() - 1)
@@ -448,7 +456,7 @@ impl<'g> Builder<'g> {
         };
         Ok(match &node.op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul => {
-                match crate::ops::linear::build(graph, node, &self.constants)
+                match crate::ops::linear::build(graph, node, &|value| self.constant(value))
                     .map_err(|what| Self::unsupported(node, what))?
                 {
                     Some(built) => Core {
@@ -666,7 +674,10 @@ impl<'g> Builder<'g> {
             }
             Op::Activation(function) => Some(Post::Function(*function)),
             Op::BatchNorm { epsilon } => {
-                let parameter = |i: usize| Some(self.constant(*node.inputs.get(i)?)?.to_real());
+                let parameter = |i: usize| {
+                    let tensor = self.constant(*node.inputs.get(i)?)?;
+                    Some(tensor.to_real().into_owned())
+                };
                 let (scale, bias, mean, variance) =
                     (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
                 let mul: Vec<f64> = scale

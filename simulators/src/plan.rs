@@ -41,7 +41,7 @@ pub struct LayerPlan {
 }
 
 /// Constant weights on the target's grid, and how they are summed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LinearPlan {
     /// How products are summed.
     pub sum: Sum,
@@ -54,14 +54,14 @@ pub struct LinearPlan {
 }
 
 /// How products are summed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Sum {
     /// Proven not to leave 31 bits: any order gives the same.
     Fast {
         /// Weights less their zero point, packed.
         weights: Arc<PackedWeights>,
         /// Sum of the weights of each output channel.
-        row_sums: Vec<i64>,
+        row_sums: Arc<[i64]>,
         /// Smallest input code: stored bytes are codes less this.
         offset: i64,
         /// The input's zero point.
@@ -70,7 +70,7 @@ pub enum Sum {
     /// In order, with the accumulator of the target.
     InOrder {
         /// Weights less their zero point.
-        weights: Vec<i32>,
+        weights: Arc<[i32]>,
         /// What the accumulator starts from.
         start: Vec<i64>,
         /// Its width.
@@ -87,7 +87,7 @@ pub enum Sum {
     /// Products of reals, in `f64`.
     Real {
         /// Weights.
-        weights: Vec<f64>,
+        weights: Arc<[f64]>,
         /// Order of the terms.
         channel_first: bool,
     },
@@ -340,10 +340,18 @@ impl Planner<'_> {
     fn linear(&self, linear: &Linear, mismatches: &mut Vec<String>) -> Result<LinearPlan, String> {
         let weights = adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
         mismatches.extend(weights.mismatch);
+        // The model's codes on both sides: the same sums as the reference's.
+        let model_input = matches!(self.inputs.first(), Some(ValueGrid::Codes { model: true, .. }));
+        if let (true, true, Some(LayerPlan { linear: Some(plan), .. })) =
+            (weights.model, model_input, self.model)
+            && matches!(plan.sum, Sum::Fast { .. })
+        {
+            return Ok(plan.clone());
+        }
         let channel_first = self.spec.accumulator.order == Order::ChannelFirst;
         let real = |unit: f64| LinearPlan {
             sum: Sum::Real {
-                weights: weights.tensor.to_real().into_owned(),
+                weights: weights.tensor.to_real().into(),
                 channel_first,
             },
             unit: vec![unit; linear.shape.out_channels],

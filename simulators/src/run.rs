@@ -106,14 +106,15 @@ impl Runner<'_> {
                 },
                 Data::Codes { codes, .. },
             ) => {
-                let bytes: Vec<u8> = vectorize(
+                let mut bytes = vec![0u8; codes.len()];
+                let first = *offset as i32;
+                vectorize(
                     self.isa,
                     #[inline(always)]
                     || {
-                        codes
-                            .iter()
-                            .map(|&q| (i64::from(q) - offset) as u8)
-                            .collect()
+                        for (byte, &q) in bytes.iter_mut().zip(codes) {
+                            *byte = q.wrapping_sub(first) as u8;
+                        }
                     },
                 );
                 let pad = (zero - offset) as u8;
@@ -185,7 +186,7 @@ impl Runner<'_> {
                     Sum::Real {
                         weights,
                         channel_first,
-                    } => (weights.as_slice(), *channel_first),
+                    } => (&weights[..], *channel_first),
                     // A plan for codes that is given reals: unreachable, planning follows the grids.
                     _ => return Sums::None,
                 };
@@ -599,11 +600,7 @@ impl Runner<'_> {
         }
         let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
         let codes = quantize::codes(quantizer, &values, &self.layer.shape).unwrap_or_default();
-        Tensor::codes(
-            self.layer.shape.clone(),
-            codes.into_iter().map(|c| c as i32).collect(),
-            grid.clone(),
-        )
+        Tensor::codes(self.layer.shape.clone(), codes, grid.clone())
     }
 
     /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is

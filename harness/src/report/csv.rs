@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn no_cell_is_a_formula() {
         assert_eq!(text("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
-        assert_eq!(text(" @SUM(A1)"), "\"' @SUM(A1)\"");
+        assert_eq!(text(" @SUM(A1)"), "' @SUM(A1)");
         assert_eq!(text("-1.5"), "-1.5");
         assert_eq!(text("-x"), "'-x");
         assert_eq!(text("a,\"b\"\n"), "\"a,\"\"b\"\"\\n\"");

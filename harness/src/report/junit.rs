@@ -91,7 +91,11 @@ fn suite(out: &mut String, target: &TargetOutcome, outcome: &Outcome) {
         out.push_str("    </testcase>\n");
     }
     if only_outputs(target) {
-        let outputs: Vec<String> = target.outputs.iter().map(view::output).collect();
+        let outputs: Vec<String> = target
+            .outputs
+            .iter()
+            .map(|output| view::output(target, output))
+            .collect();
         let _ = writeln!(
             out,
             "    <testcase classname=\"{name}\" name=\"outputs\">\n      \

@@ -102,7 +102,11 @@ fn part(out: &mut String, target: &TargetOutcome) {
             let _ = writeln!(out, "\nWitness: {}", escape(&view::witness(witness)));
         }
     }
-    let outputs: Vec<String> = target.outputs.iter().map(view::output).collect();
+    let outputs: Vec<String> = target
+        .outputs
+        .iter()
+        .map(|output| view::output(target, output))
+        .collect();
     list(out, "Outputs", &outputs);
     list(out, "Not known about this target", &target.unknowns);
 }

@@ -62,12 +62,13 @@ pub(crate) fn decisive(layer: &LayerOutcome) -> Option<&Stats> {
 /// The rate that a full bar stands for: the largest one, of the layers that are not in float if there are
 /// any (a float differs by its last bit almost everywhere).
 pub(crate) fn scale<'a>(
-    layers: impl Iterator<Item = &'a LayerOutcome> + Clone,
+    layers: &[&'a LayerOutcome],
     stats: impl Fn(&'a LayerOutcome) -> Option<&'a Stats>,
 ) -> f64 {
     let most = |float: bool| {
         layers
-            .clone()
+            .iter()
+            .copied()
             .filter(|layer| layer.float == float)
             .filter_map(&stats)
             .map(Stats::rate)
@@ -284,16 +285,24 @@ fn exact(value: f64) -> String {
 }
 
 /// What was found at a model output.
-pub(crate) fn output(output: &OutputOutcome) -> String {
+pub(crate) fn output(target: &TargetOutcome, output: &OutputOutcome) -> String {
     let stats = &output.stats;
+    // The layer that makes it knows whether it has a step.
+    let layer = target
+        .layers
+        .iter()
+        .find(|layer| layer.tensor == output.tensor);
+    let max = match layer {
+        Some(layer) => difference(stats.max_lsb, layer.lsb.is_some()),
+        None => format!("max {}", number(stats.max_lsb)),
+    };
     let codes = if stats.differing == 0 {
         format!("all {} elements agree", thousands(stats.elements))
     } else {
         format!(
-            "{} elements differ ({}), max {} LSB",
+            "{} elements differ ({}), {max}",
             share(stats),
-            percent(stats.rate()),
-            number(stats.max_lsb)
+            percent(stats.rate())
         )
     };
     format!(

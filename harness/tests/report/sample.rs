@@ -197,7 +197,7 @@ fn misaligned() -> TargetOutcome {
             })
             .collect(),
         outputs: vec![OutputOutcome {
-            tensor: "logits".to_owned(),
+            tensor: "stage.13.conv_out".to_owned(),
             stats: stats(4_000, 3_210, 41.0, 0),
             argmax_flips: 2,
             samples: 4,
@@ -256,7 +256,7 @@ pub fn least() -> Outcome {
 /// More targets than fit into lines.
 pub fn many() -> Outcome {
     let named = |name: &str, mut target: TargetOutcome| {
-        target.name = name.to_owned();
+        name.clone_into(&mut target.name);
         target
     };
     outcome(vec![

@@ -76,12 +76,3 @@ fn a_verdict_line_for_each_target() {
         lines.starts_with("nnie: MISALIGNED: 14 of 20 layers differ; first: conv1 (Conv+Relu)")
     );
 }
-
-#[test]
-fn targets_as_they_are_shown() {
-    insta::assert_snapshot!(
-        "target_nnie",
-        align_check::targets::show("nnie", 100, false).unwrap()
-    );
-    insta::assert_snapshot!("target_list", align_check::targets::list(100, false));
-}

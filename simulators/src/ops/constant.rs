@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Constant, Node, Op};
+use align_check_graph::{Constant, Node, Op, Quantizer};
 
 use super::movement::Movement;
 use super::real;
@@ -18,28 +18,27 @@ pub fn tensor(shape: &[usize], constant: &Constant) -> Tensor {
     Tensor::real(shape.to_vec(), values)
 }
 
+/// What a quantizer makes of a constant: codes where it has them, else reals.
+pub fn quantized(quantizer: &Quantizer, values: &[f32], shape: &[usize]) -> Tensor {
+    match (
+        quantize::grid(quantizer),
+        quantize::codes(quantizer, values, shape),
+    ) {
+        (Some(grid), Some(codes)) => Tensor::codes(shape.to_vec(), codes, Arc::new(grid)),
+        _ => {
+            let reals = quantize::evaluate(quantizer, values, shape);
+            Tensor::real(shape.to_vec(), reals.into_iter().map(f64::from).collect())
+        }
+    }
+}
+
 /// Evaluates a node whose inputs are all constant.
 pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<Tensor, String> {
     let x = &*inputs[0];
     Ok(match &node.op {
         Op::Quantize(quantizer) => {
             let values: Vec<f32> = x.to_real().iter().map(|&v| v as f32).collect();
-            match (
-                quantize::grid(quantizer),
-                quantize::codes(quantizer, &values, &x.shape),
-            ) {
-                (Some(grid), Some(codes)) => {
-                    let codes = codes.into_iter().map(|c| c as i32).collect();
-                    Tensor::codes(x.shape.clone(), codes, Arc::new(grid))
-                }
-                _ => Tensor::real(
-                    x.shape.clone(),
-                    quantize::evaluate(quantizer, &values, &x.shape)
-                        .into_iter()
-                        .map(f64::from)
-                        .collect(),
-                ),
-            }
+            quantized(quantizer, &values, &x.shape)
         }
         Op::Identity => x.clone(),
         Op::Reshape

@@ -28,9 +28,9 @@ pub struct Built {
 pub fn build(
     graph: &Graph,
     node: &Node,
-    constants: &[Option<Arc<Tensor>>],
+    constants: &dyn Fn(ValueId) -> Option<Arc<Tensor>>,
 ) -> Result<Option<Built>, String> {
-    let constant = |i: usize| node.inputs.get(i).and_then(|&v| constants[v].clone());
+    let constant = |i: usize| node.inputs.get(i).and_then(|&v| constants(v));
     let shape = |i: usize| graph.shape(node.inputs[i]);
     let out = graph.shape(node.output);
     let bias = |i: usize, channels: usize, factor: f64| match node.inputs.get(i) {
@@ -129,7 +129,7 @@ pub fn build(
                     Err("two activations with a bias, a factor or a transposition".into())
                 };
             };
-            if constants[x].is_some() {
+            if constants(x).is_some() {
                 return Err("a constant first operand".into());
             }
             let (rows, columns) = (out[0], out[1]);

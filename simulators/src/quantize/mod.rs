@@ -87,18 +87,17 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
 ///
 /// # Panics
 /// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it.
-pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i64>> {
+pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
     check(x, shape);
     let grid = grid(q)?;
     let mut out = vec![0; x.len()];
-    let code = |level: f32| (level as i64).clamp(grid.min, grid.max);
+    // The grid lies within `i32`.
+    let code = |level: f32| (level as i64).clamp(grid.min, grid.max) as i32;
     match q {
         Quantizer::Affine(a) => {
             for run in runs(shape, &[a.scale.axis, a.zero_point.axis]) {
                 let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point));
-                map(&x[run.range()], &mut out[run.range()], |x| {
-                    affine::quantize_affine(x, channel)
-                });
+                affine::quantize_affine_slice(&x[run.range()], channel, &mut out[run.range()]);
             }
         }
         Quantizer::Bipolar { .. } => map(x, &mut out, |x| code(bipolar::sign(x))),
@@ -123,7 +122,7 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i64>> {
             for run in runs(shape, &[thresholds::axis(t)]) {
                 let row = run.channel(thresholds::axis(t));
                 map(&x[run.range()], &mut out[run.range()], |x| {
-                    grid.min + factor * counter.count(row, x) as i64
+                    (grid.min + factor * counter.count(row, x) as i64) as i32
                 });
             }
         }

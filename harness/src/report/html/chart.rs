@@ -24,7 +24,8 @@ pub(super) fn bars<'a>(
     if !target.layers.iter().any(|layer| stats(layer).is_some()) {
         return out;
     }
-    let most = view::scale(target.layers.iter(), stats);
+    let all: Vec<&LayerOutcome> = target.layers.iter().collect();
+    let most = view::scale(&all, stats);
     let step = WIDTH / layers as f64;
     let width = (step * 0.8).min(40.0);
     let bottom = TOP + HEIGHT;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::text::{number, percent, thousands, xml};
 use super::super::view;
 use super::class;
-use crate::outcome::{LayerOutcome, Stats, TargetOutcome};
+use crate::outcome::{LayerOutcome, TargetOutcome};
 
 /// Heading of a column, and whether it holds numbers.
 const COLUMNS: [(&str, bool); 11] = [
@@ -36,8 +36,9 @@ pub(super) fn table(out: &mut String, target: &TargetOutcome, id: usize) {
         let _ = write!(out, "<th{class}><button>{title}</button></th>");
     }
     out.push_str("</tr></thead><tbody>\n");
-    let most = view::scale(target.layers.iter(), view::decisive);
-    for layer in view::worst_first(target) {
+    let layers = view::worst_first(target);
+    let most = view::scale(&layers, view::decisive);
+    for layer in layers {
         let at = target
             .layers
             .iter()
@@ -148,10 +149,7 @@ fn why(layer: &LayerOutcome) -> String {
     if !layer.rules.is_empty() {
         details.push(format!("rules: {}", layer.rules.join(", ")));
     }
-    let items: String = details
-        .iter()
-        .map(|item| format!("<li>{}</li>", xml(item)))
-        .collect();
+    let items = super::items(&details);
     let summary = layer
         .cause
         .as_ref()

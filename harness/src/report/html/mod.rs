@@ -122,7 +122,11 @@ fn part(out: &mut String, target: &TargetOutcome, id: usize) {
     if !layers.is_empty() {
         layers::table(out, target, id);
     }
-    let outputs: Vec<String> = target.outputs.iter().map(view::output).collect();
+    let outputs: Vec<String> = target
+        .outputs
+        .iter()
+        .map(|output| view::output(target, output))
+        .collect();
     list(out, "Outputs", &outputs);
     list(out, "Not known about this target", &target.unknowns);
 }
@@ -131,11 +135,21 @@ fn list(out: &mut String, title: &str, items: &[String]) {
     if items.is_empty() {
         return;
     }
-    let items: String = items
-        .iter()
-        .map(|item| format!("<li>{}</li>", xml(item)))
-        .collect();
-    let _ = writeln!(out, "<h3>{}</h3><ul>{items}</ul>", xml(title));
+    let _ = writeln!(
+        out,
+        "<h3>{}</h3><ul>{}</ul>",
+        xml(title),
+        self::items(items)
+    );
+}
+
+/// The items of a list.
+fn items(items: &[String]) -> String {
+    let mut out = String::new();
+    for item in items {
+        let _ = write!(out, "<li>{}</li>", xml(item));
+    }
+    out
 }
 
 /// A grade; the weak ones stand out.

@@ -12,6 +12,8 @@ const SHOWN: usize = 15;
 const READABLE_NAME: usize = 20;
 /// A name longer than this tears the numbers away from it.
 const LONGEST_NAME: usize = 44;
+/// From this width on headings are written out.
+const ROOMY: usize = 96;
 
 /// The table, worst layer first.
 pub(super) fn table(
@@ -29,10 +31,11 @@ pub(super) fn table(
     };
     let mut lines = Vec::new();
     if !shown.is_empty() {
-        let wide = grid(&shown, Style::Wide);
+        let roomy = width >= ROOMY;
+        let wide = grid(&shown, Style::Wide, roomy);
         let two_lines = wide.least(READABLE_NAME) > width;
         let (head, rows) = if two_lines {
-            grid(&shown, Style::Narrow).lines(width, paint)
+            grid(&shown, Style::Narrow, roomy).lines(width, paint)
         } else {
             wide.lines(width, paint)
         };
@@ -107,7 +110,7 @@ enum Style {
     Narrow,
 }
 
-fn grid(layers: &[&LayerOutcome], style: Style) -> Grid {
+fn grid(layers: &[&LayerOutcome], style: Style, roomy: bool) -> Grid {
     let wide = style == Style::Wide;
     let isolated = layers.iter().any(|layer| layer.isolated.is_some());
     let cells = if wide { 8 } else { 5 };
@@ -117,9 +120,9 @@ fn grid(layers: &[&LayerOutcome], style: Style) -> Grid {
     let mut share = Column::right("differing");
     let mut rate = Column::right("rate");
     let mut bars = Column::left("", None);
-    let max = if wide { "max LSB" } else { "LSB" };
+    let max = if roomy { "max LSB" } else { "LSB" };
     let mut lsb = Column::right(max);
-    let mut free_rate = Column::right(match (isolated, wide) {
+    let mut free_rate = Column::right(match (isolated, roomy) {
         (true, true) => "cumulative",
         (true, false) => "cumul.",
         (false, _) => "rate",
@@ -127,7 +130,7 @@ fn grid(layers: &[&LayerOutcome], style: Style) -> Grid {
     let mut free_lsb = Column::right(max);
     let mut cause = Column::left("cause", None);
     let mut grade = Column::left("grade", None);
-    let most = view::scale(layers.iter().copied(), view::decisive);
+    let most = view::scale(layers, view::decisive);
     for layer in layers {
         name.push(visible(&layer.name), Look::Plain);
         op.push(visible(&layer.op), Look::Dim);

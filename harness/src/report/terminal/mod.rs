@@ -232,7 +232,7 @@ impl Page {
             );
         }
         for output in &target.outputs {
-            self.paragraph("output ", &view::output(output), str::to_owned);
+            self.paragraph("output ", &view::output(target, output), str::to_owned);
         }
         self.list("unknown: ", &target.unknowns);
     }

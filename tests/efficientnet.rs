@@ -1,0 +1,143 @@
+//! EfficientNet-Lite0, really quantized, against what qonnx and Brevitas recorded (`../shared`).
+
+use std::path::Path;
+
+use align_check::inputs::read_arrays;
+use align_check_tests::simulate::network_of;
+use align_check_tests::{Npz, Run, args, list, report, say, shared, text, whole};
+use serde_json::Value;
+
+const FOLDER: &str = "models/efficientnet-lite0";
+
+/// Runs the exact reference on one photo, with the recorded codes of every activation quantizer.
+fn on_chelsea(model: &str) -> Option<(Run, Value)> {
+    let photos = shared(format!("{FOLDER}/inputs.npz"))?;
+    let folder = shared(format!("{FOLDER}/{model}"))?;
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let photo = temporary.path().join("chelsea.npz");
+    one_photo(&photos, "chelsea", &photo);
+    let (run, json, _) = report(args![
+        folder.join("model.qonnx.onnx"),
+        "--target",
+        "exact",
+        "--input",
+        photo,
+        "--reference",
+        folder.join("fake_quant_codes.npz"),
+    ]);
+    say(format_args!("{model}, one photo: {:.1?}", run.time));
+    Some((run, json))
+}
+
+/// Copies one array of an `.npz`.
+fn one_photo(from: &Path, key: &str, to: &Path) {
+    let arrays = read_arrays(from).expect("a readable file");
+    let (_, array) = arrays
+        .iter()
+        .find(|(name, _)| name == key)
+        .expect("the photo");
+    let values: Vec<f32> = array.values.iter().map(|&v| v as f32).collect();
+    Npz::new(to).add(key, &array.shape, &values).finish();
+}
+
+#[test]
+fn powers_of_two_leave_no_difference() {
+    let Some((run, json)) = on_chelsea("w8a8-po2") else {
+        return;
+    };
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let floor = &json["floor"];
+    for way in ["isolated", "free"] {
+        assert_eq!(whole(&floor[way]["elements"]), 9_375_627, "{way}");
+        assert_eq!(whole(&floor[way]["differing"]), 0, "{way}");
+    }
+    assert_eq!(whole(&floor["beyond_noise"]), 0);
+    assert_eq!(json["verdict"], "aligned, tested");
+    for layer in list(&json["layers"]) {
+        assert_eq!(layer["verdict"], "aligned, tested", "{}", layer["name"]);
+    }
+}
+
+#[test]
+fn float_scales_leave_eight_codes_to_the_order_of_sums() {
+    let Some((run, json)) = on_chelsea("w8a8") else {
+        return;
+    };
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let floor = &json["floor"];
+    assert_eq!(whole(&floor["isolated"]["elements"]), 9_375_627);
+    assert_eq!(whole(&floor["isolated"]["differing"]), 8);
+    assert_eq!(whole(&floor["isolated"]["noise"]), 8);
+    assert_eq!(whole(&floor["isolated"]["max_lsb"]), 1);
+    assert_eq!(whole(&floor["beyond_noise"]), 0);
+    let furthest = floor["furthest_from_tie"].as_f64().expect("a number");
+    assert!(furthest > 0.0 && furthest < 1.5e-5, "{furthest}");
+    assert_eq!(whole(&floor["free"]["differing"]), 386_946);
+    assert_eq!(json["verdict"], "within noise");
+
+    let layers = list(&json["layers"]);
+    let differing: u64 = layers
+        .iter()
+        .map(|layer| whole(&layer["mode"]["isolated"]["differing"]))
+        .sum();
+    assert_eq!(differing, 8);
+    for layer in layers {
+        let verdict = text(&layer["verdict"]);
+        let differs = whole(&layer["mode"]["isolated"]["differing"]) > 0;
+        let wanted = if differs {
+            "within noise"
+        } else {
+            "aligned, tested"
+        };
+        assert_eq!(verdict, wanted, "{}", layer["name"]);
+    }
+}
+
+#[test]
+fn logits_of_brevitas_are_at_most_one_step_away() {
+    for model in ["w8a8", "w8a8-po2"] {
+        let (Some(photos), Some(folder)) = (
+            shared(format!("{FOLDER}/inputs.npz")),
+            shared(format!("{FOLDER}/{model}")),
+        ) else {
+            return;
+        };
+        // The recording's keys are photos; the tool's are `SAMPLE::TENSOR`.
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let renamed = temporary.path().join("logits.npz");
+        let network = network_of(&folder.join("model.qonnx.onnx"));
+        let logits = network.name(network.graph.outputs[0]);
+        let mut npz = Npz::new(&renamed);
+        for (photo, array) in read_arrays(&folder.join("fake_quant_logits.npz")).expect("readable")
+        {
+            let values: Vec<f32> = array.values.iter().map(|&v| v as f32).collect();
+            npz = npz.add(&format!("{photo}::{logits}"), &array.shape, &values);
+        }
+        npz.finish();
+        let (run, json, _) = report(args![
+            folder.join("model.qonnx.onnx"),
+            "--target",
+            "exact",
+            "--input",
+            photos,
+            "--reference",
+            renamed,
+            "--mode",
+            "cumulative",
+        ]);
+        say(format_args!("{model}, four photos: {:.1?}", run.time));
+        let [output] = list(&json["outputs"]) else {
+            panic!("one output: {}", json["outputs"]);
+        };
+        let stats = &output["stats"];
+        assert_eq!(output["tensor"], logits);
+        assert_eq!(whole(&stats["elements"]), 4_000);
+        assert_eq!(whole(&output["argmax_flips"]), 0);
+        let steps = whole(&stats["max_lsb"]);
+        if model == "w8a8" {
+            assert!(steps <= 1, "{stats}");
+        } else {
+            assert_eq!(whole(&stats["differing"]), 0, "{stats}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Small QONNX models, built in memory.
+
+use std::path::Path;
+
+use align_check_graph::onnx::proto::attribute_proto::AttributeType;
+use align_check_graph::onnx::proto::tensor_proto::DataType;
+use align_check_graph::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+use align_check_graph::onnx::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+use prost::Message;
+
+/// Domain of QONNX's quantizers.
+pub const QONNX: &str = "qonnx.custom_op.general";
+
+/// A quantizer: what a QONNX `Quant` node needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quant {
+    /// One scale, or one an entry of [`Self::shape`].
+    pub scale: Vec<f32>,
+    /// Shape of the scale; empty for a scalar.
+    pub shape: Vec<i64>,
+    /// Zero point.
+    pub zero_point: i64,
+    /// Width in bits.
+    pub bits: u32,
+    /// Whether codes are signed.
+    pub signed: bool,
+    /// QONNX's name of the rounding.
+    pub rounding: &'static str,
+}
+
+impl Quant {
+    /// One scale, rounding half to even.
+    pub fn uniform(scale: f32, zero_point: i64, bits: u32, signed: bool) -> Self {
+        Self {
+            scale: vec![scale],
+            shape: Vec::new(),
+            zero_point,
+            bits,
+            signed,
+            rounding: "ROUND",
+        }
+    }
+
+    /// Codes of 8 bits without a sign.
+    pub fn u8(scale: f32, zero_point: i64) -> Self {
+        Self::uniform(scale, zero_point, 8, false)
+    }
+
+    /// Codes of 8 bits with a sign.
+    pub fn i8(scale: f32, zero_point: i64) -> Self {
+        Self::uniform(scale, zero_point, 8, true)
+    }
+
+    /// One scale an output channel, for weights `(M, C, 1, 1)` of so many bits.
+    pub fn per_channel(scale: &[f32], bits: u32) -> Self {
+        Self {
+            scale: scale.to_vec(),
+            shape: vec![scale.len() as i64, 1, 1, 1],
+            ..Self::uniform(1.0, 0, bits, true)
+        }
+    }
+
+    /// Smallest and largest code.
+    pub fn range(&self) -> (i64, i64) {
+        if self.signed {
+            (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
+        } else {
+            (0, (1 << self.bits) - 1)
+        }
+    }
+}
+
+/// An attribute that is an integer.
+pub fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(i),
+        ..Default::default()
+    }
+}
+
+/// An attribute that is a list of integers.
+pub fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Ints as i32),
+        ints: ints.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// An attribute that is a text.
+pub fn text(name: &str, s: &str) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::String as i32),
+        s: Some(s.as_bytes().to_vec()),
+        ..Default::default()
+    }
+}
+
+fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = |&d: &i64| Dimension {
+        value: Some(dimension::Value::DimValue(d)),
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto {
+            tensor_type: Some(type_proto::Tensor {
+                elem_type: Some(DataType::Float as i32),
+                shape: Some(TensorShapeProto {
+                    dim: dims.iter().map(dim).collect(),
+                }),
+            }),
+        }),
+    }
+}
+
+/// A model under construction.
+#[derive(Debug, Clone)]
+pub struct Onnx {
+    graph: GraphProto,
+}
+
+impl Default for Onnx {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Onnx {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self {
+            graph: GraphProto {
+                name: Some("made by a test".to_owned()),
+                ..Default::default()
+            },
+        }
+    }
+
+    /// A graph input.
+    #[must_use]
+    pub fn input(mut self, name: &str, dims: &[i64]) -> Self {
+        self.graph.input.push(info(name, dims));
+        self
+    }
+
+    /// A graph output.
+    #[must_use]
+    pub fn output(mut self, name: &str, dims: &[i64]) -> Self {
+        self.graph.output.push(info(name, dims));
+        self
+    }
+
+    /// An initializer.
+    #[must_use]
+    pub fn reals(mut self, name: &str, dims: &[i64], values: &[f32]) -> Self {
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            dims: dims.to_vec(),
+            data_type: Some(DataType::Float as i32),
+            float_data: values.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// A node of ONNX's own domain, named after its output.
+    #[must_use]
+    pub fn node(self, op: &str, inputs: &[&str], output: &str, attrs: &[AttributeProto]) -> Self {
+        self.node_in("", op, inputs, output, attrs)
+    }
+
+    /// A node of any domain, named `node_` and its output.
+    #[must_use]
+    pub fn node_in(
+        mut self,
+        domain: &str,
+        op: &str,
+        inputs: &[&str],
+        output: &str,
+        attrs: &[AttributeProto],
+    ) -> Self {
+        self.graph.node.push(NodeProto {
+            input: inputs.iter().map(|&n| n.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            name: Some(format!("node_{output}")),
+            op_type: Some(op.to_owned()),
+            attribute: attrs.to_vec(),
+            domain: Some(domain.to_owned()),
+        });
+        self
+    }
+
+    /// A quantizer from `x` to `y`.
+    #[must_use]
+    pub fn quant(self, x: &str, y: &str, quant: &Quant) -> Self {
+        let [scale, zero, bits] = ["scale", "zero", "bits"].map(|part| format!("{y}_{part}"));
+        self.reals(&scale, &quant.shape, &quant.scale)
+            .reals(&zero, &[], &[quant.zero_point as f32])
+            .reals(&bits, &[], &[quant.bits as f32])
+            .node_in(
+                QONNX,
+                "Quant",
+                &[x, &scale, &zero, &bits],
+                y,
+                &[
+                    int("signed", i64::from(quant.signed)),
+                    int("narrow", 0),
+                    text("rounding_mode", quant.rounding),
+                ],
+            )
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let import = |domain: &str, version| OperatorSetIdProto {
+            domain: Some(domain.to_owned()),
+            version: Some(version),
+        };
+        ModelProto {
+            ir_version: Some(8),
+            graph: Some(self.graph.clone()),
+            opset_import: vec![import("", 13), import(QONNX, 1)],
+            ..Default::default()
+        }
+        .encode_to_vec()
+    }
+
+    /// Writes the file.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) {
+        std::fs::write(path, self.bytes()).expect("a writable file");
+    }
+}

@@ -1,0 +1,133 @@
+//! The README: its commands run and print what it shows, its table of targets is the specs', its spec loads.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use align_check_specs::{Grade, Spec};
+use align_check_tests::{binary, root};
+
+/// What the table of targets stands between.
+const TABLE: [&str; 2] = ["<!-- targets:begin -->\n", "<!-- targets:end -->"];
+
+fn path() -> PathBuf {
+    root().join("README.md")
+}
+
+fn readme() -> String {
+    fs::read_to_string(path()).expect("there is a README.md")
+}
+
+/// Every console block, from the repository's root as a reader runs it. `TRYCMD=overwrite` writes what the
+/// commands print into the README.
+#[test]
+fn console_blocks() {
+    // The tool lies in TARGET/PROFILE; `cargo run` shall build into the same TARGET.
+    let target = binary().ancestors().nth(2).expect("a target folder");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    // No other test of this file has relative paths.
+    std::env::set_current_dir(root()).expect("the root can be entered");
+    trycmd::TestCases::new()
+        .register_bin("cargo", PathBuf::from(cargo).as_path())
+        .register_bin("align-check", binary())
+        .env("CARGO_TARGET_DIR", target.display().to_string())
+        .env("CARGO_TERM_COLOR", "never")
+        .case("README.md");
+}
+
+/// The table of targets, made from the specs. `UPDATE_README=1` writes it into the README.
+#[test]
+fn targets() {
+    let text = readme();
+    let (head, rest) = text.split_once(TABLE[0]).expect("the table begins");
+    let (table, tail) = rest.split_once(TABLE[1]).expect("the table ends");
+    let wanted = table_of_targets();
+    if table == wanted {
+        return;
+    }
+    assert!(
+        std::env::var_os("UPDATE_README").is_some(),
+        "the specs say otherwise (UPDATE_README=1 writes it into the README):\n{wanted}"
+    );
+    let [begin, end] = TABLE;
+    fs::write(path(), format!("{head}{begin}{wanted}{end}{tail}")).expect("a writable README.md");
+}
+
+fn table_of_targets() -> String {
+    let mut table = String::from(
+        "| target | alias | what it is | weakest grade | rules by grade |\n|---|---|---|---|---|\n",
+    );
+    for name in align_check_specs::names() {
+        let spec = Spec::resolve(name).expect("an embedded target");
+        let rules = spec.rules();
+        let by_grade: Vec<String> = [
+            Grade::Recorded,
+            Grade::Source,
+            Grade::Documented,
+            Grade::Hypothesis,
+        ]
+        .iter()
+        .map(|grade| (grade, rules.iter().filter(|r| r.grade == *grade).count()))
+        .filter(|(_, count)| *count > 0)
+        .map(|(grade, count)| format!("{count} {}", word(*grade)))
+        .collect();
+        let aliases: Vec<String> = spec.aliases.iter().map(|a| format!("`{a}`")).collect();
+        let weakest = rules.iter().map(|r| r.grade).min().expect("rules");
+        writeln!(
+            table,
+            "| [`{name}`](specs/{name}.md) | {} | {} | {} | {} |",
+            aliases.join(", "),
+            spec.summary,
+            word(weakest),
+            by_grade.join(", ")
+        )
+        .expect("a String can be written to");
+    }
+    table
+}
+
+fn word(grade: Grade) -> String {
+    format!("{grade:?}").to_lowercase()
+}
+
+/// Every spec in the README is complete.
+#[test]
+fn specs_load() {
+    let text = readme();
+    let specs: Vec<&str> = text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+        .collect();
+    assert!(!specs.is_empty(), "the README shows no spec");
+    for spec in specs {
+        if let Err(error) = Spec::parse(spec, "README.md") {
+            panic!("{error}");
+        }
+    }
+}
+
+/// Links to files of the repository lead somewhere, in every document at the root.
+#[test]
+fn links() {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/performance.md",
+        "golden/README.md",
+    ] {
+        let path = root().join(document);
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{document}: {e}"));
+        let folder = path.parent().expect("a file lies in a folder");
+        for rest in text.split("](").skip(1) {
+            let link = rest.split([')', '#']).next().unwrap_or_default();
+            if link.is_empty() || link.contains("://") {
+                continue;
+            }
+            assert!(folder.join(link).exists(), "{document}: no such file: {link}");
+        }
+    }
+}
