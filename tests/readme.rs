@@ -127,7 +127,10 @@ fn links() {
             if link.is_empty() || link.contains("://") {
                 continue;
             }
-            assert!(folder.join(link).exists(), "{document}: no such file: {link}");
+            assert!(
+                folder.join(link).exists(),
+                "{document}: no such file: {link}"
+            );
         }
     }
 }

@@ -285,16 +285,18 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let mut targets = Vec::new();
     let mut refused = Vec::new();
     for spec in specs {
+        let name = spec.name.clone();
         match Target::new(&network, spec, Some(&exact), isa) {
             Ok(target) => targets.push(target),
-            Err(e) => refused.push(format!("{}: {e}", model_path.display())),
+            Err(e) => refused.push((name, format!("{}: {e}", model_path.display()))),
         }
     }
     if targets.is_empty() {
-        return Err(Failure::Unsupported(refused.join("; ")));
+        let reasons: Vec<String> = refused.into_iter().map(|(_, why)| why).collect();
+        return Err(Failure::Unsupported(reasons.join("; ")));
     }
-    for line in &refused {
-        complain(&format!("unsupported: {line}"));
+    for (_, why) in &refused {
+        complain(&format!("unsupported: {why}"));
     }
 
     let progress = progress(args, network.layers.len() * samples.len());
@@ -319,7 +321,8 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     };
     let findings = check.run(&samples)?;
     progress.finish_and_clear();
-    let outcome = outcome(args, info, findings, samples.len(), generated);
+    let mut outcome = outcome(args, info, findings, samples.len(), generated);
+    outcome.unsupported = refused;
     if args.quiet {
         print(&report::verdict_lines(&outcome, color()))?;
     } else {
@@ -334,7 +337,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         .map(|t| t.exit_code)
         .max()
         .unwrap_or(0);
-    Ok(if refused.is_empty() {
+    Ok(if outcome.unsupported.is_empty() {
         code
     } else {
         UNSUPPORTED
@@ -433,18 +436,41 @@ fn progress(args: &CheckArgs, steps: usize) -> ProgressBar {
     ProgressBar::new(steps as u64).with_style(style)
 }
 
+/// The process's largest resident set, from Linux's `/proc`; nothing elsewhere.
+fn peak_process_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: usize = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 fn model_info(model: &Model) -> Result<ModelInfo> {
     let path = model.path();
     let file = std::fs::File::open(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     let mut hasher = Sha256::new();
-    std::io::copy(&mut std::io::BufReader::with_capacity(1 << 16, file), &mut Hash(&mut hasher))
-        .map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    std::io::copy(
+        &mut std::io::BufReader::with_capacity(1 << 16, file),
+        &mut Hash(&mut hasher),
+    )
+    .map_err(|e| anyhow!("{}: {e}", path.display()))?;
     Ok(ModelInfo {
         path: path.display().to_string(),
-        sha256: hasher.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        sha256: hex(&hasher.finalize()),
         format: model.format().to_string(),
         notes: model.notes().to_vec(),
     })
+}
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|&b| [digit(b >> 4), digit(b & 15)])
+        .collect()
 }
 
 /// A digest as something to write to.
@@ -470,10 +496,14 @@ fn outcome(
 ) -> Outcome {
     let file = |path: &PathBuf| path.display().to_string();
     let against = match (&args.recorded, &args.reference) {
-        (Some(path), _) => Against::Recording { file: file(path), missing: findings.missing },
-        (_, Some(path)) => {
-            Against::RecordedReference { file: file(path), missing: findings.missing }
-        }
+        (Some(path), _) => Against::Recording {
+            file: file(path),
+            missing: findings.missing,
+        },
+        (_, Some(path)) => Against::RecordedReference {
+            file: file(path),
+            missing: findings.missing,
+        },
         _ => Against::Reference,
     };
     Outcome {
@@ -485,6 +515,8 @@ fn outcome(
         targets: findings.targets,
         seconds: findings.seconds,
         peak_tensor_bytes: findings.peak_bytes,
+        peak_process_bytes: peak_process_bytes(),
+        unsupported: Vec::new(),
     }
 }
 

@@ -94,22 +94,35 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
 
 /// Sums over codes: exact in `i64`. Codes that differ from zero by more than 15 bits would overflow an `i32`
 /// product and take the wide way.
-#[allow(clippy::inline_always, reason = "must be compiled with its caller's target features")]
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
 #[inline(always)]
 fn code_sums(a: &[i32], b: &[i32], zero: i64, scale: f64) -> Sums {
-    let (lo, hi) = a.iter().chain(b).fold((0, 0), |(lo, hi), &q| (q.min(lo), q.max(hi)));
-    let narrow =
-        i64::from(lo) - zero.max(0) > -32_768 && i64::from(hi) - zero.min(0) < 32_768;
+    let (lo, hi) = a
+        .iter()
+        .chain(b)
+        .fold((0, 0), |(lo, hi), &q| (q.min(lo), q.max(hi)));
+    let narrow = i64::from(lo) - zero.max(0) > -32_768 && i64::from(hi) - zero.min(0) < 32_768;
     let (mut expected, mut got, mut product) = (0i64, 0i64, 0i64);
     if narrow {
         let zero = zero as i32;
-        let square = |v: &[i32]| v.iter().map(|&q| i64::from((q - zero) * (q - zero))).sum::<i64>();
+        let square = |v: &[i32]| {
+            v.iter()
+                .map(|&q| i64::from((q - zero) * (q - zero)))
+                .sum::<i64>()
+        };
         expected = square(a);
         if a == b {
             (got, product) = (expected, expected);
         } else {
             got = square(b);
-            product = a.iter().zip(b).map(|(&a, &b)| i64::from((a - zero) * (b - zero))).sum();
+            product = a
+                .iter()
+                .zip(b)
+                .map(|(&a, &b)| i64::from((a - zero) * (b - zero)))
+                .sum();
         }
     } else {
         for (&a, &b) in a.iter().zip(b) {

@@ -9,4 +9,5 @@ pub mod inputs;
 mod noise;
 pub mod outcome;
 pub mod report;
+mod sample;
 pub mod targets;

@@ -60,16 +60,16 @@ impl<'a> Noise<'a> {
                 .values
                 .iter()
                 .all(|&s| power_of_two(f64::from(s)).is_some());
-        let (reals, largest) = match reference.largest(sums).filter(|_| channels.count == 1) {
-            Some(largest) => (Reals::Sums(*reference, sums), largest / scale(0)),
-            None => {
+        let (reals, largest) =
+            if let Some(largest) = reference.largest(sums).filter(|_| channels.count == 1) {
+                (Reals::Sums(*reference, sums), largest / scale(0))
+            } else {
                 let reals = reference.reals(inputs, sums);
                 let largest = reals.iter().enumerate().fold(0.0f64, |m, (i, v)| {
                     m.max((v / scale(channels.of_index(i))).abs())
                 });
                 (Reals::All(reals), largest)
-            }
-        };
+            };
         let radius = if exact {
             0.0
         } else {

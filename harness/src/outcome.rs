@@ -24,6 +24,10 @@ pub struct Outcome {
     pub seconds: f64,
     /// Most bytes of tensors that were alive at once.
     pub peak_tensor_bytes: usize,
+    /// Most bytes of memory that the process had, where the system says so.
+    pub peak_process_bytes: Option<usize>,
+    /// Targets that cannot run this model, and why.
+    pub unsupported: Vec<(String, String)>,
 }
 
 /// What the simulation was compared with.
@@ -62,7 +66,7 @@ pub struct ModelInfo {
 }
 
 /// Distance between a recorded fake-quant run and the exact reference.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Floor {
     /// Fed layer by layer with the recorded tensors.
     pub isolated: Stats,
@@ -259,6 +263,7 @@ impl Stats {
 }
 
 /// Whole numbers are written as integers.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn integral<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.fract() == 0.0 && value.abs() < 9e15 {
         serializer.serialize_i64(*value as i64)

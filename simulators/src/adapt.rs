@@ -215,7 +215,14 @@ fn own_grid(
         (0, 2 * half - 1)
     };
     let (lo, hi) = (lo.min(0.0), hi.max(0.0));
-    let (scale, zero) = if zero_point == ZeroPoints::Any && kind != Grid::PowerOfTwo {
+    if kind == Grid::PowerOfTwo {
+        // The smallest step that holds the range, half a step of rounding included (Vitis AI's `diffs`
+        // starts its search there: nndct_fix_kernels_cpu.cc).
+        let needed = (-lo / (0.5 - min as f64)).max(hi / (max as f64 + 0.5));
+        let scale = libm::exp2(libm::ceil(libm::log2(needed)));
+        return CodeGrid::uniform(scale, 0, min, max);
+    }
+    let (scale, zero) = if zero_point == ZeroPoints::Any {
         let scale = (hi - lo) / (max - min) as f64;
         (
             scale,
@@ -224,11 +231,7 @@ fn own_grid(
     } else {
         (lo.abs().max(hi) / max as f64, 0)
     };
-    let scale = if kind == Grid::PowerOfTwo {
-        libm::exp2(libm::ceil(libm::log2(scale)))
-    } else {
-        f64::from(scale as f32)
-    };
+    let scale = f64::from(scale as f32);
     CodeGrid::uniform(scale, zero, min, max)
 }
 
@@ -414,11 +417,13 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                         - f64::from(float.exponent_bias),
                 );
             let max = computed.min(f64::from(float.max_value))
-                * float
-                    .scale
-                    .values
-                    .iter()
-                    .fold(0.0f32, |m, s| m.max(s.abs())) as f64;
+                * f64::from(
+                    float
+                        .scale
+                        .values
+                        .iter()
+                        .fold(0.0f32, |m, s| m.max(s.abs())),
+                );
             (-max, max)
         }
         (Quantizer::Thresholds(t), None) => {

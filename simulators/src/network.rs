@@ -404,20 +404,19 @@ impl<'g> Builder<'g> {
         let node = &graph.nodes[index];
         if node.inputs.iter().all(|&i| self.is_constant(i)) {
             let file = &graph.values[node.inputs[0]];
-            let tensor = match (&node.op, file.constant.as_deref()) {
+            let tensor = if let (Op::Quantize(quantizer), Some(Constant::F32(values))) =
+                (&node.op, file.constant.as_deref())
+            {
                 // Weights: straight from the file's numbers.
-                (Op::Quantize(quantizer), Some(Constant::F32(values))) => {
-                    constant::quantized(quantizer, values, &file.shape)
-                }
-                _ => {
-                    let inputs: Vec<_> = node
-                        .inputs
-                        .iter()
-                        .filter_map(|&i| self.constant(i))
-                        .collect();
-                    constant::evaluate(node, &inputs, &graph.values[node.output].shape)
-                        .map_err(|what| Self::unsupported(node, what))?
-                }
+                constant::quantized(quantizer, values, &file.shape)
+            } else {
+                let inputs: Vec<_> = node
+                    .inputs
+                    .iter()
+                    .filter_map(|&i| self.constant(i))
+                    .collect();
+                constant::evaluate(node, &inputs, &graph.values[node.output].shape)
+                    .map_err(|what| Self::unsupported(node, what))?
             };
             self.made[node.output] = Some(Arc::new(tensor));
             self.used[index] = true;
@@ -444,9 +443,10 @@ impl<'g> Builder<'g> {
             let operands: Vec<Operand> = node
                 .inputs
                 .iter()
-                .map(|&i| match self.constant(i) {
-                    Some(c) => Operand::Constant(c),
-                    None => {
+                .map(|&i| {
+                    if let Some(c) = self.constant(i) {
+                        Operand::Constant(c)
+                    } else {
                         inputs.push(i);
                         Operand::Input(inputs.len() - 1)
                     }
@@ -456,30 +456,30 @@ impl<'g> Builder<'g> {
         };
         Ok(match &node.op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul => {
-                match crate::ops::linear::build(graph, node, &|value| self.constant(value))
-                    .map_err(|what| Self::unsupported(node, what))?
+                if let Some(built) =
+                    crate::ops::linear::build(graph, node, &|value| self.constant(value))
+                        .map_err(|what| Self::unsupported(node, what))?
                 {
-                    Some(built) => Core {
+                    Core {
                         node,
                         kind: Kind::Linear(built.linear),
                         inputs: vec![built.input],
                         first_post: built.offset,
-                    },
-                    None => {
-                        let shapes = [in_shape(0).to_vec(), in_shape(1).to_vec()];
-                        let (operands, inputs) = operands();
-                        let [a, b] = <[Operand; 2]>::try_from(operands)
-                            .map_err(|_| Self::unsupported(node, "a bias with two activations"))?;
-                        let kind = Kind::MatMul(MatMul {
-                            operands: [a, b],
-                            shapes,
-                        });
-                        Core {
-                            node,
-                            kind,
-                            inputs,
-                            first_post: None,
-                        }
+                    }
+                } else {
+                    let shapes = [in_shape(0).to_vec(), in_shape(1).to_vec()];
+                    let (operands, inputs) = operands();
+                    let [a, b] = <[Operand; 2]>::try_from(operands)
+                        .map_err(|_| Self::unsupported(node, "a bias with two activations"))?;
+                    let kind = Kind::MatMul(MatMul {
+                        operands: [a, b],
+                        shapes,
+                    });
+                    Core {
+                        node,
+                        kind,
+                        inputs,
+                        first_post: None,
                     }
                 }
             }

@@ -341,9 +341,17 @@ impl Planner<'_> {
         let weights = adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
         mismatches.extend(weights.mismatch);
         // The model's codes on both sides: the same sums as the reference's.
-        let model_input = matches!(self.inputs.first(), Some(ValueGrid::Codes { model: true, .. }));
-        if let (true, true, Some(LayerPlan { linear: Some(plan), .. })) =
-            (weights.model, model_input, self.model)
+        let model_input = matches!(
+            self.inputs.first(),
+            Some(ValueGrid::Codes { model: true, .. })
+        );
+        if let (
+            true,
+            true,
+            Some(LayerPlan {
+                linear: Some(plan), ..
+            }),
+        ) = (weights.model, model_input, self.model)
             && matches!(plan.sum, Sum::Fast { .. })
         {
             return Ok(plan.clone());
@@ -410,7 +418,7 @@ impl Planner<'_> {
                     zero,
                 }
             }
-            _ if largest <= i32::MAX as u64
+            _ if i32::try_from(largest).is_ok()
                 && centred.iter().all(|&w| i32::try_from(w).is_ok())
                 && bound < 9e18 =>
             {
@@ -682,7 +690,7 @@ impl Planner<'_> {
                     let (finish, _, rules) = float();
                     return Ok((finish, !layer.posts.is_empty(), rules));
                 };
-                match self.unary(x, out, folded)? {
+                match self.unary(x, out, folded) {
                     Some((function, rule)) => (self.table(function), false, vec![rule]),
                     None => float(),
                 }
@@ -727,9 +735,9 @@ impl Planner<'_> {
         x: Labels,
         out: Labels,
         folded: Option<Folded>,
-    ) -> Result<Option<(CodeFunction, &'static str)>, String> {
+    ) -> Option<(CodeFunction, &'static str)> {
         let (spec, ops) = (self.spec, &self.spec.ops);
-        Ok(match (&self.layer.posts[..], folded) {
+        match (&self.layer.posts[..], folded) {
             (_, Some(folded)) if folded.is_clamp() => {
                 if same_grid(x, out) {
                     let (lo, hi) = clamp_codes(out, &folded);
@@ -760,7 +768,7 @@ impl Planner<'_> {
                 _ => None,
             },
             _ => None,
-        })
+        }
     }
 
     fn rescale(&self, x: Labels, out: Labels, folded: &Folded) -> Option<CodeFunction> {

@@ -42,6 +42,12 @@ pub fn json(outcome: &Outcome) -> String {
         });
         put(&mut root, "targets", targets.collect());
     }
+    let refused = |(target, why): &(String, String)| json!({ "target": target, "why": why });
+    let unsupported: Vec<Value> = outcome.unsupported.iter().map(refused).collect();
+    if !unsupported.is_empty() {
+        put(&mut root, "exit_code", json!(crate::cli::UNSUPPORTED));
+        put(&mut root, "unsupported", json!(unsupported));
+    }
     // `{:#}` of a value is its indented form, and unlike the serializer it has no error to handle.
     format!("{:#}\n", Value::Object(root))
 }

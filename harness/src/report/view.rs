@@ -322,7 +322,9 @@ pub(crate) fn floor(floor: &Floor) -> String {
             thousands(isolated.elements)
         )
     } else {
-        let distance = if floor.beyond_noise == 0 {
+        let distance = if floor.beyond_noise == 0 && floor.furthest_from_tie == 0.0 {
+            "all in unquantized tensors, and no further than float32 sums may be.".to_owned()
+        } else if floor.beyond_noise == 0 {
             format!(
                 "all within {} LSB of a tie: float32 summation order.",
                 number(floor.furthest_from_tie)

@@ -93,6 +93,8 @@ fn outcome(targets: Vec<TargetOutcome>) -> Outcome {
         targets,
         seconds: 12.345,
         peak_tensor_bytes: 77 << 20,
+        peak_process_bytes: None,
+        unsupported: Vec::new(),
     }
 }
 

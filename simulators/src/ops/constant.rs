@@ -20,19 +20,21 @@ pub fn tensor(shape: &[usize], constant: &Constant) -> Tensor {
 
 /// What a quantizer makes of a constant: codes where it has them, else reals.
 pub fn quantized(quantizer: &Quantizer, values: &[f32], shape: &[usize]) -> Tensor {
-    match (
+    if let (Some(grid), Some(codes)) = (
         quantize::grid(quantizer),
         quantize::codes(quantizer, values, shape),
     ) {
-        (Some(grid), Some(codes)) => Tensor::codes(shape.to_vec(), codes, Arc::new(grid)),
-        _ => {
-            let reals = quantize::evaluate(quantizer, values, shape);
-            Tensor::real(shape.to_vec(), reals.into_iter().map(f64::from).collect())
-        }
+        Tensor::codes(shape.to_vec(), codes, Arc::new(grid))
+    } else {
+        let reals = quantize::evaluate(quantizer, values, shape);
+        Tensor::real(shape.to_vec(), reals.into_iter().map(f64::from).collect())
     }
 }
 
 /// Evaluates a node whose inputs are all constant.
+///
+/// # Errors
+/// A text where the operation is not evaluated on constants.
 pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<Tensor, String> {
     let x = &*inputs[0];
     Ok(match &node.op {

@@ -329,8 +329,9 @@ impl Linear {
     pub fn images<'x, T: Copy>(&self, x: &'x [T], fill: T) -> Cow<'x, [T]> {
         let shape = &self.shape;
         match &self.form {
-            LinearForm::Image | LinearForm::Columns => Cow::Borrowed(x),
-            LinearForm::Rows { rows: 1, .. }
+            LinearForm::Image
+            | LinearForm::Columns
+            | LinearForm::Rows { rows: 1, .. }
             | LinearForm::Rows {
                 transposed: true, ..
             } => Cow::Borrowed(x),

@@ -63,10 +63,11 @@ impl Channel {
     }
 }
 
-/// The code of `x`, within `min..=max`; NaN becomes 0.
+/// The code of `x`, within the executor's `f32` bounds; NaN becomes 0.
 #[inline]
 pub fn quantize_affine(x: f32, channel: Channel) -> i64 {
-    (channel.level(x) as i64).clamp(channel.min, channel.max)
+    let (min, max) = (channel.min as f32 as i64, channel.max as f32 as i64);
+    (channel.level(x) as i64).clamp(min, max)
 }
 
 /// The real that the executor returns: `(level - zero_point) * scale` in `f32`.
@@ -93,7 +94,10 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
         bipolar,
     } = channel;
     if bipolar || min < -SMALL || max > SMALL {
-        fill(xs, out, |x| quantize_affine(x, channel) as i32);
+        // An `as` between integers would wrap at 2^31.
+        fill(xs, out, |x| {
+            quantize_affine(x, channel).clamp(i32::MIN.into(), i32::MAX.into()) as i32
+        });
         return;
     }
     // No saturating conversion and no call: this vectorizes on every x86-64.

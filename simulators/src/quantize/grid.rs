@@ -31,8 +31,16 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
         Quantizer::Affine(a) => CodeGrid {
             scale: a.scale.map(f64::from),
             zero_point: integers(&a.zero_point)?,
-            min: if a.is_bipolar() { -1 } else { a.min_code() },
-            max: if a.is_bipolar() { 1 } else { a.max_code() },
+            min: if a.is_bipolar() {
+                -1
+            } else {
+                executed_bound(a.min_code())
+            },
+            max: if a.is_bipolar() {
+                1
+            } else {
+                executed_bound(a.max_code())
+            },
         },
         Quantizer::Bipolar { scale } => CodeGrid {
             scale: scale.map(f64::from),
@@ -46,6 +54,17 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
     };
     let i32_range = i64::from(i32::MIN)..=i64::from(i32::MAX);
     (i32_range.contains(&grid.min) && i32_range.contains(&grid.max)).then_some(grid)
+}
+
+/// A bound as the executor's `f32` clamp has it: beyond 24 bits it rounds, and a 26-bit quantizer reaches
+/// `2^25`. What would leave `i32` stays where it is (`2^31 - 1`).
+fn executed_bound(bound: i64) -> i64 {
+    let executed = bound as f32 as i64;
+    if i32::try_from(executed).is_ok() {
+        executed
+    } else {
+        bound
+    }
 }
 
 fn trunc_grid(t: &Trunc) -> Option<CodeGrid> {

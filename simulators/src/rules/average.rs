@@ -41,10 +41,7 @@ impl Average {
                 let open = (f64::NEG_INFINITY, f64::INFINITY);
                 rescale(rule, spec, x, out, open)?
             }
-            (AverageRule::IntegerHalfAway, None) if !same => {
-                return Err("a mean onto another grid".into());
-            }
-            (AverageRule::Q8ThreeSteps, _) if !same => {
+            (AverageRule::IntegerHalfAway, None) | (AverageRule::Q8ThreeSteps, _) if !same => {
                 return Err("a mean onto another grid".into());
             }
             _ => None,

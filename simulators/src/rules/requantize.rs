@@ -401,7 +401,7 @@ fn channel(
     let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
     match bias.format {
         BiasFormat::Int32 => {
-            result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value
+            result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value;
         }
         BiasFormat::Int32WithZeroPoint => {
             // Both terms are f32 on the DSP (hexagon_nn, supernode_utils.h fill_bias_buf).

@@ -21,6 +21,9 @@ const NO_BIAS: Bias = Bias {
 };
 
 /// A requantization of `code - zx` by one real factor.
+///
+/// # Errors
+/// A text where the scales do not fit the rule.
 pub fn factor(
     requantize: &Requantize,
     accumulator: &Accumulator,

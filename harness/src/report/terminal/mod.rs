@@ -316,8 +316,11 @@ impl Page {
         }
         self.blank();
         if self.verbose >= 1 {
+            let process = outcome
+                .peak_process_bytes
+                .map_or_else(String::new, |peak| format!("; peak memory {}", bytes(peak)));
             self.note(&format!(
-                "{:.2} s, at most {} of tensors alive at once",
+                "{:.2} s, at most {} of tensors alive at once{process}",
                 outcome.seconds,
                 bytes(outcome.peak_tensor_bytes)
             ));

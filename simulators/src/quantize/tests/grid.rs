@@ -112,7 +112,10 @@ fn threshold_grids() {
         assert_eq!((scale, zero_point, grid.min, grid.max), expected);
         let codes = codes(q, &x, &[4]).unwrap();
         for (code, real) in codes.iter().zip(evaluate(q, &x, &[4])) {
-            assert_eq!((i64::from(*code) - zero_point) as f64 * scale, f64::from(real));
+            assert_eq!(
+                (i64::from(*code) - zero_point) as f64 * scale,
+                f64::from(real)
+            );
         }
     };
     check(&thresholds(1.0, 0.0), (1.0, 0, 0, 3));

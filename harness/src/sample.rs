@@ -1,0 +1,537 @@
+//! One sample on its way through the network: the reference, every target in isolation, every target's own
+//! run, layer by layer.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use align_check_graph::{PerChannel, Quantizer};
+use align_check_simulators::adapt::{ValueGrid, put_on};
+use align_check_simulators::network::Layer;
+use align_check_simulators::plan::Finish;
+use align_check_simulators::quantize::CodeGrid;
+use align_check_simulators::run::{Runner, Sums};
+use align_check_simulators::tensor::{Data, Tensor};
+use anyhow::{Result, anyhow};
+
+use crate::cause;
+use crate::check::{Check, Found, SampleFound, TargetFound};
+use crate::compare::{self, Lsb};
+use crate::inputs::{ArrayKind, Recording, Sample};
+use crate::noise::Noise;
+use crate::outcome::{Floor, Stats, Witness};
+
+type Values = Vec<Option<Arc<Tensor>>>;
+
+/// Runs one sample through a check. `compared` says which layers count.
+///
+/// # Errors
+/// One line, where a recording does not fit the network.
+pub(crate) fn run(
+    check: &Check,
+    number: usize,
+    sample: &Sample,
+    compared: &[bool],
+) -> Result<SampleFound> {
+    let network = check.network;
+    let mut run = SampleRun::new(check, number, sample)?;
+    let last = network.last_uses();
+    let target = || TargetFound {
+        layers: vec![Found::default(); network.layers.len()],
+        outputs: Vec::new(),
+    };
+    let mut found = SampleFound {
+        targets: check.targets.iter().map(|_| target()).collect(),
+        ..SampleFound::default()
+    };
+    for index in 0..network.layers.len() {
+        run.layer(index, compared[index], &mut found)?;
+        found.peak_bytes = found.peak_bytes.max(run.bytes());
+        for &value in &last[index] {
+            run.free(value);
+        }
+        (check.progress)();
+    }
+    run.outputs(&mut found);
+    Ok(found)
+}
+
+struct SampleRun<'a> {
+    check: &'a Check<'a>,
+    number: usize,
+    name: &'a str,
+    /// What layers are fed with in isolation: the reference's tensors, or the recording's.
+    base: Values,
+    /// The exact reference run freely, where a recorded one is the base.
+    free: Option<Values>,
+    /// Each target's own tensors.
+    own: Vec<Values>,
+}
+
+/// A layer, what it is fed with, and what is expected of it.
+struct Fed<'a> {
+    index: usize,
+    layer: &'a Layer,
+    compared: bool,
+    reference: Runner<'a>,
+    inputs: Vec<Arc<Tensor>>,
+    /// The reference's sums; none where a recording takes its place.
+    sums: Sums,
+    lsb: Lsb,
+}
+
+impl Fed<'_> {
+    /// The noise floor.
+    fn noise(&self) -> Option<Noise<'_>> {
+        Noise::new(&self.reference, &borrowed(&self.inputs), &self.sums)
+    }
+}
+
+impl<'a> SampleRun<'a> {
+    fn new(check: &'a Check<'a>, number: usize, sample: &'a Sample) -> Result<Self> {
+        let network = check.network;
+        let mut base: Values = vec![None; network.graph.values.len()];
+        for &input in &network.graph.inputs {
+            let name = network.name(input);
+            let array = sample
+                .inputs
+                .get(name)
+                .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
+            let tensor = Tensor::real(network.graph.shape(input).to_vec(), array.values.clone());
+            let tensor = put_on(&check.reference.grids[input], &tensor).unwrap_or(tensor);
+            base[input] = Some(Arc::new(tensor));
+        }
+        Ok(Self {
+            free: check.recorded_reference.map(|_| base.clone()),
+            own: check.targets.iter().map(|_| base.clone()).collect(),
+            base,
+            check,
+            number,
+            name: &sample.name,
+        })
+    }
+
+    /// Bytes of tensors that are alive; shared ones count once.
+    fn bytes(&self) -> usize {
+        let mut seen: Vec<*const Tensor> = Vec::new();
+        let mut bytes = 0;
+        for tensor in self
+            .own
+            .iter()
+            .chain(&self.free)
+            .chain([&self.base])
+            .flatten()
+            .flatten()
+        {
+            let pointer = Arc::as_ptr(tensor);
+            if !seen.contains(&pointer) {
+                seen.push(pointer);
+                bytes += tensor.bytes();
+            }
+        }
+        bytes
+    }
+
+    fn free(&mut self, value: usize) {
+        for values in self
+            .own
+            .iter_mut()
+            .chain(&mut self.free)
+            .chain([&mut self.base])
+        {
+            values[value] = None;
+        }
+    }
+
+    fn layer(&mut self, index: usize, compared: bool, found: &mut SampleFound) -> Result<()> {
+        let check = self.check;
+        let layer = &check.network.layers[index];
+        let reference = Runner {
+            layer,
+            plan: &check.reference.plans[index],
+            isa: check.isa,
+        };
+        let inputs = take(&self.base, layer)?;
+        let sums = match check.recorded {
+            Some(_) => Sums::None,
+            None => reference.sums(&borrowed(&inputs)),
+        };
+        let lsb = self.lsb(layer);
+        let fed = Fed {
+            index,
+            layer,
+            compared,
+            reference,
+            inputs,
+            sums,
+            lsb,
+        };
+        let expected = match check.recorded {
+            Some(recording) => {
+                let grid = &check.targets[0].grids[layer.output];
+                self.recorded(recording, layer, grid, true)?.map(Arc::new)
+            }
+            None => Some(self.reference(&fed, found)?),
+        };
+        let mut base = expected.clone();
+        let noise = OnceCell::new();
+        for t in 0..check.targets.len() {
+            let entry = &mut found.targets[t].layers[index];
+            let (isolated, own) = self.target(t, &fed, expected.as_ref(), &noise, entry)?;
+            if base.is_none() {
+                // What the recording lacks, the target's simulation fills in.
+                base = isolated;
+            }
+            // An equal tensor is shared, so that the next layer sees that nothing drifted.
+            let own = match &base {
+                Some(base) if **base == *own => base.clone(),
+                _ => own,
+            };
+            self.own[t][layer.output] = Some(own);
+        }
+        self.base[layer.output] = base;
+        Ok(())
+    }
+
+    /// The reference's output: exact, or a recorded fake-quant run's, whose distance from it is noted.
+    fn reference(&mut self, fed: &Fed, found: &mut SampleFound) -> Result<Arc<Tensor>> {
+        let exact = Arc::new(fed.reference.finish(&borrowed(&fed.inputs), &fed.sums));
+        let (Some(recording), Some(free)) = (self.check.recorded_reference, &self.free) else {
+            return Ok(exact);
+        };
+        let free_in = take(free, fed.layer)?;
+        let mut free_out = if same(&free_in, &fed.inputs) {
+            exact.clone()
+        } else {
+            let inputs = borrowed(&free_in);
+            Arc::new(fed.reference.finish(&inputs, &fed.reference.sums(&inputs)))
+        };
+        let mut expected = exact.clone();
+        let grid = &self.check.reference.grids[fed.layer.output];
+        if let Some(recorded) = self.recorded(recording, fed.layer, grid, fed.compared)? {
+            let floor = found.floor.get_or_insert_with(Floor::default);
+            let (mut stats, differing) = compare::compare(&recorded, &exact, &fed.lsb);
+            if !differing.is_empty() {
+                let noise = fed.noise();
+                for &at in &differing {
+                    let decided = noise.as_ref().is_some_and(|noise| {
+                        floor.furthest_from_tie = floor.furthest_from_tie.max(noise.distance(at));
+                        noise.decides(at, recorded.real_at(at), exact.real_at(at))
+                    });
+                    stats.noise += u64::from(decided);
+                    floor.beyond_noise += u64::from(!decided);
+                }
+            }
+            floor.isolated.merge(&stats);
+            floor
+                .free
+                .merge(&compare::compare(&recorded, &free_out, &fed.lsb).0);
+            if !differing.is_empty() {
+                expected = Arc::new(recorded);
+            }
+            if *free_out == *expected {
+                free_out = expected.clone();
+            }
+        }
+        if let Some(free) = &mut self.free {
+            free[fed.layer.output] = Some(free_out);
+        }
+        Ok(expected)
+    }
+
+    /// Runs one target's layer in isolation and on its own tensors; returns both outputs.
+    fn target<'f>(
+        &self,
+        t: usize,
+        fed: &'f Fed,
+        expected: Option<&Arc<Tensor>>,
+        noise: &OnceCell<Option<Noise<'f>>>,
+        found: &mut Found,
+    ) -> Result<(Option<Arc<Tensor>>, Arc<Tensor>)> {
+        let check = self.check;
+        let target = &check.targets[t];
+        let runner = Runner {
+            layer: fed.layer,
+            plan: &target.plans[fed.index],
+            isa: check.isa,
+        };
+        let own_in = take(&self.own[t], fed.layer)?;
+        let drifted = !same(&own_in, &fed.inputs);
+        let expected = expected.filter(|_| fed.compared);
+        let mut isolated = None;
+        if check.mode.isolated || check.recorded.is_some() || !drifted {
+            let moved = on_grids(&target.grids, fed.layer, &fed.inputs);
+            let inputs = borrowed(&moved);
+            let own_sums;
+            let shared = same(&moved, &fed.inputs)
+                && fed.sums != Sums::None
+                && runner.plan.shares_sums(fed.reference.plan);
+            let sums = if shared {
+                &fed.sums
+            } else {
+                own_sums = runner.sums(&inputs);
+                &own_sums
+            };
+            let out = Arc::new(runner.finish(&inputs, sums));
+            if let (true, Some(expected)) = (check.mode.isolated, expected) {
+                self.judge(t, fed, &runner, sums, expected, &out, noise, found);
+            }
+            isolated = Some(out);
+        }
+        let own = match &isolated {
+            Some(out) if !drifted => out.clone(),
+            _ => {
+                let moved = on_grids(&target.grids, fed.layer, &own_in);
+                let inputs = borrowed(&moved);
+                Arc::new(runner.finish(&inputs, &runner.sums(&inputs)))
+            }
+        };
+        if let (true, Some(expected)) = (check.mode.cumulative, expected) {
+            found.cumulative = Some(match &found.isolated {
+                Some(stats) if !drifted => stats.clone(),
+                _ => compare::compare(expected, &own, &fed.lsb).0,
+            });
+        }
+        Ok((isolated, own))
+    }
+
+    /// Compares an isolated output, and says why it differs.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "everything that is known of one output"
+    )]
+    fn judge<'f>(
+        &self,
+        t: usize,
+        fed: &'f Fed,
+        runner: &Runner,
+        sums: &Sums,
+        expected: &Tensor,
+        out: &Tensor,
+        noise: &OnceCell<Option<Noise<'f>>>,
+        found: &mut Found,
+    ) {
+        let check = self.check;
+        let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
+        if let Some(&first) = differing.first() {
+            // A recording has no noise: it is what the target made.
+            let noise = match check.recorded {
+                Some(_) => None,
+                None => noise.get_or_init(|| fed.noise()).as_ref(),
+            };
+            let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
+                noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
+            });
+            stats.noise = quiet.len() as u64;
+            let shown = *loud.first().unwrap_or(&first);
+            found.witness = Some(self.witness(runner, sums, expected, out, noise, shown));
+            if !loud.is_empty() {
+                found.cause = Some(cause::find(&cause::Case {
+                    index: fed.index,
+                    layer: fed.layer,
+                    target: &check.targets[t],
+                    reference: check.reference,
+                    plan: runner.plan,
+                    base_in: &borrowed(&fed.inputs),
+                    sums,
+                    reference_sums: &fed.sums,
+                    expected,
+                    differing: &loud,
+                    isa: check.isa,
+                }));
+            }
+        }
+        found.isolated = Some(stats);
+    }
+
+    fn lsb(&self, layer: &Layer) -> Lsb {
+        match model_grid(&self.check.reference.grids[layer.output]) {
+            Some(grid) => Lsb::new(grid.scale.clone(), &layer.shape),
+            None => quantizer_step(layer).map_or_else(Lsb::unit, |s| Lsb::new(s, &layer.shape)),
+        }
+    }
+
+    fn witness(
+        &self,
+        runner: &Runner,
+        sums: &Sums,
+        expected: &Tensor,
+        got: &Tensor,
+        noise: Option<&Noise>,
+        at: usize,
+    ) -> Witness {
+        let value = |t: &Tensor| match &t.data {
+            Data::Codes { codes, .. } if got.grid() == expected.grid() => f64::from(codes[at]),
+            _ => t.real_at(at),
+        };
+        let mut index = Vec::new();
+        let mut rest = at;
+        for &extent in runner.layer.shape.iter().rev() {
+            index.push(rest % extent.max(1));
+            rest /= extent.max(1);
+        }
+        index.reverse();
+        Witness {
+            sample: self.number,
+            index,
+            accumulator: sums.at(at),
+            multiplier: match &runner.plan.finish {
+                Finish::Requantize {
+                    requantizer,
+                    channels,
+                } => Some(requantizer.multiplier(channels.of_index(at))),
+                _ => None,
+            },
+            before_rounding: noise.map(|n| n.value(at)),
+            expected: value(expected),
+            got: value(got),
+        }
+    }
+
+    /// A recorded tensor of this sample on a value's grid; `wanted` ones must have the right size.
+    fn recorded(
+        &self,
+        recording: &Recording,
+        layer: &Layer,
+        grid: &ValueGrid,
+        wanted: bool,
+    ) -> Result<Option<Tensor>> {
+        find_recorded(recording, layer, self.number, self.name, grid, wanted)
+    }
+
+    /// Compares the model's outputs, run freely.
+    fn outputs(&self, found: &mut SampleFound) {
+        let check = self.check;
+        for t in 0..check.targets.len() {
+            for &value in &check.network.graph.outputs {
+                let (Some(expected), Some(got)) = (&self.base[value], &self.own[t][value]) else {
+                    // An output that is an input or a constant: nothing was simulated.
+                    found.targets[t].outputs.push((Stats::default(), false));
+                    continue;
+                };
+                let lsb = match model_grid(&check.reference.grids[value]) {
+                    Some(grid) => Lsb::new(grid.scale.clone(), &expected.shape),
+                    None => Lsb::unit(),
+                };
+                let stats = compare::compare(expected, got, &lsb).0;
+                let flipped = argmax(expected) != argmax(got);
+                found.targets[t].outputs.push((stats, flipped));
+            }
+        }
+    }
+}
+
+/// The tensors themselves.
+fn borrowed(tensors: &[Arc<Tensor>]) -> Vec<&Tensor> {
+    tensors.iter().map(|t| &**t).collect()
+}
+
+/// Whether these are the very same tensors.
+fn same(a: &[Arc<Tensor>], b: &[Arc<Tensor>]) -> bool {
+    a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// Inputs of a layer, as the target would store them.
+fn on_grids(grids: &[ValueGrid], layer: &Layer, tensors: &[Arc<Tensor>]) -> Vec<Arc<Tensor>> {
+    let moved = |(&value, tensor): (&usize, &Arc<Tensor>)| {
+        put_on(&grids[value], tensor).map_or_else(|| tensor.clone(), Arc::new)
+    };
+    layer.inputs.iter().zip(tensors).map(moved).collect()
+}
+
+fn take(values: &Values, layer: &Layer) -> Result<Vec<Arc<Tensor>>> {
+    layer
+        .inputs
+        .iter()
+        .map(|&i| {
+            values[i]
+                .clone()
+                .ok_or_else(|| anyhow!("layer '{}' lacks an input", layer.name))
+        })
+        .collect()
+}
+
+pub(crate) fn model_grid(grid: &ValueGrid) -> Option<&Arc<CodeGrid>> {
+    match grid {
+        ValueGrid::Codes { grid, .. } => Some(grid),
+        _ => None,
+    }
+}
+
+/// The step of a quantizer without integer codes.
+fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
+    match layer.quantizer.as_ref()? {
+        Quantizer::Affine(a) => Some(a.scale.map(f64::from)),
+        Quantizer::Minifloat(m) => {
+            // The step of its smallest numbers.
+            let exponent = 1.0 - f64::from(m.exponent_bias) - f64::from(m.mantissa_bits);
+            Some(m.scale.map(|s| f64::from(s) * exponent.exp2()))
+        }
+        _ => None,
+    }
+}
+
+/// A recorded tensor on a value's grid. Integers are codes: in the target's label where their type is the
+/// target's, else in the model's. Reals are put on the grid where they lie on it.
+fn find_recorded(
+    recording: &Recording,
+    layer: &Layer,
+    number: usize,
+    sample: &str,
+    grid: &ValueGrid,
+    wanted: bool,
+) -> Result<Option<Tensor>> {
+    let elements = layer.shape.iter().product();
+    let Some((values, kind)) = recording.find(&layer.tensor, number, sample, elements) else {
+        if wanted && recording.has(&layer.tensor) {
+            return Err(anyhow!(
+                "{}: tensor '{}' of sample '{sample}' does not have {elements} elements",
+                recording.path.display(),
+                layer.tensor
+            ));
+        }
+        return Ok(None);
+    };
+    let ValueGrid::Codes { grid, relabel, .. } = grid else {
+        return Ok(Some(Tensor::real(layer.shape.clone(), values.to_vec())));
+    };
+    let channels = grid.channels(&layer.shape);
+    let shift = match kind {
+        ArrayKind::Signed(8) if grid.min >= 0 => *relabel,
+        ArrayKind::Unsigned(8) if grid.min < 0 => *relabel,
+        _ => 0,
+    };
+    let mut codes = Vec::with_capacity(elements);
+    for (index, &value) in values.iter().enumerate() {
+        let code = match kind {
+            // Beyond 25 bits the executor's f32 clamp reaches one past the largest code.
+            ArrayKind::Float => {
+                let c = channels.of_index(index);
+                let steps = value / grid.scale.at(c);
+                let code = steps.round();
+                if (steps - code).abs() > 1e-2 {
+                    return Ok(Some(Tensor::real(layer.shape.clone(), values.to_vec())));
+                }
+                (code as i64 + grid.zero_point.at(c)).clamp(grid.min - 1, grid.max)
+            }
+            _ => value as i64 - shift,
+        };
+        let Ok(code) = i32::try_from(code) else {
+            return Err(anyhow!(
+                "{}: tensor '{}' holds {value}, which is no code",
+                recording.path.display(),
+                layer.tensor
+            ));
+        };
+        codes.push(code);
+    }
+    Ok(Some(Tensor::codes(
+        layer.shape.clone(),
+        codes,
+        grid.clone(),
+    )))
+}
+
+fn argmax(tensor: &Tensor) -> Option<usize> {
+    let values = tensor.to_real();
+    (0..values.len()).reduce(|best, i| if values[i] > values[best] { i } else { best })
+}
