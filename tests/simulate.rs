@@ -36,7 +36,7 @@ pub fn network_of(path: &std::path::Path) -> Network {
     Network::new(graph).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The codes of every layer's output, by tensor name, in the target's own labels.
+/// The codes of every layer's output, by tensor name, in the model's labels.
 ///
 /// # Panics
 /// The target has no counterpart for a layer, or an output has no codes.
@@ -72,11 +72,7 @@ pub fn codes(
             .collect();
         let out = runner.finish(&inputs, &runner.sums(&inputs));
         if let Data::Codes { codes: own, .. } = &out.data {
-            let relabel = match &target.grids[layer.output] {
-                align_check_simulators::adapt::ValueGrid::Codes { relabel, .. } => *relabel,
-                _ => 0,
-            };
-            let own = own.iter().map(|&code| i64::from(code) + relabel).collect();
+            let own = own.iter().map(|&code| i64::from(code)).collect();
             codes.insert(layer.tensor.clone(), own);
         }
         values[layer.output] = Some(out);

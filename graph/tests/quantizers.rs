@@ -82,10 +82,9 @@ fn quant_attributes() {
         &with("Quant", &[int("signed", 1), text("rounding_mode", "ROUND")]).malformed(),
         &["narrow", "Quant_0"],
     );
-    says(
-        &with("Quant", &[int("signed", 1), int("narrow", 0)]).malformed(),
-        &["rounding_mode"],
-    );
+    // As in the executor (golden/qonnx-ops/quant-rounding-default).
+    let round_by_default = with("Quant", &[int("signed", 1), int("narrow", 0)]);
+    assert_eq!(affine(&round_by_default).rounding, Rounding::HalfEven);
     says(&with("Quant", &attrs(1, 0, "HALF")).malformed(), &["HALF"]);
     says(
         &with("Quant", &[float("narrow", 1.0)]).malformed(),

@@ -120,7 +120,16 @@ pub fn gfpq_levels(gfpq: Gfpq, z: i32, values: &[f64]) -> Vec<f64> {
 
 fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
     let Quantizer::Affine(affine) = quantizer else {
-        return Err("this quantizer has no counterpart on the target".into());
+        let name = match quantizer {
+            Quantizer::Bipolar { .. } => "BipolarQuant",
+            Quantizer::Trunc(_) => "Trunc",
+            Quantizer::Minifloat(_) => "FloatQuant",
+            Quantizer::Thresholds(_) => "MultiThreshold",
+            Quantizer::Affine(_) => "Quant",
+        };
+        return Err(format!(
+            "a quantizer {name} of activations has no counterpart on it"
+        ));
     };
     if affine.is_bipolar() {
         return Err("a bipolar activation has no counterpart on the target".into());

@@ -36,7 +36,7 @@ pub fn write(kind_path: &str, outcome: &Outcome) -> Result<()> {
 /// Checks that a report can be written to `KIND=PATH`, before the work that fills it. Leaves nothing behind.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`](write()).
 pub fn check_target(kind_path: &str) -> Result<()> {
     let (kind, _, path) = parse(kind_path)?;
     let check = || match destination(&path)? {

@@ -32,61 +32,46 @@ impl Movement {
         if u32::try_from(elements).is_err() {
             return Err("a tensor of more than 2^32 elements".into());
         }
-        let identity_axes = || (0..in_shape.len()).map(Some).collect();
+        let strides = strides(in_shape);
+        let kept = |axis: usize| in_shape[axis] == out_shape[axis];
         let mut fill = 0.0;
         let (table, axes) = match op {
             Op::Reshape | Op::Identity => (None, reshaped_axes(in_shape, out_shape)),
             Op::Transpose { perm } => {
-                let strides = strides(in_shape);
-                let table = gather(out_shape, |index| {
-                    Some(index.iter().zip(perm).map(|(i, &p)| i * strides[p]).sum())
-                });
                 let mut axes = vec![None; in_shape.len()];
                 for (to, &from) in perm.iter().enumerate() {
                     axes[from] = Some(to);
                 }
+                let table = separable(out_shape, |axis, i| Some(i * strides[perm[axis]]));
                 (Some(table), axes)
             }
             Op::Slice { starts, steps } => {
-                let strides = strides(in_shape);
-                let table = gather(out_shape, |index| {
-                    Some(
-                        index
-                            .iter()
-                            .enumerate()
-                            .map(|(a, &i)| {
-                                (starts[a] as i64 + steps[a] * i as i64) as usize * strides[a]
-                            })
-                            .sum(),
-                    )
+                let table = separable(out_shape, |axis, i| {
+                    let at = starts[axis] as i64 + steps[axis] * i as i64;
+                    Some(at as usize * strides[axis])
                 });
-                let axes = (0..in_shape.len())
-                    .map(|a| (in_shape[a] == out_shape[a] && steps[a] == 1).then_some(a))
-                    .collect();
-                (Some(table), axes)
+                let same = |axis: usize| (kept(axis) && steps[axis] == 1).then_some(axis);
+                (Some(table), (0..in_shape.len()).map(same).collect())
             }
             Op::Pad(pad) => {
                 if let PadMode::Constant(value) = pad.mode {
                     fill = f64::from(value);
                 }
-                (Some(pad_table(pad, in_shape, out_shape)), identity_axes())
+                let table = separable(out_shape, |axis, i| {
+                    Some(padded(pad, axis, i, in_shape[axis])? * strides[axis])
+                });
+                let same = |axis: usize| kept(axis).then_some(axis);
+                (Some(table), (0..in_shape.len()).map(same).collect())
             }
-            Op::DepthToSpace { block, depth_first } => (
-                Some(depth_to_space(*block, *depth_first, in_shape, out_shape)),
-                vec![None; in_shape.len()],
-            ),
+            Op::DepthToSpace { block, depth_first } => {
+                let table = depth_to_space(*block, *depth_first, in_shape, out_shape);
+                (Some(table), vec![None; in_shape.len()])
+            }
             Op::Resize(resize) => {
                 return Self::resize(resize, in_shape, out_shape)
                     .ok_or_else(|| "linear resampling".into());
             }
             _ => return Err("not a data movement".into()),
-        };
-        let axes = if matches!(op, Op::Pad(_)) {
-            (0..in_shape.len())
-                .map(|a| (in_shape[a] == out_shape[a]).then_some(a))
-                .collect()
-        } else {
-            axes
         };
         Ok(Self {
             table,
@@ -106,17 +91,12 @@ impl Movement {
         {
             return None;
         }
-        let table = gather(out_shape, |index| {
-            Some(
-                index
-                    .iter()
-                    .enumerate()
-                    .map(|(a, &i)| match &resize.axes[a] {
-                        ResizeAxis::Nearest(sources) => sources[i] * strides[a],
-                        _ => i * strides[a],
-                    })
-                    .sum(),
-            )
+        let table = separable(out_shape, |axis, i| {
+            let source = match &resize.axes[axis] {
+                ResizeAxis::Nearest(sources) => sources[i],
+                _ => i,
+            };
+            Some(source * strides[axis])
         });
         let axes = resize
             .axes
@@ -217,51 +197,39 @@ pub fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Calls `source` for each multi-index of `shape` in row-major order.
-fn gather(shape: &[usize], mut source: impl FnMut(&[usize]) -> Option<usize>) -> Vec<u32> {
-    let len = shape.iter().product();
-    let mut table = Vec::with_capacity(len);
-    let mut index = vec![0; shape.len()];
-    for _ in 0..len {
-        table.push(source(&index).map_or(FILL, |i| i as u32));
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < shape[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
+/// The table of a movement whose source offset is a sum of one offset an axis; `None` on any axis is a
+/// border.
+fn separable(shape: &[usize], offset: impl Fn(usize, usize) -> Option<usize>) -> Vec<u32> {
+    let mut table = vec![Some(0)];
+    for (axis, &extent) in shape.iter().enumerate() {
+        let offsets: Vec<Option<usize>> = (0..extent).map(|i| offset(axis, i)).collect();
+        table = table
+            .iter()
+            .flat_map(|&base| offsets.iter().map(move |&o| Some(base? + o?)))
+            .collect();
     }
     table
+        .into_iter()
+        .map(|source| source.map_or(FILL, |i| i as u32))
+        .collect()
 }
 
-fn pad_table(pad: &Pad, in_shape: &[usize], out_shape: &[usize]) -> Vec<u32> {
-    let strides = strides(in_shape);
-    gather(out_shape, |index| {
-        let mut source = 0;
-        for (axis, &i) in index.iter().enumerate() {
-            let extent = in_shape[axis] as i64;
-            let mut at = i as i64 - pad.before[axis];
-            if at < 0 || at >= extent {
-                at = match pad.mode {
-                    PadMode::Constant(_) => return None,
-                    PadMode::Edge => at.clamp(0, extent - 1),
-                    PadMode::Reflect if extent == 1 => 0,
-                    PadMode::Reflect => {
-                        let period = 2 * (extent - 1);
-                        let folded = at.rem_euclid(period);
-                        if folded >= extent {
-                            period - folded
-                        } else {
-                            folded
-                        }
-                    }
-                };
-            }
-            source += at as usize * strides[axis];
+/// Where index `i` of a padded axis comes from; `None`: from nowhere.
+fn padded(pad: &Pad, axis: usize, i: usize, extent: usize) -> Option<usize> {
+    let extent = extent as i64;
+    let at = i as i64 - pad.before[axis];
+    if (0..extent).contains(&at) {
+        return Some(at as usize);
+    }
+    Some(match pad.mode {
+        PadMode::Constant(_) => return None,
+        PadMode::Edge => at.clamp(0, extent - 1),
+        PadMode::Reflect if extent == 1 => 0,
+        PadMode::Reflect => {
+            let folded = at.rem_euclid(2 * (extent - 1));
+            folded.min(2 * (extent - 1) - folded)
         }
-        Some(source)
-    })
+    } as usize)
 }
 
 /// ONNX `DepthToSpace`: `DCR` splits the channels into `(block, block, rest)`, `CRD` into
@@ -274,16 +242,20 @@ fn depth_to_space(
 ) -> Vec<u32> {
     let strides = strides(in_shape);
     let rest = out_shape[1];
-    gather(out_shape, |index| {
-        let (n, c, h, w) = (index[0], index[1], index[2], index[3]);
-        let (bh, bw) = (h % block, w % block);
-        let channel = if depth_first {
-            (bh * block + bw) * rest + c
-        } else {
-            (c * block + bh) * block + bw
-        };
-        Some(n * strides[0] + channel * strides[1] + (h / block) * strides[2] + w / block)
-    })
+    let out = self::strides(out_shape);
+    (0..out_shape.iter().product::<usize>())
+        .map(|i| {
+            let at = |axis: usize| i / out[axis] % out_shape[axis];
+            let (n, c, h, w) = (at(0), at(1), at(2), at(3));
+            let (bh, bw) = (h % block, w % block);
+            let channel = if depth_first {
+                (bh * block + bw) * rest + c
+            } else {
+                (c * block + bh) * block + bw
+            };
+            (n * strides[0] + channel * strides[1] + (h / block) * strides[2] + w / block) as u32
+        })
+        .collect()
 }
 
 /// Which axes survive a reshape: those with the same extent and the same number of elements before them.
