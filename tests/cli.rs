@@ -82,7 +82,7 @@ fn a_truncated_model_is_refused_at_every_length() {
 fn what_is_no_model_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut random = Random(2);
-    let noise: Vec<u8> = (0..4096).map(|_| random.next() as u8).collect();
+    let noise: Vec<u8> = (0..4096).map(|_| random.number() as u8).collect();
     for (name, bytes) in [
         ("noise.onnx", noise.as_slice()),
         ("text.onnx", b"this is no model\n"),

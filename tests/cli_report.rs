@@ -366,4 +366,6 @@ fn one_target_that_refuses_does_not_stop_the_others() {
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("unsupported: "), "{}", run.stderr);
     assert_eq!(json["target"]["name"], "exact");
+    // Known failure: the report does not know of the refusal, and says 0 where the process says 3.
+    assert_eq!(json["exit_code"], 0, "fixed: assert 3 here");
 }

@@ -3,15 +3,23 @@
 use std::fs;
 use std::path::Path;
 
-use align_check_tests::{Random, args, golden, run};
+use align_check::inputs::read_arrays;
+use align_check_tests::{Random, args, golden, run, say};
+use ndarray::ArrayD;
+use ndarray_npy::WriteNpyExt;
+
+/// Files that are tried.
+const SEEDS: u64 = 200;
 
 /// Changes a few bytes: other values, single bits, runs that are doubled or lost, lengths that grow.
-fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+///
+/// `kinds`: 3 keeps the length, so that what is behind the change is still read; 5 does not.
+fn mutate(bytes: &[u8], kinds: usize, random: &mut Random) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..=random.below(8) {
         let at = random.below(bytes.len());
-        match random.below(5) {
-            0 => bytes[at] = random.next() as u8,
+        match random.below(kinds) {
+            0 => bytes[at] = random.number() as u8,
             1 => bytes[at] ^= 1 << random.below(8),
             2 => bytes[at] = [0, 0x7f, 0x80, 0xff][random.below(4)],
             3 => {
@@ -28,8 +36,8 @@ fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// What is wrong with a run on a corrupted file.
-fn verdict(model: &Path, inputs: &Path, report: &Path) -> Option<String> {
+/// What is wrong with a run on a corrupted file, if anything; counts its exit code.
+fn verdict(model: &Path, inputs: &Path, report: &Path, codes: &mut [usize; 4]) -> Option<String> {
     let run = run(args![
         model,
         "-t",
@@ -51,7 +59,10 @@ fn verdict(model: &Path, inputs: &Path, report: &Path) -> Option<String> {
         // A line for each target that refuses.
         Some(3) if !(1..=3).contains(&lines) => format!("{lines} lines"),
         Some(0..=3) if run.time.as_secs() >= 5 => format!("took {:?}", run.time),
-        Some(0..=3) => return None,
+        Some(code @ 0..=3) => {
+            codes[code as usize] += 1;
+            return None;
+        }
         Some(code) => format!("exit code {code}"),
     };
     Some(format!("{wrong}: {}", run.stderr))
@@ -62,23 +73,38 @@ fn corrupted_files_end_in_order() {
     let model = golden("demo/model.qonnx.onnx");
     let inputs = golden("demo/inputs.npz");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let broken_model = folder.path().join("broken.onnx");
-    let broken_inputs = folder.path().join("broken.npz");
     let report = folder.path().join("report.json");
-    let [model_bytes, input_bytes] =
-        [&model, &inputs].map(|path| fs::read(path).expect("the demo"));
+    // An archive checks its sums; what lies inside is broken on its own.
+    let (_, image) = &read_arrays(&inputs).expect("the demo")[0];
+    let reals: Vec<f32> = image.values.iter().map(|&v| v as f32).collect();
+    let plain = ArrayD::from_shape_vec(&image.shape[..], reals).expect("the shape");
+    let mut npy = Vec::new();
+    plain.write_npy(&mut npy).expect("memory");
+    let read = |path| fs::read(path).expect("the demo");
+    let subjects = [
+        ("model.onnx", read(&model), 5),
+        ("inputs.npz", read(&inputs), 5),
+        ("model.onnx", read(&model), 3),
+        ("inputs.npy", npy, 5),
+    ];
     let mut wrong = Vec::new();
-    for seed in 0..100 {
+    let mut codes = [0; 4];
+    for seed in 0..SEEDS {
         let mut random = Random(seed);
+        let (name, bytes, kinds) = &subjects[seed as usize % subjects.len()];
+        let broken = folder.path().join(name);
+        fs::write(&broken, mutate(bytes, *kinds, &mut random)).expect("a writable folder");
         let _ = fs::remove_file(&report);
-        let found = if seed % 2 == 0 {
-            fs::write(&broken_model, mutate(&model_bytes, &mut random)).expect("writable");
-            verdict(&broken_model, &inputs, &report)
+        let (model, inputs) = if *name == "model.onnx" {
+            (&broken, &inputs)
         } else {
-            fs::write(&broken_inputs, mutate(&input_bytes, &mut random)).expect("writable");
-            verdict(&model, &broken_inputs, &report)
+            (&model, &broken)
         };
-        wrong.extend(found.map(|why| format!("seed {seed}: {why}")));
+        let found = verdict(model, inputs, &report, &mut codes);
+        wrong.extend(found.map(|why| format!("seed {seed}, {name}: {why}")));
     }
+    say(format_args!(
+        "corrupted files: {codes:?} exit codes 0, 1, 2, 3"
+    ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -2,10 +2,11 @@
 
 pub mod onnx;
 pub mod simulate;
+pub mod slow;
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -119,9 +120,10 @@ pub fn run(args: Vec<std::ffi::OsString>) -> Run {
         String::from_utf8(bytes).expect("the tool writes UTF-8")
     };
     let binary = binary();
+    let shown = format!("{args:?}");
     let start = Instant::now();
     let mut child = Command::new(binary)
-        .args(&args)
+        .args(args)
         .stdin(Stdio::null())
         .stdout(file("stdout"))
         .stderr(file("stderr"))
@@ -134,7 +136,7 @@ pub fn run(args: Vec<std::ffi::OsString>) -> Run {
         if start.elapsed() > PATIENCE {
             child.kill().expect("a child can be ended");
             child.wait().expect("a child ends");
-            panic!("still running after {PATIENCE:?}: align-check {args:?}");
+            panic!("still running after {PATIENCE:?}: align-check {shown}");
         }
         std::thread::sleep(Duration::from_millis(2));
     };
@@ -198,10 +200,11 @@ pub fn list(value: &Value) -> &[Value] {
 /// It cannot be read.
 pub fn sha256(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut text = String::new();
+    for byte in Sha256::digest(bytes) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// Checks every file of a recording against its `recording.toml`; returns what the recording says of itself.
@@ -274,7 +277,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -284,6 +287,6 @@ impl Random {
 
     /// A number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        (self.number() % end as u64) as usize
     }
 }

@@ -1,12 +1,14 @@
 //! The README: its commands run and print what it shows, its table of targets is the specs', its spec loads.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use align_check_specs::{Grade, Spec};
-use align_check_tests::{binary, root};
+use align_check::check::grade_text;
+use align_check_specs::Spec;
+use align_check_tests::{args, binary, golden, root, run};
 
 /// What the table of targets stands between.
 const TABLE: [&str; 2] = ["<!-- targets:begin -->\n", "<!-- targets:end -->"];
@@ -60,38 +62,31 @@ fn table_of_targets() -> String {
     );
     for name in align_check_specs::names() {
         let spec = Spec::resolve(name).expect("an embedded target");
-        let rules = spec.rules();
-        let by_grade: Vec<String> = [
-            Grade::Recorded,
-            Grade::Source,
-            Grade::Documented,
-            Grade::Hypothesis,
-        ]
-        .iter()
-        .map(|grade| (grade, rules.iter().filter(|r| r.grade == *grade).count()))
-        .filter(|(_, count)| *count > 0)
-        .map(|(grade, count)| format!("{count} {}", word(*grade)))
-        .collect();
+        let mut grades: BTreeMap<_, usize> = BTreeMap::new();
+        for rule in spec.rules() {
+            *grades.entry(rule.grade).or_default() += 1;
+        }
+        let weakest = grades.keys().next().expect("a spec has rules");
+        let counts: Vec<String> = grades
+            .iter()
+            .rev()
+            .map(|(grade, count)| format!("{count} {}", grade_text(*grade)))
+            .collect();
         let aliases: Vec<String> = spec.aliases.iter().map(|a| format!("`{a}`")).collect();
-        let weakest = rules.iter().map(|r| r.grade).min().expect("rules");
         writeln!(
             table,
             "| [`{name}`](specs/{name}.md) | {} | {} | {} | {} |",
             aliases.join(", "),
             spec.summary,
-            word(weakest),
-            by_grade.join(", ")
+            grade_text(*weakest),
+            counts.join(", ")
         )
         .expect("a String can be written to");
     }
     table
 }
 
-fn word(grade: Grade) -> String {
-    format!("{grade:?}").to_lowercase()
-}
-
-/// Every spec in the README is complete.
+/// Every spec in the README is complete, and the demo can be checked under it.
 #[test]
 fn specs_load() {
     let text = readme();
@@ -102,9 +97,21 @@ fn specs_load() {
         .collect();
     assert!(!specs.is_empty(), "the README shows no spec");
     for spec in specs {
-        if let Err(error) = Spec::parse(spec, "README.md") {
-            panic!("{error}");
-        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("target.toml");
+        fs::write(&file, spec).expect("a temporary file");
+        let done = run(args![
+            golden("demo/model.qonnx.onnx"),
+            "-q",
+            "--target",
+            file
+        ]);
+        assert!(
+            matches!(done.code, Some(0 | 1)),
+            "{:?}: {}",
+            done.code,
+            done.stderr
+        );
     }
 }
 
@@ -133,4 +140,33 @@ fn links() {
             );
         }
     }
+}
+
+/// Every source file stands on the map.
+#[test]
+fn the_map_is_complete() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("there is a map");
+    for room in ["graph", "specs", "simulators", "harness"] {
+        let source = root().join(room).join("src");
+        for file in sources(&source) {
+            let inside = file.strip_prefix(&source).expect("a file of this folder");
+            let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
+            let path = format!("`{room}/src/{}`", parts.join("/"));
+            assert!(map.contains(&path), "ARCHITECTURE.md does not name {path}");
+        }
+    }
+}
+
+/// The Rust files of a folder, less folders of tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.ends_with("tests") {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
 }

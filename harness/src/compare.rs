@@ -2,6 +2,7 @@
 
 use align_check_graph::PerChannel;
 use align_check_simulators::kernels::{Isa, vectorize};
+use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::tensor::{Channels, Data, Tensor};
 
 use crate::outcome::{Stats, Sums};
@@ -47,26 +48,25 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
     };
     let mut histogram = [0u64; 2 * BINS as usize + 1];
     let mut differing = Vec::new();
-    if let (Data::Codes { codes: a, grid: ga }, Data::Codes { codes: b, grid: gb }) =
-        (&expected.data, &got.data)
-        && ga == gb
-        && ga.is_uniform()
+    if let (
+        Data::Codes { codes: a, grid },
+        Data::Codes {
+            codes: b,
+            grid: other,
+        },
+    ) = (&expected.data, &got.data)
+        && grid == other
+        && grid.is_uniform()
     {
-        let (zero, scale) = (ga.zero_point.at(0), ga.scale.at(0));
         stats.sums = vectorize(
             Isa::detect(),
             #[inline(always)]
-            || code_sums(a, b, zero, scale),
+            || code_sums(a, b, grid, &mut differing),
         );
-        if a != b {
-            for (index, (&a, &b)) in a.iter().zip(b).enumerate() {
-                if a != b {
-                    let difference = i64::from(b) - i64::from(a);
-                    stats.max_lsb = stats.max_lsb.max(difference.unsigned_abs() as f64);
-                    bin(&mut histogram, difference as f64);
-                    differing.push(index);
-                }
-            }
+        for &index in &differing {
+            let difference = i64::from(b[index]) - i64::from(a[index]);
+            stats.max_lsb = stats.max_lsb.max(difference.unsigned_abs() as f64);
+            bin(&mut histogram, difference as f64);
         }
     } else {
         let (a, b) = (expected.to_real(), got.to_real());
@@ -92,47 +92,48 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
     (stats, differing)
 }
 
-/// Sums over codes: exact in `i64`. Codes that differ from zero by more than 15 bits would overflow an `i32`
-/// product and take the wide way.
+/// Codes that are looked at together, so that they are read from memory once.
+const CHUNK: usize = 2048;
+
+/// Sums over codes, and which of them differ. Exact in `i64`; codes further than 15 bits from zero would
+/// overflow an `i32` product and take the wide way.
 #[allow(
     clippy::inline_always,
     reason = "must be compiled with its caller's target features"
 )]
 #[inline(always)]
-fn code_sums(a: &[i32], b: &[i32], zero: i64, scale: f64) -> Sums {
-    let (lo, hi) = a
-        .iter()
-        .chain(b)
-        .fold((0, 0), |(lo, hi), &q| (q.min(lo), q.max(hi)));
-    let narrow = i64::from(lo) - zero.max(0) > -32_768 && i64::from(hi) - zero.min(0) < 32_768;
+fn code_sums(a: &[i32], b: &[i32], grid: &CodeGrid, differing: &mut Vec<usize>) -> Sums {
+    let zero = grid.zero_point.at(0);
+    let narrow = grid.min - zero > -32_768 && grid.max - zero < 32_768;
     let (mut expected, mut got, mut product) = (0i64, 0i64, 0i64);
-    if narrow {
-        let zero = zero as i32;
-        let square = |v: &[i32]| {
-            v.iter()
-                .map(|&q| i64::from((q - zero) * (q - zero)))
-                .sum::<i64>()
-        };
-        expected = square(a);
-        if a == b {
-            (got, product) = (expected, expected);
-        } else {
-            got = square(b);
-            product = a
-                .iter()
-                .zip(b)
-                .map(|(&a, &b)| i64::from((a - zero) * (b - zero)))
-                .sum();
+    for (chunk, (a, b)) in a.chunks(CHUNK).zip(b.chunks(CHUNK)).enumerate() {
+        let equal = a == b;
+        if !equal {
+            let start = chunk * CHUNK;
+            differing.extend((0..a.len()).filter(|&i| a[i] != b[i]).map(|i| start + i));
         }
-    } else {
-        for (&a, &b) in a.iter().zip(b) {
-            let (a, b) = (i64::from(a) - zero, i64::from(b) - zero);
-            expected = expected.wrapping_add(a.wrapping_mul(a));
-            got = got.wrapping_add(b.wrapping_mul(b));
-            product = product.wrapping_add(a.wrapping_mul(b));
+        if narrow {
+            let zero = zero as i32;
+            let dot = |a: &[i32], b: &[i32]| -> i64 {
+                a.iter()
+                    .zip(b)
+                    .map(|(&a, &b)| i64::from((a - zero) * (b - zero)))
+                    .sum()
+            };
+            let square = dot(a, a);
+            expected += square;
+            got += if equal { square } else { dot(b, b) };
+            product += if equal { square } else { dot(a, b) };
+        } else {
+            for (&a, &b) in a.iter().zip(b) {
+                let (a, b) = (i64::from(a) - zero, i64::from(b) - zero);
+                expected = expected.wrapping_add(a.wrapping_mul(a));
+                got = got.wrapping_add(b.wrapping_mul(b));
+                product = product.wrapping_add(a.wrapping_mul(b));
+            }
         }
     }
-    let unit = scale * scale;
+    let unit = grid.scale.at(0) * grid.scale.at(0);
     Sums {
         expected: expected as f64 * unit,
         got: got as f64 * unit,
