@@ -366,6 +366,60 @@ fn one_target_that_refuses_does_not_stop_the_others() {
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("unsupported: "), "{}", run.stderr);
     assert_eq!(json["target"]["name"], "exact");
-    // Known failure: the report does not know of the refusal, and says 0 where the process says 3.
-    assert_eq!(json["exit_code"], 0, "fixed: assert 3 here");
+    assert_eq!(json["exit_code"], 3);
+    let [refused] = list(&json["unsupported"]) else {
+        panic!("one refusal: {}", json["unsupported"]);
+    };
+    assert_eq!(refused["target"], "tflite-reference");
+    assert!(text(&refused["why"]).contains("node_y"), "{refused}");
+}
+
+/// One quantizer of so many bits, against recorded codes; returns the layer's statistics.
+fn against_codes(bits: u32, given: &[f32; 4], recorded: &[i32; 4]) -> Value {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [model, file] = ["model.onnx", "recorded.npz"].map(|name| folder.path().join(name));
+    Onnx::new()
+        .input("x", &[1, 4])
+        .quant("x", "y", &Quant::uniform(1.0, 0, bits, true))
+        .output("y", &[1, 4])
+        .write(&model);
+    Npz::new(&file)
+        .add("x", &[1, 4], given)
+        .add("y", &[1, 4], recorded)
+        .finish();
+    let (_, json, _) = report(args![model, "-t", "exact", "--recorded", file]);
+    json["layers"][0]["mode"]["isolated"].clone()
+}
+
+/// Known failure: squares of wide codes are summed in wrapping 64 bits, so four codes of 2^31 are enough for
+/// a cosine of -1 between tensors that are all but equal.
+#[test]
+fn the_cosine_of_wide_codes_wraps_for_now() {
+    let large = 2_147_483_520;
+    let stats = against_codes(32, &[large as f32; 4], &[large, large, large, large - 1]);
+    assert_eq!(whole(&stats["differing"]), 1);
+    let cosine = stats["cosine"].as_f64().expect("a number");
+    assert!(cosine < 0.9, "fixed: assert > 0.999: {cosine}");
+}
+
+/// Recorded codes need not lie in the quantizer's range.
+///
+/// Known failure: whether products of codes fit 32 bits is decided by the grid and not by the codes, so the
+/// cosine is wrong (and a build with overflow checks panics).
+#[test]
+fn recorded_codes_beyond_the_grid_are_counted() {
+    if cfg!(debug_assertions) {
+        align_check_tests::skip("known failure: products of recorded codes overflow");
+        return;
+    }
+    let stats = against_codes(8, &[1.0, 2.0, 3.0, 4.0], &[100_000, 2, 3, 100_000]);
+    assert_eq!(whole(&stats["differing"]), 2);
+    assert_eq!(whole(&stats["max_lsb"]), 99_999);
+    let cosine = stats["cosine"].as_f64().expect("a number");
+    // (1e5 + 4 + 9 + 4e5) / (|(1e5, 2, 3, 1e5)| * |(1, 2, 3, 4)|)
+    let wanted = 500_013.0 / (20_000_000_013.0_f64.sqrt() * 30.0_f64.sqrt());
+    assert!(
+        (cosine - wanted).abs() > 1e-9,
+        "fixed: assert that they are equal"
+    );
 }
