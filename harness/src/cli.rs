@@ -241,6 +241,11 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     for target in &args.report {
         report::check_target(target)?;
     }
+    if !(0.0..f64::INFINITY).contains(&args.max_lsb) || !(0.0..=1.0).contains(&args.max_rate) {
+        return Err(
+            anyhow!("--max-lsb takes a number of steps, --max-rate a share from 0 to 1").into(),
+        );
+    }
     let patterns = Patterns::new(&args.layers, &args.except)?;
     let specs = specs(&args.target)?;
     if (args.recorded.is_some()) && specs.len() > 1 {
@@ -299,8 +304,15 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         complain(&format!("unsupported: {why}"));
     }
 
-    let progress = progress(args, network.layers.len() * samples.len());
     let select = |layer: &Layer| patterns.select(layer);
+    if !network
+        .layers
+        .iter()
+        .any(|layer| layer.is_compared() && select(layer))
+    {
+        return Err(anyhow!("--layers and --except leave no layer to compare").into());
+    }
+    let progress = progress(args, network.layers.len() * samples.len());
     let check = Check {
         network: &network,
         reference: &exact,

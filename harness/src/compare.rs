@@ -95,8 +95,8 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
 /// Codes that are looked at together, so that they are read from memory once.
 const CHUNK: usize = 2048;
 
-/// Sums over codes, and which of them differ. Exact in `i64`; codes further than 15 bits from zero would
-/// overflow an `i32` product and take the wide way.
+/// Sums over codes, and which of them differ. Products of codes within 15 bits of zero are exact; wider ones
+/// are summed in `f64`.
 #[allow(
     clippy::inline_always,
     reason = "must be compiled with its caller's target features"
@@ -104,15 +104,20 @@ const CHUNK: usize = 2048;
 #[inline(always)]
 fn code_sums(a: &[i32], b: &[i32], grid: &CodeGrid, differing: &mut Vec<usize>) -> Sums {
     let zero = grid.zero_point.at(0);
-    let narrow = grid.min - zero > -32_768 && grid.max - zero < 32_768;
-    let (mut expected, mut got, mut product) = (0i64, 0i64, 0i64);
+    let mut sums = Sums::default();
     for (chunk, (a, b)) in a.chunks(CHUNK).zip(b.chunks(CHUNK)).enumerate() {
         let equal = a == b;
         if !equal {
             let start = chunk * CHUNK;
             differing.extend((0..a.len()).filter(|&i| a[i] != b[i]).map(|i| start + i));
         }
-        if narrow {
+        // A recording may hold codes that the grid does not.
+        let ends = |v: &[i32]| v.iter().fold((0, 0), |(lo, hi), &q| (q.min(lo), q.max(hi)));
+        let narrow = |v: &[i32]| {
+            let (lo, hi) = ends(v);
+            i64::from(lo) - zero > -32_768 && i64::from(hi) - zero < 32_768
+        };
+        let (expected, got, product) = if narrow(a) && (equal || narrow(b)) {
             let zero = zero as i32;
             let dot = |a: &[i32], b: &[i32]| -> i64 {
                 a.iter()
@@ -121,24 +126,36 @@ fn code_sums(a: &[i32], b: &[i32], grid: &CodeGrid, differing: &mut Vec<usize>) 
                     .sum()
             };
             let square = dot(a, a);
-            expected += square;
-            got += if equal { square } else { dot(b, b) };
-            product += if equal { square } else { dot(a, b) };
+            let (got, product) = if equal {
+                (square, square)
+            } else {
+                (dot(b, b), dot(a, b))
+            };
+            (square as f64, got as f64, product as f64)
         } else {
-            for (&a, &b) in a.iter().zip(b) {
-                let (a, b) = (i64::from(a) - zero, i64::from(b) - zero);
-                expected = expected.wrapping_add(a.wrapping_mul(a));
-                got = got.wrapping_add(b.wrapping_mul(b));
-                product = product.wrapping_add(a.wrapping_mul(b));
-            }
+            let dot = |a: &[i32], b: &[i32]| -> f64 {
+                let step = |q: i32| (i64::from(q) - zero) as f64;
+                a.iter().zip(b).map(|(&a, &b)| step(a) * step(b)).sum()
+            };
+            (dot(a, a), dot(b, b), dot(a, b))
+        };
+        sums.expected += expected;
+        sums.got += got;
+        sums.product += product;
+        if !equal {
+            let square = |(&a, &b): (&i32, &i32)| {
+                let difference = (i64::from(a) - i64::from(b)) as f64;
+                difference * difference
+            };
+            sums.difference += a.iter().zip(b).map(square).sum::<f64>();
         }
     }
     let unit = grid.scale.at(0) * grid.scale.at(0);
     Sums {
-        expected: expected as f64 * unit,
-        got: got as f64 * unit,
-        product: product as f64 * unit,
-        difference: (expected as f64 + got as f64 - 2.0 * product as f64) * unit,
+        expected: sums.expected * unit,
+        got: sums.got * unit,
+        product: sums.product * unit,
+        difference: sums.difference * unit,
     }
 }
 

@@ -166,7 +166,7 @@ pub fn dpu_reciprocal(kernel: &[usize], n: i64) -> (i64, u32) {
     }
     let top = libm::ceil(libm::log2(128.0 * n as f64)) as u32;
     let mut best = (1, 0, f64::INFINITY);
-    for shift in 0..=top {
+    for shift in 0..top {
         let unit = libm::exp2(f64::from(shift));
         let multiplier = num::round_f64(unit / n as f64, Rounding::HalfAway);
         let error = (multiplier / unit - 1.0 / n as f64).abs();
