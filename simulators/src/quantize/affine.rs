@@ -31,8 +31,16 @@ impl Channel {
         Self {
             scale,
             zero_point,
-            min: if a.is_bipolar() { -1 } else { a.min_code() },
-            max: if a.is_bipolar() { 1 } else { a.max_code() },
+            min: if a.is_bipolar() {
+                -1
+            } else {
+                executed_bound(a.min_code())
+            },
+            max: if a.is_bipolar() {
+                1
+            } else {
+                executed_bound(a.max_code())
+            },
             rounding: a.rounding,
             bipolar: a.is_bipolar(),
         }
@@ -63,11 +71,21 @@ impl Channel {
     }
 }
 
-/// The code of `x`, within the executor's `f32` bounds; NaN becomes 0.
+/// A bound as the executor's `f32` clamp has it: beyond 24 bits it rounds, and a 26-bit quantizer reaches
+/// `2^25`. What would leave `i32` stays where it is (`2^31 - 1`).
+pub fn executed_bound(bound: i64) -> i64 {
+    let executed = bound as f32 as i64;
+    if i32::try_from(executed).is_ok() {
+        executed
+    } else {
+        bound
+    }
+}
+
+/// The code of `x`, within `min..=max`; NaN becomes 0.
 #[inline]
 pub fn quantize_affine(x: f32, channel: Channel) -> i64 {
-    let (min, max) = (channel.min as f32 as i64, channel.max as f32 as i64);
-    (channel.level(x) as i64).clamp(min, max)
+    (channel.level(x) as i64).clamp(channel.min, channel.max)
 }
 
 /// The real that the executor returns: `(level - zero_point) * scale` in `f32`.
@@ -94,10 +112,7 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
         bipolar,
     } = channel;
     if bipolar || min < -SMALL || max > SMALL {
-        // An `as` between integers would wrap at 2^31.
-        fill(xs, out, |x| {
-            quantize_affine(x, channel).clamp(i32::MIN.into(), i32::MAX.into()) as i32
-        });
+        fill(xs, out, |x| quantize_affine(x, channel) as i32);
         return;
     }
     // No saturating conversion and no call: this vectorizes on every x86-64.

@@ -2,7 +2,7 @@
 
 use align_check_graph::{PerChannel, Quantizer, Thresholds, Trunc, TruncKind};
 
-use super::trunc;
+use super::{affine, trunc};
 
 /// Which integers a quantizer's outputs stand for: `real = (code - zero_point) * scale`.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,12 +34,12 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
             min: if a.is_bipolar() {
                 -1
             } else {
-                executed_bound(a.min_code())
+                affine::executed_bound(a.min_code())
             },
             max: if a.is_bipolar() {
                 1
             } else {
-                executed_bound(a.max_code())
+                affine::executed_bound(a.max_code())
             },
         },
         Quantizer::Bipolar { scale } => CodeGrid {
@@ -54,17 +54,6 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
     };
     let i32_range = i64::from(i32::MIN)..=i64::from(i32::MAX);
     (i32_range.contains(&grid.min) && i32_range.contains(&grid.max)).then_some(grid)
-}
-
-/// A bound as the executor's `f32` clamp has it: beyond 24 bits it rounds, and a 26-bit quantizer reaches
-/// `2^25`. What would leave `i32` stays where it is (`2^31 - 1`).
-fn executed_bound(bound: i64) -> i64 {
-    let executed = bound as f32 as i64;
-    if i32::try_from(executed).is_ok() {
-        executed
-    } else {
-        bound
-    }
 }
 
 fn trunc_grid(t: &Trunc) -> Option<CodeGrid> {
