@@ -35,8 +35,8 @@ pub struct Tolerance {
     pub max_rate: f64,
 }
 
-/// Largest difference of a layer that the target computes in float before it counts as misaligned: one step
-/// of a quantized output, this share of the largest value of an unquantized one.
+/// Largest difference of an unquantized output that the target computes in float before it counts as
+/// misaligned, in the tensor's own unit. A quantized one may move by one step.
 pub const FLOAT_TOLERANCE: f64 = 1e-5;
 
 /// A target, prepared for one network.
