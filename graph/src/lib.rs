@@ -7,9 +7,10 @@
 mod error;
 mod ir;
 mod limits;
+mod model;
 pub mod onnx;
 
 pub use error::Error;
 pub use ir::*;
 pub use limits::Limits;
-pub use onnx::{InputInfo, Model};
+pub use model::{InputInfo, Model};

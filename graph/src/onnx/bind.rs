@@ -211,6 +211,9 @@ impl<'m> Binder<'m> {
             shape,
             constant,
             annotation,
+            stored: None,
+            file_axes: None,
+            aliases: Vec::new(),
         });
         if let Some(known) = &mut self.known[slot] {
             known.value = Some(id);

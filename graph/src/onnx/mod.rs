@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use self::proto::AttributeProto;
 use self::tensor::Tensor;
-use crate::{Error, Graph, IntegerRange, Limits};
+use crate::{Error, Graph, InputInfo, IntegerRange, Limits};
 
 /// Index of a tensor while a model is read: the file's tensors first, then those that the importer
 /// puts between nodes.
@@ -91,16 +91,6 @@ enum Domain {
     Other,
 }
 
-/// An input that a model expects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputInfo {
-    /// The file's name for it.
-    pub name: String,
-    /// Extents; `None` where the file leaves one open. Empty for a scalar, and where the file gives
-    /// no shape at all.
-    pub dims: Vec<Option<usize>>,
-}
-
 impl Model {
     /// Reads and checks a file: limits, external data, names, order.
     ///
@@ -130,6 +120,8 @@ impl Model {
         let info = |input: &FileInput| InputInfo {
             name: self.names[input.slot].clone(),
             dims: input.dims.clone().unwrap_or_default(),
+            stored: None,
+            aliases: Vec::new(),
         };
         self.inputs.iter().map(info).collect()
     }
