@@ -150,7 +150,10 @@ impl Check<'_> {
         let recording = self.recorded.or(self.recorded_reference);
         let missing = recording.map_or_else(Vec::new, |recording| {
             self.layers(&compared)
-                .filter(|(_, layer)| !recording.has(&layer.tensor))
+                .filter(|(_, layer)| {
+                    let value = self.network.graph.value(layer.output);
+                    !recording.has(&value.name) && !value.aliases.iter().any(|a| recording.has(a))
+                })
                 .map(|(_, layer)| layer.tensor.clone())
                 .collect()
         });

@@ -422,7 +422,7 @@ fn given_samples(
     let arrays: Vec<_> = recording
         .arrays()
         .iter()
-        .filter(|(key, _)| infos.iter().any(|i| i.name == *key))
+        .filter(|(key, _)| infos.iter().any(|i| inputs::names_input(key, i)))
         .map(|(key, array)| (recording.path.clone(), key.clone(), array.clone()))
         .collect();
     if arrays.len() < infos.len() {

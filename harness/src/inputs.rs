@@ -204,7 +204,7 @@ pub fn samples(
     let mut samples = Vec::new();
     let named: Vec<&InputInfo> = inputs
         .iter()
-        .filter(|input| arrays.iter().any(|(_, key, _)| *key == input.name))
+        .filter(|input| arrays.iter().any(|(_, key, _)| names_input(key, input)))
         .collect();
     if named.is_empty() {
         let [input] = inputs else {
@@ -245,7 +245,7 @@ pub fn samples(
             );
         }
         for (file, key, array) in arrays {
-            let Some(input) = inputs.iter().find(|i| i.name == key) else {
+            let Some(input) = inputs.iter().find(|i| names_input(&key, i)) else {
                 continue;
             };
             for (index, part) in split(&file, &key, array, input)?.into_iter().enumerate() {
@@ -293,6 +293,11 @@ pub fn samples(
         bail!("{}: no samples", shown(files));
     }
     Ok(Samples { samples, shapes })
+}
+
+/// Whether a key of a file names a model input.
+pub fn names_input(key: &str, input: &InputInfo) -> bool {
+    key == input.name || input.aliases.iter().any(|alias| alias == key)
 }
 
 fn shown(files: &[PathBuf]) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Activation, Binary};
+use align_check_graph::{Activation, Binary, Quantizer};
 use align_check_specs::{
     AverageRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
 };
@@ -49,6 +49,11 @@ pub struct LinearPlan {
     pub unit: Vec<f64>,
     /// Whether the weights are the model's own codes.
     pub model_weights: bool,
+    /// Bias of each output channel as a real; 0 where there is none. Exact multiples of
+    /// [`unit`](Self::unit) where the model stores integers for its own grids.
+    pub bias: Vec<f64>,
+    /// The model's integer biases, where its own grids are kept: what the accumulator starts from.
+    pub bias_codes: Option<Vec<i64>>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
 }
@@ -124,8 +129,8 @@ pub enum Finish {
     Function(CodeFunction),
     /// A function of two codes, and a clamp in stored codes.
     Pair(PairFunction, (i32, i32)),
-    /// A mean.
-    Average(Box<Average>),
+    /// A mean, and a clamp in stored codes.
+    Average(Box<Average>, (i32, i32)),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
     /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
@@ -147,7 +152,7 @@ impl std::fmt::Debug for Finish {
             Self::Table { .. } => "Table",
             Self::Function(_) => "Function",
             Self::Pair(..) => "Pair",
-            Self::Average(_) => "Average",
+            Self::Average(..) => "Average",
             Self::Concat(_) => "Concat",
             Self::Float(_) => "Float",
             Self::Gfpq { .. } => "Gfpq",
@@ -357,6 +362,10 @@ impl Planner<'_> {
             return Ok(plan.clone());
         }
         let channel_first = self.spec.accumulator.order == Order::ChannelFirst;
+        let bias = || match &linear.bias {
+            Some(bias) => bias.reals.clone(),
+            None => vec![0.0; linear.shape.out_channels],
+        };
         let real = |unit: f64| LinearPlan {
             sum: Sum::Real {
                 weights: weights.tensor.to_real().into(),
@@ -364,6 +373,8 @@ impl Planner<'_> {
             },
             unit: vec![unit; linear.shape.out_channels],
             model_weights: weights.model,
+            bias: bias(),
+            bias_codes: None,
             bound: f64::INFINITY,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
@@ -391,9 +402,21 @@ impl Planner<'_> {
             .chunks(taps.max(1))
             .map(|row| row.iter().map(|w| w.unsigned_abs() as f64).sum::<f64>() * largest as f64)
             .fold(0.0, f64::max);
-        let unit = (0..linear.shape.out_channels)
+        let unit: Vec<f64> = (0..linear.shape.out_channels)
             .map(|c| x.scale.at(c) * wg.scale.at(c) * linear.factor)
             .collect();
+        let stored = linear.bias.as_ref().and_then(|b| b.codes.as_deref());
+        let bias_codes = stored
+            .filter(|_| weights.model && model_input && linear.factor == 1.0)
+            .map(<[i64]>::to_vec);
+        let mut bias = bias();
+        for (c, &code) in bias_codes.iter().flatten().enumerate() {
+            // A file that states another scale for its bias means that other one.
+            let exact = code as f64 * unit[c];
+            if (exact - bias[c]).abs() <= 1e-5 * exact.abs() {
+                bias[c] = exact;
+            }
+        }
         let bytes = x.max - x.min <= 255 && zero >= x.min && zero - x.min <= 255;
         let narrow: Option<Vec<i8>> = centred.iter().map(|&w| i8::try_from(w).ok()).collect();
         let sum = match narrow {
@@ -438,6 +461,8 @@ impl Planner<'_> {
             sum,
             unit,
             model_weights: weights.model,
+            bias,
+            bias_codes,
             bound,
         })
     }
@@ -546,7 +571,7 @@ impl Planner<'_> {
         match &layer.kind {
             Kind::Linear(_) | Kind::MatMul(_) => rules.extend(["bias", "requantize"]),
             Kind::Binary { .. } => rules.push("ops.add"),
-            Kind::Average(_) => rules.push("ops.average"),
+            Kind::Average { .. } => rules.push("ops.average"),
             _ => {}
         }
         if sigmoid.is_some() {
@@ -604,6 +629,7 @@ impl Planner<'_> {
                     x: a.scale,
                     w: b.scale * folded.mul[0],
                     bias: folded.add[0],
+                    code: None,
                 };
                 let rule = spec.fully_connected.as_ref().unwrap_or(&spec.requantize);
                 match Requantizer::new(
@@ -652,18 +678,18 @@ impl Planner<'_> {
                     None => float(),
                 }
             }
-            (Kind::Average(windows), Some(folded)) if folded.is_identity() => {
-                let global = windows.len() == 1;
+            (Kind::Average { axes, .. }, Some(folded)) if folded.is_clamp() => {
                 let (rule, name): (Option<AverageRule>, _) = match spec.ops.global_average {
-                    Some(rule) if global => (Some(rule), "ops.global-average"),
+                    Some(rule) if *axes => (Some(rule), "ops.global-average"),
                     _ => (spec.ops.average, "ops.average"),
                 };
                 let average = match (rule, self.labels(0)) {
                     (Some(rule), Some(x)) => Average::new(rule, spec, x, out).ok().flatten(),
                     _ => None,
                 };
+                let clamp = clamp_codes(out, &folded);
                 match average {
-                    Some(average) => (Finish::Average(Box::new(average)), false, vec![name]),
+                    Some(average) => (Finish::Average(Box::new(average), clamp), false, vec![name]),
                     None => float(),
                 }
             }
@@ -712,12 +738,13 @@ impl Planner<'_> {
         };
         let units: Vec<Unit> = (0..linear.shape.out_channels)
             .map(|c| {
-                let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
                 let sx = x.scale.at(if x.is_uniform() { 0 } else { c });
+                let plain = folded.mul[c] == 1.0 && folded.add[c] == 0.0;
                 Unit {
                     x: sx,
                     w: plan.unit[c] / sx * folded.mul[c],
-                    bias: bias * folded.mul[c] + folded.add[c],
+                    bias: plan.bias[c] * folded.mul[c] + folded.add[c],
+                    code: plan.bias_codes.as_ref().filter(|_| plain).map(|b| b[c]),
                 }
             })
             .collect();
@@ -838,7 +865,17 @@ pub fn plan(
 ) -> Result<(Vec<ValueGrid>, Vec<LayerPlan>), Error> {
     let mut grids = vec![ValueGrid::Real; network.graph.values.len()];
     for &input in &network.graph.inputs {
-        if let Some(grid) = network.annotated_grid(input)
+        if let Some(stored) = network.stored(input) {
+            let quantizer = Quantizer::Affine(stored.clone());
+            let adapted = adapt::activation(&spec.activations, &quantizer);
+            grids[input] = adapted
+                .map_err(|what| Error::Unsupported {
+                    node: network.name(input).to_string(),
+                    op_type: "input".to_string(),
+                    what: format!("target '{}': {what}", spec.name),
+                })?
+                .grid;
+        } else if let Some(grid) = network.annotated_grid(input)
             && spec.activations.quantizer != Grid::Gfpq
         {
             grids[input] = ValueGrid::Codes {

@@ -74,7 +74,7 @@ impl Channel {
 
     /// Part of the zero point that is added after rounding.
     #[inline]
-    fn outside(self) -> f32 {
+    pub fn outside(self) -> f32 {
         self.zero_point - self.inside
     }
 
@@ -88,7 +88,7 @@ impl Channel {
 
     /// The range before the rest of the zero point is added.
     #[inline]
-    fn bounds(self) -> (f32, f32) {
+    pub fn bounds(self) -> (f32, f32) {
         if self.inside == self.zero_point {
             (self.min as f32, self.max as f32)
         } else {

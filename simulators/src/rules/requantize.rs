@@ -18,6 +18,8 @@ pub struct Unit {
     pub w: f64,
     /// Real that is added.
     pub bias: f64,
+    /// The same as the integer that the model stores, in units of the accumulator.
+    pub code: Option<i64>,
 }
 
 /// The requantization of one layer.
@@ -401,7 +403,10 @@ fn channel(
     let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
     match bias.format {
         BiasFormat::Int32 => {
-            result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value;
+            result.bias = match unit.code {
+                Some(code) => code,
+                None => num::saturate(to_i64(unit.bias / product).into(), 32).value,
+            };
         }
         BiasFormat::Int32WithZeroPoint => {
             // Both terms are f32 on the DSP (hexagon_nn, supernode_utils.h fill_bias_buf).
