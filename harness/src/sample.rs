@@ -12,10 +12,11 @@ use align_check_simulators::plan::Finish;
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::{Channels, Data, Tensor};
+use align_check_specs::Division;
 use anyhow::{Result, anyhow};
 
 use crate::cause;
-use crate::check::{Check, Found, SampleFound, TargetFound};
+use crate::check::{Check, Found, SampleFound, Target, TargetFound};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
@@ -155,8 +156,8 @@ impl<'a> SampleRun<'a> {
         };
         let inputs = take(&self.base, layer)?;
         let sums = match check.recorded {
-            Some(_) => Sums::None,
-            None => reference.sums(&borrowed(&inputs)),
+            Some(_) if !is_exact(&check.targets[0]) => Sums::None,
+            _ => reference.sums(&borrowed(&inputs)),
         };
         let lsb = self.lsb(layer);
         let fed = Fed {
@@ -319,10 +320,11 @@ impl<'a> SampleRun<'a> {
         let check = self.check;
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
-            // A recording has no noise: it is what the target made.
+            // A target's recording has no noise: it is what the target made. Software that sums in float32
+            // (QONNX's executor) has.
             let noise = match check.recorded {
-                Some(_) => None,
-                None => noise.get_or_init(|| fed.noise()).as_ref(),
+                Some(_) if !is_exact(&check.targets[t]) => None,
+                _ => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
@@ -425,6 +427,11 @@ impl<'a> SampleRun<'a> {
             }
         }
     }
+}
+
+/// Whether a target is the model's own arithmetic.
+fn is_exact(target: &Target) -> bool {
+    target.spec.quantize.division == Division::Model
 }
 
 /// The tensors themselves.
