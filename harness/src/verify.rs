@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use align_check_graph::{Limits, Model};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
-use align_check_specs::{Division, Spec};
+use align_check_specs::{Division, Grade, Spec};
 use anyhow::anyhow;
 use serde::Serialize;
 
@@ -47,8 +47,10 @@ pub struct Case {
 }
 
 /// Elements compared, and how many differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Tally {
+    /// Weakest evidence grade of the rules that the layers rest on.
+    pub grade: Grade,
     /// Layers (or outputs).
     pub layers: u64,
     /// Elements compared.
@@ -78,9 +80,22 @@ pub struct FailedLayer {
     pub witness: Option<crate::outcome::Witness>,
 }
 
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            grade: Grade::Recorded,
+            layers: 0,
+            elements: 0,
+            differing: 0,
+            noise: 0,
+        }
+    }
+}
+
 impl Tally {
     /// Adds the statistics of one tensor.
-    fn count(&mut self, stats: &Stats) {
+    fn count(&mut self, stats: &Stats, grade: Grade) {
+        self.grade = self.grade.min(grade);
         self.layers += 1;
         self.elements += stats.elements;
         self.differing += stats.beyond_noise();
@@ -89,6 +104,7 @@ impl Tally {
 
     /// Adds another count.
     pub fn add(&mut self, other: Self) {
+        self.grade = self.grade.min(other.grade);
         self.layers += other.layers;
         self.elements += other.elements;
         self.differing += other.differing;
@@ -191,6 +207,7 @@ impl Loaded {
             failed: Vec::new(),
             unsupported: None,
         };
+        let grades = spec.clone();
         let is_float_software = spec.quantize.division == Division::Model;
         let target = match Target::new(&self.network, spec, Some(&self.exact), self.isa) {
             Ok(target) => target,
@@ -222,7 +239,9 @@ impl Loaded {
             let Some(stats) = &layer.isolated else {
                 continue;
             };
-            case.ops.entry(layer.op.clone()).or_default().count(stats);
+            let rules: Vec<&str> = layer.rules.iter().map(String::as_str).collect();
+            let tally = case.ops.entry(layer.op.clone()).or_default();
+            tally.count(stats, grades.weakest(&rules));
             if stats.beyond_noise() > 0 {
                 case.failed.push(failed(layer, stats));
             }
@@ -230,7 +249,7 @@ impl Loaded {
         // An output that was recorded under another name, or not at all, was compared with nothing.
         for output in &found.outputs {
             if !findings.missing.contains(&output.tensor) {
-                case.end_to_end.count(&output.stats);
+                case.end_to_end.count(&output.stats, Grade::Recorded);
             }
         }
         if is_float_software && case.differing() == 0 {

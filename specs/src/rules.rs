@@ -4,9 +4,10 @@
 //! A to N. Nothing here computes: the simulators give these names their meaning.
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 /// Rounding of a real (or of a right shift) to an integer, named without ambiguity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rounding {
     /// Nearest, ties to even (IEEE 754 `roundTiesToEven`, QONNX `ROUND`, `AP_RND_CONV`).
@@ -32,7 +33,7 @@ pub enum Rounding {
 }
 
 /// What a number beyond the range of its type becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {
     /// Never happens: the type is as wide as it must be.
@@ -92,7 +93,7 @@ fn half_even() -> Rounding {
 }
 
 /// Kinds of quantization grids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grid {
     /// Whatever the model has.
@@ -106,7 +107,7 @@ pub enum Grid {
 }
 
 /// Signedness of the codes that a target stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signedness {
     /// Both exist.
@@ -130,7 +131,7 @@ pub enum ZeroPoints {
 }
 
 /// How many scales a weight tensor has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granularity {
     /// One for each output channel is allowed.
@@ -164,7 +165,7 @@ pub struct Quantize {
 }
 
 /// How a quotient by a scale is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Division {
     /// To the letter of the model's own quantizer (QONNX `Quant`: `f32` division, zero point before rounding).
@@ -192,7 +193,7 @@ pub struct Bias {
 }
 
 /// Where a bias is added, and in which type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum BiasFormat {
     /// The model's real number, added exactly.
@@ -224,7 +225,7 @@ pub struct Accumulator {
 }
 
 /// Order of the terms of a convolution's sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Input channel outermost, then kernel row, kernel column.
@@ -296,7 +297,7 @@ pub enum Multiplier {
 }
 
 /// Precision and order in which `M = sx * sw / sy` is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Derivation {
     /// `(f64(sx) * f64(sw)) / f64(sy)`.
@@ -333,7 +334,7 @@ pub enum Shift {
 }
 
 /// Decision G: a shift to the left before the product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftShift {
     /// Wraps at the accumulator's width.
@@ -346,7 +347,7 @@ pub enum LeftShift {
 }
 
 /// Decision K: where the output's zero point enters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZeroPointPosition {
     /// Added to the rounded value.
@@ -359,7 +360,7 @@ pub enum ZeroPointPosition {
 }
 
 /// Decision L: clamp before or after rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClampOrder {
     /// On the integer.
@@ -401,7 +402,7 @@ pub struct Ops {
 }
 
 /// How two quantized tensors are added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddRule {
     /// Exact sum, then the model's own quantizer.
@@ -421,7 +422,7 @@ pub enum AddRule {
 }
 
 /// How two quantized tensors are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum MulRule {
     /// Exact product, then the model's own quantizer.
@@ -440,7 +441,7 @@ pub enum MulRule {
 }
 
 /// How a mean is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum AverageRule {
     /// Exact mean, then the model's own quantizer.
@@ -466,7 +467,7 @@ pub enum AverageRule {
 }
 
 /// How a quantized tensor is moved to another grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum RescaleRule {
     /// The exact real, then the model's own quantizer.
@@ -480,7 +481,7 @@ pub enum RescaleRule {
 }
 
 /// How a leaky `ReLU` is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeakyReluRule {
     /// Exact, then the model's own quantizer.
@@ -498,7 +499,7 @@ pub enum LeakyReluRule {
 }
 
 /// How a sigmoid or a hyperbolic tangent is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum SigmoidRule {
     /// Exact, then the model's own quantizer.
@@ -512,7 +513,7 @@ pub enum SigmoidRule {
 }
 
 /// How a hard sigmoid or hard swish is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum HardSwishRule {
     /// Exact, then the model's own quantizer.

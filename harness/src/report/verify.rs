@@ -6,8 +6,12 @@ use serde_json::json;
 
 use super::style::Paint;
 use super::text::{count, number, pad, thousands, visible};
+use crate::check::grade_text;
 use crate::outcome::Verdict;
 use crate::verify::{Case, SCHEMA, Tally, Verified};
+
+/// What stands for the network run from its inputs.
+const END_TO_END: &str = "(end to end)";
 
 /// Layers that are shown for each recording that differs.
 const SHOWN: usize = 8;
@@ -44,19 +48,25 @@ pub fn verify_terminal(verified: &Verified, color: bool) -> String {
 }
 
 fn table(out: &mut String, verified: &Verified, paint: Paint) {
-    const HEAD: [&str; 6] = [
+    const HEAD: [&str; 7] = [
         "target",
         "op",
+        "grade",
         "layers",
         "elements",
         "differing",
         "float32 noise",
     ];
-    let mut rows: Vec<[String; 6]> = Vec::new();
+    let mut rows: Vec<[String; 7]> = Vec::new();
     let row = |target: &str, op: &str, tally: Tally| {
         [
             visible(target),
             visible(op),
+            if op == END_TO_END {
+                String::new()
+            } else {
+                grade_text(tally.grade)
+            },
             thousands(tally.layers),
             thousands(tally.elements),
             thousands(tally.differing),
@@ -67,13 +77,13 @@ fn table(out: &mut String, verified: &Verified, paint: Paint) {
     let mut last: Option<String> = None;
     for ((target, op), tally) in verified.table() {
         if let Some(before) = last.filter(|before| *before != target) {
-            rows.push(row(&before, "(end to end)", ends[&before]));
+            rows.push(row(&before, END_TO_END, ends[&before]));
         }
         rows.push(row(&target, &op, tally));
         last = Some(target);
     }
     if let Some(before) = last {
-        rows.push(row(&before, "(end to end)", ends[&before]));
+        rows.push(row(&before, END_TO_END, ends[&before]));
     }
     let widths: Vec<usize> = (0..HEAD.len())
         .map(|c| {
@@ -81,17 +91,17 @@ fn table(out: &mut String, verified: &Verified, paint: Paint) {
             cells.chain([HEAD[c].len()]).max().unwrap_or(0)
         })
         .collect();
-    let line = |cells: [&str; 6]| {
+    let line = |cells: [&str; 7]| {
         let cells = cells.iter().enumerate();
         let cells: Vec<String> = cells
-            .map(|(c, text)| pad(text, widths[c], c >= 2))
+            .map(|(c, text)| pad(text, widths[c], c >= 3))
             .collect();
         cells.join("  ").trim_end().to_string()
     };
     let _ = writeln!(out, "{}", paint.bold(&line(HEAD)));
     for cells in &rows {
         let text = line(cells.each_ref().map(String::as_str));
-        if cells[4] == "0" {
+        if cells[5] == "0" {
             let _ = writeln!(out, "{text}");
         } else {
             let _ = writeln!(out, "{}", paint.verdict(Verdict::Misaligned, &text));
@@ -152,7 +162,7 @@ pub fn verify_json(verified: &Verified) -> String {
         .into_iter()
         .map(|((target, op), tally)| {
             json!({
-                "target": target, "op": op, "layers": tally.layers, "elements": tally.elements,
+                "target": target, "op": op, "grade": grade_text(tally.grade), "layers": tally.layers, "elements": tally.elements,
                 "differing": tally.differing, "noise": tally.noise,
             })
         })
