@@ -1,8 +1,12 @@
-//! ONNX files, with QONNX's and FINN's quantizers.
+//! ONNX files: QONNX's and FINN's quantizers, QDQ, QCDQ and QOperator models.
+//!
+//! The graph computes with reals. Where the file has integers, the value carries what they mean
+//! ([`Value::stored`](crate::Value::stored)): `DequantizeLinear` on codes passes them on, and an operator on
+//! codes (`QLinearConv`) becomes its operator on reals and the quantizer of its output.
 //!
 //! The steps, one file each: `scan` (how many messages), `parse` (messages to a checked, sorted list of
-//! nodes), `bind` (shapes known: fold, infer, resolve), `ops` (one function an operator), `eval` and
-//! `fold` (arithmetic on constants).
+//! nodes), `bind` (shapes known: fold, infer, resolve), `ops` (one function an operator), `grid` (what
+//! integers mean), `eval` and `fold` (arithmetic on constants).
 
 mod attr;
 mod bind;
@@ -10,6 +14,7 @@ mod eval;
 mod external;
 mod fail;
 mod fold;
+mod grid;
 mod ops;
 mod order;
 mod parse;
@@ -23,9 +28,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use self::grid::Integer;
 use self::proto::AttributeProto;
 use self::tensor::Tensor;
-use crate::{Error, Graph, InputInfo, IntegerRange, Limits};
+use crate::{Affine, Error, Graph, InputInfo, IntegerRange, Limits};
 
 /// Index of a tensor while a model is read: the file's tensors first, then those that the importer
 /// puts between nodes.
@@ -62,6 +68,10 @@ struct FileInput {
     slot: Slot,
     /// Absent where the file gives no shape at all.
     dims: Option<Vec<Option<usize>>>,
+    /// The element type, where it is an integer one.
+    integer: Option<Integer>,
+    /// What its integers mean, where a reader tells.
+    stored: Option<Affine>,
 }
 
 /// A node with its names resolved to slots.
@@ -88,6 +98,8 @@ enum Domain {
     Quantizers,
     /// QONNX's channels-last wrappers.
     ChannelsLast,
+    /// ONNX Runtime's own.
+    Microsoft,
     Other,
 }
 
@@ -105,7 +117,8 @@ impl Model {
         &self.path
     }
 
-    /// `"qonnx"` where the file has QONNX or FINN quantizers, else `"onnx"`.
+    /// `"qonnx"` where the file has QONNX or FINN quantizers, else `"qoperator"` where it has operators on
+    /// integer codes, else `"qdq"` where it has `QuantizeLinear` or `DequantizeLinear`, else `"onnx"`.
     pub fn format(&self) -> &'static str {
         self.format
     }
@@ -120,7 +133,7 @@ impl Model {
         let info = |input: &FileInput| InputInfo {
             name: self.names[input.slot].clone(),
             dims: input.dims.clone().unwrap_or_default(),
-            stored: None,
+            stored: input.stored.clone(),
             aliases: Vec::new(),
         };
         self.inputs.iter().map(info).collect()

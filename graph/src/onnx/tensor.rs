@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use super::external::ExternalFiles;
 use super::fail::{Outcome, malformed, unsupported};
+use super::grid::{Codes, Integer};
 use super::proto::TensorProto;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use crate::{Constant, Limits};
@@ -17,6 +18,8 @@ use crate::{Constant, Limits};
 pub(super) struct Tensor {
     pub shape: Vec<usize>,
     pub data: Arc<Constant>,
+    /// What its integers mean.
+    pub codes: Codes,
 }
 
 impl Tensor {
@@ -24,6 +27,18 @@ impl Tensor {
         Self {
             shape,
             data: Arc::new(data),
+            codes: Codes::default(),
+        }
+    }
+
+    /// The same contents, known to be integers of some type.
+    pub(super) fn of(self, integer: Option<Integer>) -> Self {
+        Self {
+            codes: Codes {
+                integer,
+                ..Codes::default()
+            },
+            ..self
         }
     }
 
@@ -140,7 +155,7 @@ pub(super) fn decode(
         }
         None => from_fields(kind, tensor, n)?,
     };
-    Ok(Tensor::new(shape, data))
+    Ok(Tensor::new(shape, data).of(Integer::of(kind)))
 }
 
 /// Bits of one element in `raw_data`; none for types that are not read.
