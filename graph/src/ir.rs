@@ -158,6 +158,14 @@ pub enum Op {
     Identity,
     /// A quantizer of the file.
     Quantize(Quantizer),
+    /// The codes of the input, read with another scale and zero point: files may state others where a tensor
+    /// is read than where it is made.
+    Reinterpret {
+        /// How the input's codes were meant.
+        from: Affine,
+        /// How they are read.
+        to: Affine,
+    },
 }
 
 /// Parameters of [`Op::Conv`]; one entry per spatial axis.

@@ -484,7 +484,7 @@ fn given_samples(
                 arrays.push((file.clone(), key, array));
             }
         }
-        return inputs::samples(&files, arrays, &infos).map(Some);
+        return inputs::samples(&files, arrays, &infos, true).map(Some);
     }
     let Some(recording) = recording else {
         return Ok(None);
@@ -506,7 +506,7 @@ fn given_samples(
                 .join(", ")
         );
     }
-    inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos).map(Some)
+    inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos, true).map(Some)
 }
 
 fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {

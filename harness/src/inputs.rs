@@ -191,7 +191,7 @@ pub struct Samples {
 }
 
 /// Splits arrays into samples: keys that are input names hold samples along the batch axis; otherwise, for a
-/// model with one input, every key is a sample.
+/// model with one input, every key is a sample. `finite`: infinities are refused; quantizers take them.
 ///
 /// # Errors
 /// One line that names the file and the input, and says which shape is wanted.
@@ -199,6 +199,7 @@ pub fn samples(
     files: &[PathBuf],
     arrays: Vec<(PathBuf, String, Array)>,
     inputs: &[InputInfo],
+    finite: bool,
 ) -> Result<Samples> {
     let mut shapes = BTreeMap::new();
     let mut samples = Vec::new();
@@ -279,7 +280,8 @@ pub fn samples(
                     shapes[name]
                 );
             }
-            if let Some(bad) = array.values.iter().position(|v| !v.is_finite()) {
+            let refused = |v: &f64| v.is_nan() || (finite && v.is_infinite());
+            if let Some(bad) = array.values.iter().position(refused) {
                 bail!(
                     "{}: sample '{}' of input '{name}' holds {} at element {bad}",
                     shown(files),

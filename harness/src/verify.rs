@@ -175,7 +175,7 @@ impl Loaded {
             .into_iter()
             .map(|(key, array)| (file.clone(), key, array))
             .collect();
-        let samples = inputs::samples(&[file], arrays, &model.inputs())?;
+        let samples = inputs::samples(&[file], arrays, &model.inputs(), false)?;
         let graph = model.graph(&samples.shapes)?;
         let refused =
             |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{}: {e}", path.display()));

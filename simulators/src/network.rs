@@ -91,6 +91,13 @@ pub enum Kind {
         /// The axis.
         axis: usize,
     },
+    /// The same codes, read with another grid.
+    Reinterpret {
+        /// How they were meant.
+        from: graph::Affine,
+        /// How they are read.
+        to: graph::Affine,
+    },
     /// Nothing but [`Layer::posts`] and the quantizer.
     Pass,
 }
@@ -265,7 +272,11 @@ impl Layer {
             || !self.posts.is_empty()
             || !matches!(
                 self.kind,
-                Kind::Movement(_) | Kind::Concat { .. } | Kind::MaxPool(_) | Kind::Pass
+                Kind::Movement(_)
+                    | Kind::Concat { .. }
+                    | Kind::MaxPool(_)
+                    | Kind::Reinterpret { .. }
+                    | Kind::Pass
             )
     }
 
@@ -580,6 +591,10 @@ impl<'g> Builder<'g> {
                 plain(Kind::Movement(movement))
             }
             Op::Identity | Op::Quantize(_) => plain(Kind::Pass),
+            Op::Reinterpret { from, to } => plain(Kind::Reinterpret {
+                from: from.clone(),
+                to: to.clone(),
+            }),
         })
     }
 
@@ -601,7 +616,7 @@ impl<'g> Builder<'g> {
         };
         if let Op::Quantize(quantizer) = &node.op {
             chain.quantizer = Some(quantizer.clone());
-        } else if !matches!(kind, Kind::Movement(_)) {
+        } else if !matches!(kind, Kind::Movement(_) | Kind::Reinterpret { .. }) {
             self.extend(&mut chain);
         }
         for &index in &chain.nodes {

@@ -107,6 +107,8 @@ pub enum Finish {
         /// Largest code that is kept.
         hi: i32,
     },
+    /// The codes stay what they are; their meaning changes.
+    Reinterpret,
     /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter.
     Letter,
     /// The exact real through [`Layer::posts`]; nothing is quantized.
@@ -133,8 +135,8 @@ pub enum Finish {
     Average(Box<Average>, (i32, i32)),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
-    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
-    Float(RealQuantizer),
+    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`, one entry a channel.
+    Float(Vec<RealQuantizer>, Channels),
     /// The real through [`Layer::posts`], then the logarithmic quantizer.
     Gfpq {
         /// A table in place of the function behind the sum.
@@ -146,6 +148,7 @@ impl std::fmt::Debug for Finish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Keep { .. } => "Keep",
+            Self::Reinterpret => "Reinterpret",
             Self::Letter => "Letter",
             Self::Real => "Real",
             Self::Requantize { .. } => "Requantize",
@@ -154,7 +157,7 @@ impl std::fmt::Debug for Finish {
             Self::Pair(..) => "Pair",
             Self::Average(..) => "Average",
             Self::Concat(_) => "Concat",
-            Self::Float(_) => "Float",
+            Self::Float(..) => "Float",
             Self::Gfpq { .. } => "Gfpq",
         })
     }
@@ -223,7 +226,11 @@ struct Out {
 impl Planner<'_> {
     fn plan(&self) -> Result<LayerPlan, String> {
         let layer = self.layer;
-        let out = match &layer.quantizer {
+        let reads_as = match &layer.kind {
+            Kind::Reinterpret { to, .. } => Some(Quantizer::Affine(to.clone())),
+            _ => None,
+        };
+        let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
             Some(quantizer) => {
                 let adapted = adapt::activation(&self.spec.activations, quantizer)?;
                 Out {
@@ -524,6 +531,23 @@ impl Planner<'_> {
             lo: grid.min as i32,
             hi: grid.max as i32,
         };
+        if let Kind::Reinterpret { .. } = layer.kind {
+            return match (&self.inputs[0], out) {
+                (
+                    ValueGrid::Codes {
+                        model: true,
+                        relabel: before,
+                        ..
+                    },
+                    ValueGrid::Codes {
+                        model: true,
+                        relabel,
+                        ..
+                    },
+                ) if before == relabel => Ok((Finish::Reinterpret, false, vec![])),
+                _ => Err("codes that are read with another scale than they were made with".into()),
+            };
+        }
         if layer.quantizer.is_none() {
             return Ok(match (out, self.kept_clamp()) {
                 (ValueGrid::Codes { .. }, Some((lo, hi))) => {
@@ -548,13 +572,25 @@ impl Planner<'_> {
         match out {
             ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
             ValueGrid::Codes { grid, relabel, .. } if !self.exact() => {
-                let Some(out) = Labels::of(grid, *relabel) else {
-                    return Err("a scale for each channel of an activation".into());
-                };
-                self.integer(linear, out)
+                match Labels::of(grid, *relabel) {
+                    Some(out) => self.integer(linear, out),
+                    None => Ok(self.float_channels(grid, *relabel)),
+                }
             }
             _ => Ok((Finish::Letter, false, vec!["quantize", "requantize"])),
         }
+    }
+
+    /// A scale for each channel of an activation: in float, by `[quantize]`.
+    fn float_channels(&self, grid: &CodeGrid, relabel: i64) -> (Finish, bool, Vec<&'static str>) {
+        let layer = self.layer;
+        let count = grid.scale.values.len().max(grid.zero_point.values.len());
+        let quantizers = (0..count)
+            .map(|c| RealQuantizer::new(&self.spec.quantize, Labels::of_channel(grid, relabel, c)))
+            .collect();
+        let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
+        let finish = Finish::Float(quantizers, grid.channels(&layer.shape));
+        (finish, !plain, vec!["quantize"])
     }
 
     fn gfpq(&self) -> (Finish, bool, Vec<&'static str>) {
@@ -591,11 +627,19 @@ impl Planner<'_> {
         let spec = self.spec;
         let float = || {
             (
-                Finish::Float(RealQuantizer::new(&spec.quantize, out)),
+                Finish::Float(vec![RealQuantizer::new(&spec.quantize, out)], Channels::ONE),
                 true,
                 vec!["quantize"],
             )
         };
+        let computes = !layer.posts.is_empty()
+            || !matches!(
+                layer.kind,
+                Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_)
+            );
+        if computes && self.widest(out) > spec.activations.kernel_bits.unwrap_or(u32::MAX) {
+            return Ok(float());
+        }
         let folded = layer.folded();
         Ok(match (&layer.kind, folded) {
             (Kind::Linear(own), Some(folded)) => {
@@ -723,6 +767,19 @@ impl Planner<'_> {
             }
             _ => float(),
         })
+    }
+
+    /// Bits of the widest codes that the layer reads or writes.
+    fn widest(&self, out: Labels) -> u32 {
+        let inputs = self.inputs.iter().filter_map(|grid| match grid {
+            ValueGrid::Codes { grid, .. } => Some((grid.min, grid.max)),
+            _ => None,
+        });
+        inputs
+            .chain([(out.min, out.max)])
+            .map(|(min, max)| 64 - (max - min).unsigned_abs().leading_zeros())
+            .max()
+            .unwrap_or(0)
     }
 
     fn requantizer(

@@ -210,14 +210,19 @@ impl Runner<'_> {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
             Finish::Letter => self.letter(inputs, sums),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
-            Finish::Float(quantizer) => {
+            Finish::Float(quantizers, channels) => {
                 let codes = self
                     .reals(inputs, sums)
                     .iter()
-                    .map(|&v| quantizer.code(v as f32))
+                    .enumerate()
+                    .map(|(i, &v)| quantizers[channels.of_index(i)].code(v as f32))
                     .collect();
                 self.coded(codes)
             }
+            Finish::Reinterpret => match &inputs[0].data {
+                Data::Codes { codes, .. } => self.coded(codes.clone()),
+                Data::Real(_) => self.coded(Vec::new()),
+            },
             Finish::Gfpq { sigmoid } => {
                 let ValueGrid::Gfpq { gfpq, z } = &self.plan.out else {
                     return Tensor::real(shape, self.reals(inputs, sums));
@@ -503,7 +508,8 @@ impl Runner<'_> {
                 real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
             }
             Kind::Softmax { axis } => real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis),
-            Kind::Pass => inputs[0].to_real().into_owned(),
+            // Only codes can be read anew: no plan asks for the reals in between.
+            Kind::Pass | Kind::Reinterpret { .. } => inputs[0].to_real().into_owned(),
         }
     }
 

@@ -54,18 +54,28 @@ pub struct Activations {
     /// Empty: any.
     #[serde(default)]
     pub bits: Vec<u32>,
+    /// Widest codes that the integer kernels take; wider ones are stored, but computed in float. Absent: all.
+    #[serde(default)]
+    pub kernel_bits: Option<u32>,
     /// Signedness of the codes.
     #[serde(default)]
     pub signed: Signedness,
     /// Which zero points exist.
     #[serde(default)]
     pub zero_point: ZeroPoints,
+    /// Whether each channel may have a scale of its own.
+    #[serde(default = "per_tensor")]
+    pub granularity: Granularity,
     /// How the exponent `z` of a logarithmic range is rounded (`gfpq` only).
     #[serde(default)]
     pub range_rounding: Option<Rounding>,
     /// What happens to a value that lies exactly on a zero threshold (`gfpq` only).
     #[serde(default)]
     pub threshold: Option<Threshold>,
+}
+
+fn per_tensor() -> Granularity {
+    Granularity::PerTensor
 }
 
 /// Decision C: how weights are quantized.

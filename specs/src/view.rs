@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, BiasFormat, Evidence, Grade, Grid, Multiplier, Ops, Requantize,
-    Shift, Spec, Step, Weights,
+    Accumulator, Activations, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier, Ops,
+    Requantize, Shift, Spec, Step, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -26,8 +26,10 @@ pub struct RuleView {
 pub(crate) const PATHS: &[&str] = &[
     "activations.quantizer",
     "activations.bits",
+    "activations.kernel-bits",
     "activations.signed",
     "activations.zero-point",
+    "activations.granularity",
     "activations.range-rounding",
     "activations.threshold",
     "weights.quantizer",
@@ -142,8 +144,14 @@ impl Rows {
         if rule.quantizer != Grid::Model || !rule.bits.is_empty() {
             self.add("activations.bits", widths(&rule.bits));
         }
+        if let Some(bits) = rule.kernel_bits {
+            self.add("activations.kernel-bits", bits.to_string());
+        }
         self.add("activations.signed", word(&rule.signed));
         self.add("activations.zero-point", word(&rule.zero_point));
+        if rule.granularity == Granularity::PerChannel {
+            self.add("activations.granularity", word(&rule.granularity));
+        }
         if let Some(rounding) = &rule.range_rounding {
             self.add("activations.range-rounding", word(rounding));
         }

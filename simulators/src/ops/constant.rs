@@ -7,7 +7,7 @@ use align_check_graph::{Affine, Constant, Node, Op, Quantizer};
 use super::movement::Movement;
 use super::real;
 use crate::quantize;
-use crate::tensor::{Channels, Tensor};
+use crate::tensor::{Channels, Data, Tensor};
 
 /// A constant of the file: codes where the file stores codes (of up to 32 bits), else reals.
 pub fn tensor(shape: &[usize], constant: &Constant, stored: Option<&Affine>) -> Tensor {
@@ -64,6 +64,13 @@ pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<
             quantized(quantizer, &values, &x.shape)
         }
         Op::Identity => x.clone(),
+        Op::Reinterpret { to, .. } => match &x.data {
+            Data::Codes { codes, .. } => {
+                let codes: Vec<i64> = codes.iter().map(|&q| i64::from(q)).collect();
+                coded(&x.shape, &codes, to)
+            }
+            Data::Real(_) => return Err("codes of a constant without codes".into()),
+        },
         Op::Reshape
         | Op::Transpose { .. }
         | Op::Slice { .. }
