@@ -1,4 +1,4 @@
-//! ONNX files: QONNX's and FINN's quantizers, QDQ, QCDQ and QOperator models.
+//! ONNX files: QONNX's and FINN's quantizers, QDQ, QCDQ and `QOperator` models.
 //!
 //! The graph computes with reals. Where the file has integers, the value carries what they mean
 //! ([`Value::stored`](crate::Value::stored)): `DequantizeLinear` on codes passes them on, and an operator on

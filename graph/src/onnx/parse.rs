@@ -143,7 +143,7 @@ impl<'a> Parser<'a> {
         for initializer in &graph.initializer {
             self.initializer(initializer)?;
         }
-        let inputs = self.inputs(&graph.input)?;
+        let mut inputs = self.inputs(&graph.input)?;
         let mut produced: Vec<bool> = vec![false; self.names.len()];
         for slot in inputs
             .iter()
@@ -159,7 +159,6 @@ impl<'a> Parser<'a> {
         order::keep_live(&mut nodes, &outputs, self.names.len());
         let annotations = self.annotations(&graph.quantization_annotation);
         self.note_operators(&nodes);
-        let mut inputs = inputs;
         let readers = Readers::new(&nodes, &self.constants);
         for input in &mut inputs {
             let rank = input.dims.as_ref().map(Vec::len);
