@@ -108,13 +108,14 @@ pub enum Field {
     I32s(Vec<i32>),
 }
 
+/// An operator of a file.
 #[derive(Clone)]
-struct Operator {
+pub struct Operator {
     code: i32,
     custom: String,
     inputs: Vec<i32>,
     outputs: Vec<i32>,
-    options: Option<(u8, Vec<Field>)>,
+    pub options: Option<(u8, Vec<Field>)>,
 }
 
 /// Number of an operator, and of its options.
@@ -171,7 +172,7 @@ fn code(name: &str) -> (i32, u8) {
 #[derive(Clone)]
 pub struct Build {
     pub tensors: Vec<Tensor>,
-    operators: Vec<Operator>,
+    pub operators: Vec<Operator>,
     pub inputs: Vec<i32>,
     pub outputs: Vec<i32>,
     pub version: u32,
