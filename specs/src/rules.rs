@@ -302,6 +302,27 @@ pub enum Multiplier {
     },
     /// The 16-bit multiplier of `TFLite`'s int16 kernels: a Q31 mantissa rounded half up to Q15 and clamped.
     Q15Reduced,
+    /// The integer `m` below `2^bits` in magnitude and the shift `n` in -32 to 30 with the smallest
+    /// `|m / 2^n - M|` (in `f32`, the first one counts), `m` rounded half away (Sophgo tpu-mlir
+    /// `get_scale_and_shift`).
+    Best {
+        /// `m` stays below `2^bits - 1`: 7 for the 8-bit mode, 31 for the 32-bit one.
+        bits: u32,
+    },
+    /// `M` rounded to so many bits, then `f32(acc) * M` in `f32` (Distiller).
+    F32Reduced {
+        /// Bits of the mantissa.
+        bits: u32,
+        /// How the mantissa is rounded.
+        rounding: Rounding,
+    },
+    /// `M` rounded to so many bits, then `f64(acc) * M` in `f64` (`HAWQ`'s dyadic multiplier).
+    F64Reduced {
+        /// Bits of the mantissa.
+        bits: u32,
+        /// How the mantissa is rounded.
+        rounding: Rounding,
+    },
     /// `M` is a power of two: a shift.
     PowerOfTwo,
 }
@@ -425,6 +446,9 @@ pub enum AddRule {
     F32RatiosFma,
     /// Left shift 20, each input and then the sum through a Q31 multiplier (`TFLite`).
     Q31Shift20,
+    /// Each input through the `[requantize]` rule to the output's scale, rounded; then the integers are added
+    /// (TVM QNN, `HAWQ`).
+    RequantizeEach,
     /// Scales of 8 fractional bits, floor, then one rounding shift (`hexagon_nn`).
     Q8Floor,
     /// Aligned to the larger fraction, one rounding shift (DPU).
@@ -470,6 +494,12 @@ pub enum AverageRule {
     RequantizeOverCount,
     /// Integer sum of raw codes, divided half away from zero; then rescaled where the grids differ (`TFLite`).
     IntegerHalfAway,
+    /// As `integer-half-away`, but the quotient is truncated (TVM, MAX78000).
+    IntegerTrunc,
+    /// As `integer-half-away`, but the quotient is floored (PULP).
+    IntegerFloor,
+    /// As `integer-trunc`, with 0.01 added to the quotient in `f32` before (`HAWQ`).
+    IntegerTruncHundredth,
     /// Integer sum times a table multiplier, shifted, rounded half up (DPU).
     DpuTable,
     /// Sum of codes with 8 fractional bits, three rounding steps (`hexagon_nn` `avgpool_d32`).

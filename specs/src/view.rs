@@ -233,10 +233,14 @@ pub(crate) fn has_shifts(multiplier: Multiplier) -> bool {
         Multiplier::Fixed { .. }
         | Multiplier::FixedAbsolute { .. }
         | Multiplier::Q15Reduced
+        | Multiplier::Best { .. }
         | Multiplier::PowerOfTwo => true,
-        Multiplier::Exact | Multiplier::F32 | Multiplier::F32TwoSteps { .. } | Multiplier::F64 => {
-            false
-        }
+        Multiplier::Exact
+        | Multiplier::F32
+        | Multiplier::F32TwoSteps { .. }
+        | Multiplier::F32Reduced { .. }
+        | Multiplier::F64
+        | Multiplier::F64Reduced { .. } => false,
     }
 }
 
@@ -268,6 +272,13 @@ fn multiplier(rule: Multiplier) -> String {
             format!("fixed-absolute, {bits} bits, {}", word(&rounding))
         }
         Multiplier::Q15Reduced => "q15-reduced".to_owned(),
+        Multiplier::Best { bits } => format!("best below 2^{bits}"),
+        Multiplier::F32Reduced { bits, rounding } => {
+            format!("f32 of {bits} bits, {}", word(&rounding))
+        }
+        Multiplier::F64Reduced { bits, rounding } => {
+            format!("f64 of {bits} bits, {}", word(&rounding))
+        }
         Multiplier::PowerOfTwo => "power-of-two".to_owned(),
     }
 }

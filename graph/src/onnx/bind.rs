@@ -697,7 +697,7 @@ fn unused(taken: &mut HashSet<Cow<str>>, made: &mut usize, wanted: &str) -> Stri
 }
 
 /// Drops operations that nothing reads (their readers were folded), then values without a node.
-fn prune(graph: &mut Graph) {
+pub(crate) fn prune(graph: &mut Graph) {
     let mut needed = vec![false; graph.values.len()];
     for &id in &graph.outputs {
         needed[id] = true;
