@@ -23,6 +23,15 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
+    /// Contents that are shared; nothing is known of their codes.
+    pub fn shared(shape: Vec<usize>, data: Arc<Constant>) -> Self {
+        Self {
+            shape,
+            data,
+            codes: Codes::default(),
+        }
+    }
+
     pub(crate) fn new(shape: Vec<usize>, data: Constant) -> Self {
         Self {
             shape,

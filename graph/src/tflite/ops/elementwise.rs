@@ -61,12 +61,8 @@ pub(super) fn binary(b: &mut Binder, node: &FileNode, binary: Binary) -> Outcome
         activation,
     ) {
         b.budget(&shape)?;
-        let tensors = [(x, first), (y, second)].map(|(slot, data)| {
-            Ok(Tensor {
-                shape: b.shape(slot)?,
-                data,
-            })
-        });
+        let tensors =
+            [(x, first), (y, second)].map(|(slot, data)| Ok(Tensor::shared(b.shape(slot)?, data)));
         let tensors = tensors.into_iter().collect::<Outcome<Vec<_>>>()?;
         let folded = evaluate(&Op::Binary(binary), &tensors, &shape)?;
         return b.set_constant(node.output()?, shape, Arc::new(folded));

@@ -44,7 +44,7 @@ fn folded(b: &mut Binder, op: &Op, slots: &[Slot], output: Slot) -> Outcome<Opti
         }
         let shape = b.shape(slot)?;
         match b.constant(slot)? {
-            Some(data) => tensors.push(Tensor { shape, data }),
+            Some(data) => tensors.push(Tensor::shared(shape, data)),
             None => return Ok(None),
         }
     }
