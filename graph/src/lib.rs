@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 mod ir;
 mod limits;
 mod model;
 pub mod onnx;
+pub mod tflite;
 
 pub use error::Error;
 pub use ir::*;

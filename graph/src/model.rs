@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{Affine, Error, Graph, Limits, onnx};
+use crate::{Affine, Error, Graph, Limits, file, onnx, tflite};
 
 /// A model file, read and checked, not yet bound to input shapes.
 #[derive(Debug)]
 pub enum Model {
     /// ONNX, QONNX.
     Onnx(onnx::Model),
+    /// `TFLite`, `LiteRT`.
+    Tflite(tflite::Model),
 }
 
 /// An input that a model expects.
@@ -33,20 +35,26 @@ impl Model {
     /// # Errors
     /// The file cannot be read, is damaged, contradicts itself or goes past a limit.
     pub fn read(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        onnx::Model::read(path, limits).map(Self::Onnx)
+        let bytes = file::read(path, limits)?;
+        if tflite::Model::recognizes(&bytes) {
+            return tflite::Model::parse(path, bytes, limits).map(Self::Tflite);
+        }
+        onnx::Model::parse(path, bytes, limits).map(Self::Onnx)
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
         match self {
             Self::Onnx(model) => model.path(),
+            Self::Tflite(model) => model.path(),
         }
     }
 
-    /// The format: `"onnx"`, `"qonnx"`, ...
+    /// The format: `"onnx"`, `"qonnx"`, `"tflite"`, ...
     pub fn format(&self) -> &'static str {
         match self {
             Self::Onnx(model) => model.format(),
+            Self::Tflite(model) => model.format(),
         }
     }
 
@@ -54,6 +62,7 @@ impl Model {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Onnx(model) => model.notes(),
+            Self::Tflite(model) => model.notes(),
         }
     }
 
@@ -61,6 +70,7 @@ impl Model {
     pub fn inputs(&self) -> Vec<InputInfo> {
         match self {
             Self::Onnx(model) => model.inputs(),
+            Self::Tflite(model) => model.inputs(),
         }
     }
 
@@ -75,6 +85,7 @@ impl Model {
     pub fn graph(&self, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph, Error> {
         match self {
             Self::Onnx(model) => model.graph(shapes),
+            Self::Tflite(model) => model.graph(shapes),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Binds a model to input shapes: walks the nodes in order, keeps each tensor's shape (and contents,
 //! where known), and collects the resolved operations.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ pub(super) struct Binder<'m> {
     /// Names of the slots that the importer added.
     added: Vec<String>,
     /// Names that are taken, for values and for nodes.
-    value_names: HashSet<&'m str>,
-    node_names: HashSet<&'m str>,
+    value_names: HashSet<Cow<'m, str>>,
+    node_names: HashSet<Cow<'m, str>>,
     made: usize,
     values: Vec<Value>,
     nodes: Vec<Node>,
@@ -39,6 +40,8 @@ pub(super) struct Binder<'m> {
     makers: Vec<Option<usize>>,
     /// For each slot of the file, how often it is read (a graph output is read once).
     uses: Vec<usize>,
+    /// Codes that are read with another grid than they have: the tensor that has it.
+    read_anew: HashMap<(Slot, Vec<u32>), Slot>,
     folded_elements: usize,
 }
 
@@ -52,13 +55,14 @@ pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Res
         model,
         known: vec![None; model.names.len()],
         added: Vec::new(),
-        value_names: model.names.iter().map(String::as_str).collect(),
-        node_names: model.nodes.iter().map(|n| n.name.as_str()).collect(),
+        value_names: model.names.iter().map(|n| n.as_str().into()).collect(),
+        node_names: model.nodes.iter().map(|n| n.name.as_str().into()).collect(),
         made: 0,
         values: Vec::new(),
         nodes: Vec::new(),
         makers: Vec::new(),
         uses,
+        read_anew: HashMap::new(),
         folded_elements: 0,
     };
     let inputs = binder.inputs(shapes)?;
@@ -185,8 +189,9 @@ impl<'m> Binder<'m> {
         }
     }
 
-    /// The tensor of integers that a node reads with a grid: a constant gets it, anything else must have it.
-    pub(super) fn coded(&mut self, slot: Slot, grid: Affine) -> Outcome<Slot> {
+    /// The tensor of integers that a node reads with a grid: a constant gets it; codes that were made with
+    /// another one are read anew.
+    pub(super) fn coded(&mut self, node: &FileNode, slot: Slot, grid: Affine) -> Outcome<Slot> {
         let known = self.known(slot)?;
         let name = || shown(self.name(slot));
         let Some(integer) = known.codes.integer else {
@@ -197,23 +202,34 @@ impl<'m> Binder<'m> {
         {
             return Ok(slot);
         }
-        match (&known.constant, &known.codes.grid) {
-            (None, Some(own)) => unsupported(format!(
-                "it reads '{}' as {}, but the tensor holds {}",
-                name(),
-                grid::describe(&grid),
-                grid::describe(own)
-            )),
-            (None, None) => unsupported(format!(
-                "it reads '{}' as {}, but what that tensor's integers mean does not follow from the file: its scale and zero point must be initializers",
-                name(),
-                grid::describe(&grid)
-            )),
+        let key = (slot, grid::key(&grid));
+        if let Some(&slot) = self.read_anew.get(&key) {
+            return Ok(slot);
+        }
+        let shape = known.shape.clone();
+        let to = match (&known.constant, &known.codes.grid) {
+            (None, None) => {
+                return unsupported(format!(
+                    "it reads '{}' as {}, but what that tensor's integers mean does not follow from the file: its scale and zero point must be initializers",
+                    name(),
+                    grid::describe(&grid)
+                ));
+            }
+            (None, Some(own)) => {
+                let op = Op::Reinterpret {
+                    from: (**own).clone(),
+                    to: grid.clone(),
+                };
+                let to = self.temporary(slot, "codes");
+                self.emit_helper(node, op, &[slot], shape, to, "codes")?;
+                self.set_codes(to, Codes::on(integer, grid));
+                to
+            }
             (Some(data), own) => {
                 // One list of codes may serve several readers that scale it differently.
                 let taken = own.is_some() || known.value.is_some();
                 let tensor = Tensor {
-                    shape: known.shape.clone(),
+                    shape,
                     data: data.clone(),
                     codes: Codes::on(integer, grid),
                 };
@@ -223,9 +239,17 @@ impl<'m> Binder<'m> {
                     slot
                 };
                 self.set_constant(to, tensor)?;
-                Ok(to)
+                to
             }
-        }
+        };
+        self.read_anew.insert(key, to);
+        Ok(to)
+    }
+
+    /// Whether an operation of the graph makes a tensor.
+    pub(super) fn is_made(&self, slot: Slot) -> bool {
+        let id = self.known[slot].as_ref().and_then(|known| known.value);
+        id.is_some_and(|id| self.makers[id].is_some())
     }
 
     /// Where a tensor comes from a quantizer and this node alone reads it, makes that quantizer write the
@@ -334,23 +358,11 @@ impl<'m> Binder<'m> {
 
     /// Makes a tensor that the file does not name.
     pub(super) fn temporary(&mut self, base: Slot, suffix: &str) -> Slot {
-        let name = self.unused(&format!("{}.{suffix}", self.name(base)), |b, n| {
-            b.value_names.contains(n)
-        });
+        let wanted = format!("{}.{suffix}", self.name(base));
+        let name = unused(&mut self.value_names, &mut self.made, &wanted);
         self.added.push(name);
         self.known.push(None);
         self.known.len() - 1
-    }
-
-    /// `wanted`, or `wanted_<number>`: the number only grows, so that a file full of lookalikes costs
-    /// no more than its size.
-    fn unused(&mut self, wanted: &str, taken: impl Fn(&Self, &str) -> bool) -> String {
-        let mut name = wanted.to_owned();
-        while taken(self, &name) {
-            self.made += 1;
-            name = format!("{wanted}_{}", self.made);
-        }
-        name
     }
 
     /// Sets a tensor's contents.
@@ -419,10 +431,11 @@ impl<'m> Binder<'m> {
             Op::Reshape => "Reshape",
             Op::Transpose { .. } => "Transpose",
             Op::Quantize(_) => "QuantizeLinear",
+            Op::Reinterpret { .. } => "Reinterpret",
             _ => &node.op_type,
         };
         let wanted = format!("{}.{suffix}", node.name);
-        let name = self.unused(&wanted, |b, n| b.node_names.contains(n));
+        let name = unused(&mut self.node_names, &mut self.made, &wanted);
         self.emit_named([name, op_type.to_owned()], op, inputs, shape, output)
     }
 
@@ -600,6 +613,10 @@ impl<'m> Binder<'m> {
                     )),
                 }
             }
+            Op::Resize(_) => unsupported(format!(
+                "it computes between codes ({}); dequantize them first",
+                grid::describe(own)
+            )),
             _ => Ok(Codes::default()),
         }
     }
@@ -641,8 +658,19 @@ impl<'m> Binder<'m> {
     }
 }
 
+/// Takes `wanted`, or `wanted_<number>`: the number only grows, so that a file full of lookalikes costs no
+/// more than its size.
+fn unused(taken: &mut HashSet<Cow<str>>, made: &mut usize, wanted: &str) -> String {
+    let mut name = wanted.to_owned();
+    while !taken.insert(Cow::Owned(name.clone())) {
+        *made += 1;
+        name = format!("{wanted}_{made}");
+    }
+    name
+}
+
 /// Drops operations that nothing reads (their readers were folded), then values without a node.
-fn prune(graph: &mut Graph) {
+pub(crate) fn prune(graph: &mut Graph) {
     let mut needed = vec![false; graph.values.len()];
     for &id in &graph.outputs {
         needed[id] = true;

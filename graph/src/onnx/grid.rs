@@ -1,6 +1,6 @@
 //! What the integers of a tensor mean: its element type, and the grid that its readers and writers give it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::proto::tensor_proto::DataType;
@@ -155,6 +155,19 @@ pub(super) fn same(a: &Affine, b: &Affine) -> bool {
     same_parameter(&a.scale, &b.scale) && same_parameter(&a.zero_point, &b.zero_point)
 }
 
+/// A list of numbers that two grids share where they are the [`same`].
+pub(super) fn key(grid: &Affine) -> Vec<u32> {
+    let mut key = Vec::new();
+    for parameter in [&grid.scale, &grid.zero_point] {
+        let parameter = uniform_if_equal(parameter.clone());
+        key.push(parameter.axis.map_or(0, |axis| axis as u32 + 1));
+        key.push(parameter.values.len() as u32);
+        // Minus zero is zero.
+        key.extend(parameter.values.iter().map(|&v| (v + 0.0).to_bits()));
+    }
+    key
+}
+
 /// A grid for a message.
 pub(super) fn describe(grid: &Affine) -> String {
     let list = |p: &PerChannel<f32>| match (p.values.as_slice(), p.axis) {
@@ -291,22 +304,25 @@ pub(super) const MOVEMENTS: [&str; 14] = [
     "DepthToSpace",
 ];
 
+/// How many nodes behind an input are asked what its integers mean.
+const FURTHEST: usize = 1000;
+
 /// The readers of a file that say what integers mean, for graph inputs: nothing else of the file knows.
 pub(super) struct Readers<'a> {
     nodes: &'a [FileNode],
     constants: &'a HashMap<Slot, Stored>,
-    readers: HashMap<Slot, Vec<usize>>,
+    by_slot: HashMap<Slot, Vec<usize>>,
     /// Outputs of `Identity`: some exporters share parameters through it.
     aliases: HashMap<Slot, Slot>,
 }
 
 impl<'a> Readers<'a> {
     pub(super) fn new(nodes: &'a [FileNode], constants: &'a HashMap<Slot, Stored>) -> Self {
-        let mut readers: HashMap<Slot, Vec<usize>> = HashMap::new();
+        let mut by_slot: HashMap<Slot, Vec<usize>> = HashMap::new();
         let mut aliases = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
             for &slot in node.inputs.iter().flatten() {
-                readers.entry(slot).or_default().push(index);
+                by_slot.entry(slot).or_default().push(index);
             }
             if let ("Identity", [Some(from)], [Some(to)]) =
                 (&*node.op_type, &node.inputs[..], &node.outputs[..])
@@ -317,29 +333,40 @@ impl<'a> Readers<'a> {
         Self {
             nodes,
             constants,
-            readers,
+            by_slot,
             aliases,
         }
     }
 
-    /// The grid of an integer input: that of the first reader behind movements that names one.
+    /// What the integers of an input mean: what its first reader says, behind movements where need be. Where
+    /// nobody says anything, they stand for themselves.
     pub(super) fn grid(
         &self,
         input: Slot,
         integer: Integer,
         rank: Option<usize>,
     ) -> Option<Affine> {
-        let mut seen = vec![false; self.nodes.len()];
-        let mut waiting = std::collections::VecDeque::from([input]);
+        let mut undecided = false;
+        let mut seen = HashSet::new();
+        let mut waiting = VecDeque::from([input]);
         while let Some(slot) = waiting.pop_front() {
-            for &index in self.readers.get(&slot).into_iter().flatten() {
-                if std::mem::replace(&mut seen[index], true) {
+            if seen.len() > FURTHEST {
+                break;
+            }
+            let rank = rank.filter(|_| slot == input);
+            for &index in self.by_slot.get(&slot).into_iter().flatten() {
+                if !seen.insert(index) {
                     continue;
                 }
                 let node = &self.nodes[index];
-                if let Some(grid) = self.named(node, slot, integer, rank.filter(|_| slot == input))
-                {
-                    return Some(grid);
+                for at in 0..node.inputs.len() {
+                    if node.inputs[at] != Some(slot) || places(node, at).is_none() {
+                        continue;
+                    }
+                    if let Some(grid) = self.named(node, at, integer, rank) {
+                        return Some(grid);
+                    }
+                    undecided = true;
                 }
                 let moved = node.domain == Domain::Onnx
                     && MOVEMENTS.contains(&&*node.op_type)
@@ -349,19 +376,18 @@ impl<'a> Readers<'a> {
                 }
             }
         }
-        None
+        (!undecided).then(|| plain(integer))
     }
 
-    /// The grid that a node gives to a tensor that it reads. `rank` is absent behind movements, where an
+    /// The grid that a node gives to its input number `at`. `rank` is absent behind movements, where an
     /// axis would be another one.
     fn named(
         &self,
         node: &FileNode,
-        slot: Slot,
+        at: usize,
         integer: Integer,
         rank: Option<usize>,
     ) -> Option<Affine> {
-        let at = node.inputs.iter().position(|&s| s == Some(slot))?;
         let (scale, zero_point) = places(node, at)?;
         let scale = match scale {
             Some(index) => self.literal(node, index)?,
@@ -378,7 +404,11 @@ impl<'a> Readers<'a> {
             }
             let rank = rank?;
             let axis = node.attrs().int_or("axis", 1).ok()?;
-            let axis = if axis < 0 { axis + rank as i64 } else { axis };
+            let axis = if axis < 0 {
+                axis.checked_add(rank as i64)?
+            } else {
+                axis
+            };
             let axis = usize::try_from(axis).ok().filter(|&axis| axis < rank)?;
             (node.op_type == "DequantizeLinear" && tensor.shape.len() == 1).then_some(PerChannel {
                 values,

@@ -1,8 +1,6 @@
 //! From bytes to a checked, sorted list of nodes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use prost::Message;
@@ -46,8 +44,7 @@ pub(super) const QUANTIZERS: [&str; 6] = [
     "MultiThreshold",
 ];
 
-pub(super) fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
-    let bytes = read_bytes(path, limits)?;
+pub(super) fn read(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<Model, Error> {
     let most = limits
         .nodes
         .saturating_mul(MESSAGES_PER_NODE)
@@ -64,34 +61,6 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
         ))
     })?;
     Parser::new(path, limits).model(proto)
-}
-
-fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(io)?;
-    let size = file.metadata().map_err(io)?.len();
-    let too_large = || Error::Malformed {
-        path: path.to_owned(),
-        what: format!(
-            "the file is larger than the limit of {} bytes",
-            limits.file_bytes
-        ),
-    };
-    if size > limits.file_bytes {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // A device or a pipe tells no size beforehand.
-    file.take(limits.file_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    if bytes.len() as u64 > limits.file_bytes {
-        return Err(too_large());
-    }
-    Ok(bytes)
 }
 
 struct Parser<'a> {
@@ -174,7 +143,7 @@ impl<'a> Parser<'a> {
         for initializer in &graph.initializer {
             self.initializer(initializer)?;
         }
-        let inputs = self.inputs(&graph.input)?;
+        let mut inputs = self.inputs(&graph.input)?;
         let mut produced: Vec<bool> = vec![false; self.names.len()];
         for slot in inputs
             .iter()
@@ -190,7 +159,6 @@ impl<'a> Parser<'a> {
         order::keep_live(&mut nodes, &outputs, self.names.len());
         let annotations = self.annotations(&graph.quantization_annotation);
         self.note_operators(&nodes);
-        let mut inputs = inputs;
         let readers = Readers::new(&nodes, &self.constants);
         for input in &mut inputs {
             let rank = input.dims.as_ref().map(Vec::len);

@@ -15,7 +15,7 @@ use crate::{Constant, Limits};
 
 /// A constant with its shape.
 #[derive(Debug, Clone)]
-pub(super) struct Tensor {
+pub(crate) struct Tensor {
     pub shape: Vec<usize>,
     pub data: Arc<Constant>,
     /// What its integers mean.
@@ -23,7 +23,16 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    pub(super) fn new(shape: Vec<usize>, data: Constant) -> Self {
+    /// Contents that are shared; nothing is known of their codes.
+    pub fn shared(shape: Vec<usize>, data: Arc<Constant>) -> Self {
+        Self {
+            shape,
+            data,
+            codes: Codes::default(),
+        }
+    }
+
+    pub(crate) fn new(shape: Vec<usize>, data: Constant) -> Self {
         Self {
             shape,
             data: Arc::new(data),
@@ -60,7 +69,7 @@ impl Tensor {
 }
 
 /// The number of elements of a shape, within the limits.
-pub(super) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
+pub(crate) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
     if shape.len() > limits.rank {
         return malformed(format!(
             "a tensor has {} axes, more than the limit of {}",
@@ -86,7 +95,7 @@ pub(super) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
 }
 
 /// Converts a list of signed extents into a shape.
-pub(super) fn shape_from(dims: &[i64], limits: &Limits) -> Outcome<Vec<usize>> {
+pub(crate) fn shape_from(dims: &[i64], limits: &Limits) -> Outcome<Vec<usize>> {
     if dims.len() > limits.rank {
         return malformed(format!(
             "a tensor has {} axes, more than the limit of {}",

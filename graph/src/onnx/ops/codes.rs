@@ -12,7 +12,7 @@ use crate::onnx::{Domain, FileNode, Slot};
 use crate::{Affine, Binary, Constant, Op, PerChannel, Quantizer};
 
 /// Operators on plain integers (scale 1, zero point 0) that give the same result on reals.
-const ON_PLAIN_INTEGERS: [&str; 5] = ["Add", "Sub", "Mul", "Cast", "QuantizeLinear"];
+const ON_PLAIN_INTEGERS: [&str; 4] = ["Add", "Sub", "Mul", "QuantizeLinear"];
 
 /// Refuses operators that would compute with codes, where the graph has what the codes stand for.
 pub(super) fn check(b: &Binder, node: &FileNode) -> Outcome<()> {
@@ -26,6 +26,7 @@ pub(super) fn check(b: &Binder, node: &FileNode) -> Outcome<()> {
                 | "MatMulInteger"
                 | "Clip"
                 | "Relu"
+                | "Cast"
                 | "Shape"
                 | "Size"
                 | "Upsample"
@@ -222,13 +223,14 @@ pub(super) fn dequantize(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         return b.set_constant(output, Tensor { codes, ..tensor });
     }
     let own = b.codes(x)?.grid.as_deref();
-    if own.is_some_and(|own| grid::is_plain(own) && own.bits == 32)
+    if b.is_made(x)
+        && own.is_some_and(|own| grid::is_plain(own) && own.bits == 32)
         && !grid::is_plain(&grid)
         && grid.zero_point.values == [0.0]
     {
         return scaled(b, node, x, &grid, output);
     }
-    let x = b.coded(x, grid)?;
+    let x = b.coded(node, x, grid)?;
     b.emit(node, Op::Identity, &[x], shape, output)?;
     b.set_codes(output, Codes::default());
     Ok(())

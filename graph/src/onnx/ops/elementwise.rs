@@ -6,7 +6,7 @@ use super::codes;
 use crate::onnx::bind::Binder;
 use crate::onnx::eval::broadcast;
 use crate::onnx::fail::{Outcome, malformed, unsupported};
-use crate::onnx::grid::{Codes, Integer};
+use crate::onnx::grid::{self, Codes, Integer};
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::tensor::Tensor;
 use crate::onnx::{FileNode, Slot};
@@ -135,8 +135,14 @@ pub(super) fn cast(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         if !float {
             return unsupported(format!("a cast of data to {}", kind.as_str_name()));
         }
-        super::same(b, node, Op::Identity)?;
-        b.set_codes(node.output()?, Codes::default());
+        // A cast takes codes for what they are.
+        let x = match (b.codes(x)?.integer, &b.codes(x)?.grid) {
+            (Some(integer), Some(_)) => b.coded(node, x, grid::plain(integer))?,
+            _ => x,
+        };
+        let (shape, output) = (b.shape(x)?.to_vec(), node.output()?);
+        b.emit(node, Op::Identity, &[x], shape, output)?;
+        b.set_codes(output, Codes::default());
         return Ok(());
     };
     b.budget(&tensor.shape)?;

@@ -40,7 +40,7 @@ pub(super) fn concat(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     if let Some(grid) = grid {
         for slot in &mut inputs {
             if b.codes(*slot)?.grid.is_none() && b.constant(*slot)?.is_some() {
-                *slot = b.coded(*slot, (*grid).clone())?;
+                *slot = b.coded(node, *slot, (*grid).clone())?;
             }
         }
     }

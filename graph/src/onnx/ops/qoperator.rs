@@ -9,15 +9,14 @@ use super::{channels_last, elementwise, matrix, reduce, window};
 use crate::onnx::bind::Binder;
 use crate::onnx::fail::{Outcome, malformed, unsupported};
 use crate::onnx::grid::{self, Codes, Integer};
-use crate::onnx::tensor::Tensor;
 use crate::onnx::{Domain, FileNode, Slot};
-use crate::{Activation, Affine, Binary, Constant, Gemm, Op, PerChannel, Quantizer};
+use crate::{Activation, Affine, Binary, Gemm, Op, PerChannel, Quantizer};
 
 /// The operand at an input, which is followed by its scale and its zero point.
 fn operand(b: &mut Binder, node: &FileNode, at: usize, axis: Option<usize>) -> Outcome<Slot> {
     let x = b.input(node, at)?;
     let grid = grid_of(b, node, x, [at + 1, at + 2], axis)?;
-    b.coded(x, grid)
+    b.coded(node, x, grid)
 }
 
 /// The grid of the output; without a zero point its type is that of `like`, and its zero point 0.
@@ -84,7 +83,7 @@ fn bias(
         return unsupported("its bias is computed from data; it must be a constant");
     }
     let grid = Codes::of(Integer::I32).grid_with(Integer::I32, scale, PerChannel::uniform(0.0));
-    b.coded(c, grid).map(Some)
+    b.coded(node, c, grid).map(Some)
 }
 
 /// `QLinearConv`; ONNX Runtime's own has `channels_last`, which leaves the weights as they are.
@@ -270,40 +269,7 @@ pub(super) fn concat(b: &mut Binder, node: &FileNode) -> Outcome<()> {
 fn integers(b: &mut Binder, node: &FileNode, at: usize, axis: Option<usize>) -> Outcome<Slot> {
     let x = b.input(node, at)?;
     let grid = grid_on(b, node, x, PerChannel::uniform(1.0), at + 2, axis)?;
-    let Some(own) = b.codes(x)?.grid.clone() else {
-        return b.coded(x, grid);
-    };
-    let counted = Affine {
-        scale: PerChannel::uniform(1.0),
-        ..(*own).clone()
-    };
-    let &[step] = own.scale.values.as_slice() else {
-        return b.coded(x, grid);
-    };
-    if b.constant(x)?.is_some() || step == 1.0 || !grid::same(&counted, &grid) {
-        return b.coded(x, grid);
-    }
-    // In steps, and rounded to whole ones again: the same codes.
-    let Some(integer) = b.codes(x)?.integer else {
-        return b.coded(x, grid);
-    };
-    let shape = b.shape(x)?.to_vec();
-    let divisor = b.temporary(x, "scale");
-    b.set_constant(divisor, Tensor::new(vec![], Constant::F32(vec![step])))?;
-    let steps = b.temporary(x, "steps");
-    b.emit_helper(
-        node,
-        Op::Binary(Binary::Div),
-        &[x, divisor],
-        shape.clone(),
-        steps,
-        "steps",
-    )?;
-    let codes = b.temporary(x, "integers");
-    let op = Op::Quantize(Quantizer::Affine(grid.clone()));
-    b.emit_helper(node, op, &[steps], shape, codes, "integers")?;
-    b.set_codes(codes, Codes::on(integer, grid));
-    Ok(codes)
+    b.coded(node, x, grid)
 }
 
 fn sums(b: &mut Binder, output: Slot) {
