@@ -49,6 +49,9 @@ pub struct Layer {
     pub result_shape: Vec<usize>,
     /// Shape of the output: the same elements in the same order.
     pub shape: Vec<usize>,
+    /// Whether the output leaves the network as the reals that its elements mean: no layer reads it, and the
+    /// file does not store it as integers.
+    pub leaves: bool,
 }
 
 /// The arithmetic of a layer.
@@ -64,6 +67,8 @@ pub enum Kind {
         op: Binary,
         /// The operands.
         operands: [Operand; 2],
+        /// Their shapes.
+        shapes: [Vec<usize>; 2],
     },
     /// Mean over windows.
     Average {
@@ -122,6 +127,8 @@ pub struct Linear {
     pub weights: Arc<Tensor>,
     /// Bias, one entry an output channel.
     pub bias: Option<LinearBias>,
+    /// A bias that differs from row to row of a matrix product.
+    pub rows: Option<RowBias>,
     /// Factor of the product (`alpha` of `Gemm`, else 1).
     pub factor: f64,
     /// Images in the batch.
@@ -130,7 +137,7 @@ pub struct Linear {
     pub fully_connected: bool,
 }
 
-/// A bias, one entry an output channel.
+/// The entries of a bias.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearBias {
     /// As reals.
@@ -138,6 +145,15 @@ pub struct LinearBias {
     /// As the integers that a model file stores, in units of input scale times weight scale: there they are
     /// added to the accumulator as they are, whatever scale the file states for them.
     pub codes: Option<Vec<i64>>,
+}
+
+/// A bias that differs from row to row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowBias {
+    /// The entries.
+    pub entries: LinearBias,
+    /// Which element of the result belongs to which entry.
+    pub channels: Channels,
 }
 
 /// How the input of a [`Linear`] layer becomes an image.
@@ -496,7 +512,7 @@ impl<'g> Builder<'g> {
                         node,
                         kind: Kind::Linear(built.linear),
                         inputs: vec![built.input],
-                        first_post: built.offset,
+                        first_post: None,
                     }
                 } else {
                     let shapes = [in_shape(0).to_vec(), in_shape(1).to_vec()];
@@ -516,7 +532,10 @@ impl<'g> Builder<'g> {
                 }
             }
             Op::Binary(op) => {
-                if let Some((post, input)) = self.affine_post(node) {
+                let folded = self
+                    .affine_post(node)
+                    .filter(|_| !self.has_code_operand(node));
+                if let Some((post, input)) = folded {
                     Core {
                         node,
                         kind: Kind::Pass,
@@ -524,13 +543,18 @@ impl<'g> Builder<'g> {
                         first_post: Some(post),
                     }
                 } else {
+                    let shapes = [in_shape(0).to_vec(), in_shape(1).to_vec()];
                     let (operands, inputs) = operands();
                     let Ok(operands) = <[Operand; 2]>::try_from(operands) else {
                         return Err(Self::unsupported(node, "other than two operands"));
                     };
                     Core {
                         node,
-                        kind: Kind::Binary { op: *op, operands },
+                        kind: Kind::Binary {
+                            op: *op,
+                            operands,
+                            shapes,
+                        },
                         inputs,
                         first_post: None,
                     }
@@ -622,6 +646,8 @@ impl<'g> Builder<'g> {
         for &index in &chain.nodes {
             self.used[index] = true;
         }
+        let leaves =
+            self.readers[chain.output].is_empty() && graph.value(chain.output).stored.is_none();
         self.layers.push(Layer {
             name: node.name.clone(),
             op: chain.ops.join("+"),
@@ -633,6 +659,7 @@ impl<'g> Builder<'g> {
             output: chain.output,
             result_shape: graph.shape(node.output).to_vec(),
             shape: graph.shape(chain.output).to_vec(),
+            leaves,
         });
     }
 
@@ -731,6 +758,12 @@ impl<'g> Builder<'g> {
             }
             _ => None,
         }
+    }
+
+    /// Whether an operand is a constant of codes: an operand like any other, and no parameter.
+    fn has_code_operand(&self, node: &Node) -> bool {
+        let codes = |&value: &ValueId| self.constant(value).is_some_and(|c| c.grid().is_some());
+        node.inputs.iter().any(codes)
     }
 
     /// An elementwise operation with a constant as `x * mul + add`, and which value `x` is.

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use align_check_graph::{Activation, Binary, Quantizer};
 use align_check_specs::{
-    AverageRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
+    AverageRule, DequantizeRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
 };
 
 use crate::adapt::{self, ValueGrid};
 use crate::error::Error;
 use crate::kernels::{Isa, PackedWeights};
 use crate::network::{Folded, Kind, Layer, Linear, Network, Operand, Post};
+use crate::num::Width;
 use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::average::Average;
 use crate::rules::elementwise::{self, PairFunction};
-use crate::rules::real::RealQuantizer;
-use crate::rules::requantize::{Requantizer, Unit};
+use crate::rules::real::{Dequantizer, RealQuantizer};
+use crate::rules::requantize::{self, Requantizer, Unit};
+use crate::rules::softmax::Softmax;
 use crate::rules::unary::{self, CodeFunction};
 use crate::tensor::{Channels, Data};
 
@@ -133,6 +135,10 @@ pub enum Finish {
     Pair(PairFunction, (i32, i32)),
     /// A mean, and a clamp in stored codes.
     Average(Box<Average>, (i32, i32)),
+    /// A softmax over rows, and a clamp in stored codes.
+    Softmax(Box<Softmax>, (i32, i32)),
+    /// Integers become reals and leave the network.
+    Dequantize(Dequantizer, Channels),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
     /// The real through [`Layer::posts`] in float, then the target's `[quantize]`, one entry a channel.
@@ -156,6 +162,8 @@ impl std::fmt::Debug for Finish {
             Self::Function(_) => "Function",
             Self::Pair(..) => "Pair",
             Self::Average(..) => "Average",
+            Self::Softmax(..) => "Softmax",
+            Self::Dequantize(..) => "Dequantize",
             Self::Concat(_) => "Concat",
             Self::Float(..) => "Float",
             Self::Gfpq { .. } => "Gfpq",
@@ -293,6 +301,7 @@ impl Planner<'_> {
     fn unquantized(&self) -> ValueGrid {
         let layer = self.layer;
         match (&layer.kind, self.inputs.first()) {
+            (Kind::Pass, _) if self.leaves() => ValueGrid::Real,
             _ if !layer.posts.is_empty() && self.kept_clamp().is_none() => ValueGrid::Real,
             (
                 Kind::Movement(movement),
@@ -412,15 +421,22 @@ impl Planner<'_> {
         let unit: Vec<f64> = (0..linear.shape.out_channels)
             .map(|c| x.scale.at(c) * wg.scale.at(c) * linear.factor)
             .collect();
+        let mut bias = bias();
+        // A file that states another scale for its bias means that other one.
+        let exact = |c: usize, code: i64, real: f64| {
+            let exact = code as f64 * unit[c];
+            ((exact - real).abs() <= 1e-5 * exact.abs()).then_some(exact)
+        };
         let stored = linear.bias.as_ref().and_then(|b| b.codes.as_deref());
         let bias_codes = stored
-            .filter(|_| weights.model && model_input && linear.factor == 1.0)
+            .filter(|codes| {
+                let stated = |(c, &code): (usize, &i64)| exact(c, code, bias[c]).is_some();
+                let plain = linear.factor == 1.0 || codes.iter().enumerate().all(stated);
+                weights.model && model_input && plain
+            })
             .map(<[i64]>::to_vec);
-        let mut bias = bias();
         for (c, &code) in bias_codes.iter().flatten().enumerate() {
-            // A file that states another scale for its bias means that other one.
-            let exact = code as f64 * unit[c];
-            if (exact - bias[c]).abs() <= 1e-5 * exact.abs() {
+            if let Some(exact) = exact(c, code, bias[c]) {
                 bias[c] = exact;
             }
         }
@@ -487,8 +503,15 @@ impl Planner<'_> {
             return;
         };
         let channels = linear.shape.out_channels;
-        let start: Vec<i64> = (0..channels).map(|c| requantizer.initial(c)).collect();
+        // A bias that differs from row to row is added to the finished sum.
+        let initialized = linear.rows.is_none();
+        let mut start: Vec<i64> = (0..requantizer.channels())
+            .map(|c| requantizer.initial(c))
+            .collect();
         let bias = start.iter().map(|b| b.unsigned_abs()).max().unwrap_or(0) as f64;
+        if !initialized {
+            start = vec![0; channels];
+        }
         let limit = libm::exp2(f64::from(bits - 1)) - 1.0;
         let wraps = self.spec.accumulator.overflow == Overflow::Wrap && bits == 32;
         if sums.bound + bias <= limit || (wraps && matches!(sums.sum, Sum::Fast { .. })) {
@@ -516,8 +539,59 @@ impl Planner<'_> {
             overflow: self.spec.accumulator.overflow,
             channel_first: self.spec.accumulator.order == Order::ChannelFirst,
             zero: x.zero_point.at(0),
-            initialized: true,
+            initialized,
         };
+    }
+
+    /// Whether integers leave the network here as reals, by a rule of the target.
+    fn leaves(&self) -> bool {
+        let layer = self.layer;
+        self.spec.ops.dequantize.is_some()
+            && layer.leaves
+            && layer.quantizer.is_none()
+            && layer.posts.is_empty()
+    }
+
+    /// `[ops] dequantize` on codes, or on integer sums.
+    fn dequantize(&self, linear: Option<&LinearPlan>) -> Option<Finish> {
+        let rule = self.spec.ops.dequantize.filter(|_| self.leaves())?;
+        let (grid, _) = self.codes(0)?;
+        let layer = self.layer;
+        let (channels, dequantizer) = match (&layer.kind, linear) {
+            (Kind::Pass, _) => {
+                let count = grid.scale.values.len().max(grid.zero_point.values.len());
+                let dequantizer = Dequantizer {
+                    rule,
+                    start: (0..count).map(|c| -grid.zero_point.at(c)).collect(),
+                    unit: (0..count).map(|c| grid.scale.at(c)).collect(),
+                    width: Width {
+                        bits: 64,
+                        overflow: Overflow::Saturate,
+                    },
+                };
+                (grid.channels(&layer.shape), dequantizer)
+            }
+            (Kind::Linear(own), Some(plan)) if !matches!(plan.sum, Sum::Real { .. }) => {
+                let (channels, units) = self.units(own, plan, None)?;
+                let start: Option<Vec<i64>> = units
+                    .iter()
+                    .map(|unit| unit.code.or((unit.bias == 0.0).then_some(0)))
+                    .collect();
+                let unit = |unit: &Unit| match rule {
+                    DequantizeRule::F32 => f64::from(unit.x as f32 * unit.w as f32),
+                    DequantizeRule::F64 => unit.x * unit.w,
+                };
+                let dequantizer = Dequantizer {
+                    rule,
+                    start: start?,
+                    unit: units.iter().map(unit).collect(),
+                    width: requantize::width(&self.spec.accumulator),
+                };
+                (channels, dequantizer)
+            }
+            _ => return None,
+        };
+        Some(Finish::Dequantize(dequantizer, channels))
     }
 
     /// How the layer ends, whether the target computes it in float, and the rules that it rests on.
@@ -547,6 +621,9 @@ impl Planner<'_> {
                 ) if before == relabel => Ok((Finish::Reinterpret, false, vec![])),
                 _ => Err("codes that are read with another scale than they were made with".into()),
             };
+        }
+        if let Some(finish) = self.dequantize(linear) {
+            return Ok((finish, false, vec!["ops.dequantize"]));
         }
         if layer.quantizer.is_none() {
             return Ok(match (out, self.kept_clamp()) {
@@ -647,10 +724,10 @@ impl Planner<'_> {
                     return Ok(float());
                 };
                 match self.requantizer(own, plan, &folded, out) {
-                    Ok(requantizer) => {
+                    Ok((requantizer, channels)) => {
                         let finish = Finish::Requantize {
                             requantizer: Box::new(requantizer),
-                            channels: layer.channels(),
+                            channels,
                         };
                         let requantize = if own.fully_connected && spec.fully_connected.is_some() {
                             "fully-connected"
@@ -694,7 +771,16 @@ impl Planner<'_> {
                     Err(_) => float(),
                 }
             }
-            (Kind::Binary { op, operands }, Some(folded)) if folded.is_clamp() => {
+            (
+                Kind::Binary {
+                    op,
+                    operands,
+                    shapes,
+                },
+                Some(folded),
+            ) if folded.is_clamp() => {
+                let shapes = shapes.each_ref().map(Vec::as_slice);
+                let repeats = elementwise::repeats_first(shapes, &layer.result_shape);
                 let (Some(a), Some(b)) = (
                     self.operand_labels(&operands[0]),
                     self.operand_labels(&operands[1]),
@@ -706,7 +792,7 @@ impl Planner<'_> {
                     Binary::Add | Binary::Sub => spec
                         .ops
                         .add
-                        .and_then(|rule| elementwise::add(rule, spec, *op, [a, b], out))
+                        .and_then(|rule| elementwise::add(rule, spec, *op, [a, b], out, repeats))
                         .map(|f| (f, "ops.add")),
                     Binary::Mul => match spec.ops.mul {
                         Some(rule) => elementwise::mul(rule, spec, [a, b], out)
@@ -754,6 +840,20 @@ impl Planner<'_> {
                 }
                 (Finish::Concat(functions), false, vec!["ops.rescale"])
             }
+            (Kind::Softmax { axis }, Some(folded)) if folded.is_clamp() => {
+                let softmax = spec.ops.softmax.and_then(|rule| {
+                    let len = layer.result_shape[*axis];
+                    Softmax::new(rule, &spec.quantize, self.labels(0)?, out, len)
+                });
+                match softmax {
+                    Some(softmax) => {
+                        let clamp = clamp_codes(out, &folded);
+                        let finish = Finish::Softmax(Box::new(softmax), clamp);
+                        (finish, false, vec!["ops.softmax"])
+                    }
+                    None => float(),
+                }
+            }
             (Kind::Pass | Kind::MaxPool(_), folded) => {
                 let Some(x) = self.labels(0) else {
                     // A real that comes from outside, or from a float operation.
@@ -788,29 +888,62 @@ impl Planner<'_> {
         plan: &LinearPlan,
         folded: &Folded,
         out: Labels,
-    ) -> Result<Requantizer, String> {
+    ) -> Result<(Requantizer, Channels), String> {
         let spec = self.spec;
-        let Some((x, _)) = self.codes(0) else {
+        let Some((channels, units)) = self.units(linear, plan, Some(folded)) else {
             return Err("an input without codes".into());
         };
-        let units: Vec<Unit> = (0..linear.shape.out_channels)
-            .map(|c| {
-                let sx = x.scale.at(if x.is_uniform() { 0 } else { c });
-                let plain = folded.mul[c] == 1.0 && folded.add[c] == 0.0;
-                Unit {
-                    x: sx,
-                    w: plan.unit[c] / sx * folded.mul[c],
-                    bias: plan.bias[c] * folded.mul[c] + folded.add[c],
-                    code: plan.bias_codes.as_ref().filter(|_| plain).map(|b| b[c]),
-                }
-            })
-            .collect();
         let rule = match &spec.fully_connected {
             Some(rule) if linear.fully_connected => rule,
             _ => &spec.requantize,
         };
         let clamp = (folded.lo, folded.hi);
         Requantizer::new(rule, &spec.bias, &spec.accumulator, &units, out, clamp)
+            .map(|requantizer| (requantizer, channels))
+    }
+
+    /// What the sums of each output channel are worth, and their biases; of each element, where the bias
+    /// differs from row to row.
+    fn units(
+        &self,
+        linear: &Linear,
+        plan: &LinearPlan,
+        folded: Option<&Folded>,
+    ) -> Option<(Channels, Vec<Unit>)> {
+        let (x, _) = self.codes(0)?;
+        let unit = |c: usize| {
+            let sx = x.scale.at(if x.is_uniform() { 0 } else { c }) * linear.factor;
+            let (mul, add) = folded.map_or((1.0, 0.0), |f| (f.mul[c], f.add[c]));
+            let plain = mul == 1.0 && add == 0.0;
+            Unit {
+                x: sx,
+                w: plan.unit[c] / sx * mul,
+                bias: plan.bias[c] * mul + add,
+                code: plan.bias_codes.as_ref().filter(|_| plain).map(|b| b[c]),
+            }
+        };
+        let channels = self.layer.channels();
+        let Some(rows) = &linear.rows else {
+            return Some((channels, (0..channels.count).map(unit).collect()));
+        };
+        let elements = Channels {
+            count: self.layer.result_shape.iter().product(),
+            inner: 1,
+        };
+        let units = (0..elements.count).map(|i| {
+            let c = channels.of_index(i);
+            let entry = rows.channels.of_index(i);
+            let one = unit(c);
+            let codes = rows.entries.codes.as_ref();
+            Unit {
+                bias: one.bias + rows.entries.reals[entry] * one.x * one.w / plan.unit[c],
+                code: codes
+                    .filter(|_| folded.is_none_or(Folded::is_clamp))
+                    .map(|b| b[entry]),
+                ..one
+            }
+        });
+        Some((elements, units.collect()))
     }
 
     /// A function of one code.

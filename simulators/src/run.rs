@@ -325,6 +325,36 @@ impl Runner<'_> {
                 }
                 self.coded(codes)
             }
+            Finish::Softmax(softmax, (lo, hi)) => {
+                let (Kind::Softmax { axis }, Data::Codes { codes, .. }) =
+                    (&self.layer.kind, &inputs[0].data)
+                else {
+                    return self.coded(Vec::new());
+                };
+                let rows = &self.layer.result_shape[*axis..];
+                let mut codes = softmax.codes(codes, rows[0], rows[1..].iter().product());
+                for code in &mut codes {
+                    *code = (*code).clamp(*lo, *hi);
+                }
+                self.coded(codes)
+            }
+            Finish::Dequantize(dequantizer, channels) => {
+                let real =
+                    |(i, n): (usize, i64)| f64::from(dequantizer.real(n, channels.of_index(i)));
+                let reals = match (sums, &inputs[0].data) {
+                    (Sums::I32(sums), _) => {
+                        let sums = sums.iter().map(|&n| i64::from(n));
+                        sums.enumerate().map(real).collect()
+                    }
+                    (Sums::I64(sums, _), _) => sums.iter().copied().enumerate().map(real).collect(),
+                    (Sums::None, Data::Codes { codes, .. }) => {
+                        let codes = codes.iter().map(|&q| i64::from(q));
+                        codes.enumerate().map(real).collect()
+                    }
+                    (Sums::None | Sums::Real(_), _) => self.reals(inputs, sums),
+                };
+                Tensor::real(shape, reals)
+            }
             Finish::Concat(functions) => {
                 let Kind::Concat { axis, operands } = &self.layer.kind else {
                     return self.coded(Vec::new());
@@ -427,9 +457,13 @@ impl Runner<'_> {
                 let biases = plan.map_or(&[][..], |l| &l.bias);
                 let channels = self.layer.channels();
                 let from_bias = if self.initialized() { 0.0 } else { 1.0 };
+                let row = |i: usize| {
+                    let rows = linear.rows.as_ref();
+                    rows.map_or(0.0, |rows| rows.entries.reals[rows.channels.of_index(i)])
+                };
                 let value = |i: usize, sum: f64| {
                     let c = channels.of_index(i);
-                    sum * unit[c] + biases[c] * from_bias
+                    sum * unit[c] + (biases[c] * from_bias + row(i))
                 };
                 match sums {
                     Sums::I32(v) => v
@@ -462,7 +496,7 @@ impl Runner<'_> {
                 Sums::Real(v) => v.clone(),
                 _ => Vec::new(),
             },
-            Kind::Binary { op, operands } => {
+            Kind::Binary { op, operands, .. } => {
                 let [a, b] = operands.each_ref().map(|o| o.resolve(inputs));
                 let out = &self.layer.result_shape;
                 let (ia, ib) = (
@@ -541,7 +575,7 @@ impl Runner<'_> {
     /// The real in front of the quantizer at one element of a layer of integer sums; `None` where it is
     /// not made of one sum.
     pub fn real_at(&self, sums: &Sums, index: usize) -> Option<f64> {
-        let Kind::Linear(_) = &self.layer.kind else {
+        let Kind::Linear(Linear { rows: None, .. }) = &self.layer.kind else {
             return None;
         };
         let sum = match sums {
@@ -556,7 +590,8 @@ impl Runner<'_> {
 
     /// Largest magnitude in front of [`Layer::posts`] of a layer of integer sums.
     pub fn largest(&self, sums: &Sums) -> Option<f64> {
-        let (Kind::Linear(_), Sums::I32(sums)) = (&self.layer.kind, sums) else {
+        let (Kind::Linear(Linear { rows: None, .. }), Sums::I32(sums)) = (&self.layer.kind, sums)
+        else {
             return None;
         };
         let plan = self.plan.linear.as_ref()?;
@@ -616,7 +651,8 @@ impl Runner<'_> {
     /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is
     /// nearly every layer of a convolutional network.
     fn letter_fast(&self, quantizer: &Quantizer, sums: &Sums, grid: &CodeGrid) -> Option<Vec<i32>> {
-        let (Kind::Linear(_), Sums::I32(sums)) = (&self.layer.kind, sums) else {
+        let (Kind::Linear(Linear { rows: None, .. }), Sums::I32(sums)) = (&self.layer.kind, sums)
+        else {
             return None;
         };
         let Quantizer::Affine(a) = quantizer else {

@@ -430,6 +430,12 @@ pub struct Ops {
     /// `HardSigmoid` and `HardSwish`.
     #[serde(default)]
     pub hard_swish: Option<HardSwishRule>,
+    /// `Softmax` of a quantized tensor.
+    #[serde(default)]
+    pub softmax: Option<SoftmaxRule>,
+    /// Codes, and integer sums without a quantizer, that leave the network as reals.
+    #[serde(default)]
+    pub dequantize: Option<DequantizeRule>,
 }
 
 /// How two quantized tensors are added.
@@ -441,9 +447,19 @@ pub enum AddRule {
     /// Dequantize both in `f32`, add in `f32`, quantize by the `[quantize]` rule.
     F32,
     /// `ra = sa/sy`, `rb = sb/sy`, `fixed = zy - (ra*za + rb*zb)`, all `f32`; then
-    /// `half-even(fma(a, ra, fma(b, rb, fixed)))` on the raw codes: two fused multiply-adds, zero point
-    /// inside the rounding (ONNX Runtime's AVX2 `QLinearAdd`).
+    /// `half-even((fixed + a*ra) + b*rb)` on the raw codes, zero point inside the rounding (ONNX Runtime's
+    /// `QLinearAdd` on CPUs without AVX2, as its source reads).
+    ///
+    /// In this rule and the next two, `a` and `b` change places where the first operand is one element over
+    /// the innermost run of the result (broadcast along the result's last axis that is longer than one), and
+    /// where the result has one element.
+    F32Ratios,
+    /// As `f32-ratios`, but `half-even(fma(a, ra, fma(b, rb, fixed)))`: two fused multiply-adds (ONNX
+    /// Runtime's `QLinearAdd` with AVX2, as its source reads).
     F32RatiosFma,
+    /// As `f32-ratios-fma`, and `fixed = zy - fma(ra, za, rb*zb)`: gcc contracts the constant, too (ONNX
+    /// Runtime's Linux packages).
+    F32RatiosFmaConstant,
     /// Left shift 20, each input and then the sum through a Q31 multiplier (`TFLite`).
     Q31Shift20,
     /// Each input through the `[requantize]` rule to the output's scale, rounded; then the integers are added
@@ -482,8 +498,9 @@ pub enum AverageRule {
     Exact,
     /// Dequantized codes summed in `f32` in window order, divided in `f32`, quantized by `[quantize]`.
     F32,
-    /// As `f32`, but the zero point is inside: `half-even(f32(mean/sy + zy))` (ONNX Runtime's
-    /// `QLinearAveragePool`).
+    /// As `f32`, but the zero point is inside: `half-even(f32(mean/sy + zy))`. Where padding counts, the
+    /// divisor is the whole kernel, even where a window leaves the padding; a pool whose kernel is the
+    /// unpadded image follows `f32-integer-sum` (ONNX Runtime's `QLinearAveragePool`).
     F32Inside,
     /// `half-even(f32(sum of x - zx) * f32(sx / f32(sy*n)))`, the zero point added after (ONNX Runtime's
     /// `QLinearGlobalAveragePool`).
@@ -548,6 +565,9 @@ pub enum SigmoidRule {
     F32Table,
     /// As `f32-table`, but `t * (1/sy)` rounded half away (`LiteRT`'s int8 kernels).
     LitertTable,
+    /// As `f32-table`, but the sigmoid is MLAS' rational function in `f32` with fused multiply-adds:
+    /// `d * P(d^2) / Q(d^2) + 1/2`, `d` clamped to 18 (ONNX Runtime's `QLinearSigmoid`). No `Tanh`.
+    MlasTable,
     /// The 512-entry Q15 tables of NNIE's `.wk` files, nearest entry below, no interpolation.
     NnieTable,
 }
@@ -562,6 +582,33 @@ pub enum HardSwishRule {
     F32,
     /// `2731 / 2^14` (DPU).
     Dpu2731,
+}
+
+/// How a softmax over rows of `n` codes is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoftmaxRule {
+    /// Exact, then the model's own quantizer.
+    Exact,
+    /// The softmax of the dequantized codes, rounded to `f32`, quantized by `[quantize]`.
+    F32,
+    /// A table `e[i] = f32(exp((shift - i) * sx))` over the distance `i` of a code from the row's largest,
+    /// `shift = max(0, f32(ln(f32(MAX / n))) - 5) / sx` in `f64`; its sum `S` over the row in `f32`, in order;
+    /// `half-even(e * Y / S) + zy` in `f64` with `Y = floor(f32(1 / sy))` (ONNX Runtime's `QLinearSoftmax`).
+    ExpTable,
+    /// As `exp-table`, but `e * Y / S` in `f32`, as older sources of ONNX Runtime read (which also wrap
+    /// int8 codes).
+    ExpTableF32,
+}
+
+/// How integers become reals where they leave the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum DequantizeRule {
+    /// `f32(code - zero point) * scale`, and `f32(sum) * f32(sx * sw)`.
+    F32,
+    /// The same product in `f64`, rounded once to `f32`.
+    F64,
 }
 
 /// Where the target puts its quantizers.

@@ -65,6 +65,8 @@ pub(crate) const PATHS: &[&str] = &[
     "ops.leaky-relu",
     "ops.sigmoid",
     "ops.hard-swish",
+    "ops.softmax",
+    "ops.dequantize",
     "placement.quantizers",
 ];
 
@@ -204,6 +206,8 @@ impl Rows {
             leaky_relu,
             sigmoid,
             hard_swish,
+            softmax,
+            dequantize,
         } = ops;
         self.optional("ops.add", add.as_ref());
         self.optional("ops.mul", mul.as_ref());
@@ -213,6 +217,8 @@ impl Rows {
         self.optional("ops.leaky-relu", leaky_relu.as_ref());
         self.optional("ops.sigmoid", sigmoid.as_ref());
         self.optional("ops.hard-swish", hard_swish.as_ref());
+        self.optional("ops.softmax", softmax.as_ref());
+        self.optional("ops.dequantize", dequantize.as_ref());
     }
 
     fn optional<T: Serialize>(&mut self, path: &str, rule: Option<&T>) {

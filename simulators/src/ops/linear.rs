@@ -7,7 +7,7 @@ use align_check_graph::{Constant, Graph, Node, Op, ValueId};
 
 use super::movement::Movement;
 use crate::kernels::ConvShape;
-use crate::network::{Linear, LinearBias, LinearForm, Post};
+use crate::network::{Linear, LinearBias, LinearForm, RowBias};
 use crate::tensor::{Channels, Tensor};
 
 /// A node in the form of a convolution.
@@ -16,8 +16,6 @@ pub struct Built {
     pub linear: Linear,
     /// The value of its activation.
     pub input: ValueId,
-    /// What is added to its result where that is not one number an output channel.
-    pub offset: Option<Post>,
 }
 
 /// The [`Linear`] form of a node and the value of its activation; `None` where both operands are
@@ -38,7 +36,7 @@ pub fn build(
         Some(&value) => match constant(i) {
             None => Err("a bias that is not constant".to_string()),
             Some(t) => Ok(Some(LinearBias {
-                reals: row_bias(&t, channels, factor)?,
+                reals: channel_bias(&t, channels, factor)?,
                 codes: (factor == 1.0)
                     .then(|| bias_codes(graph, value, channels))
                     .flatten(),
@@ -46,7 +44,6 @@ pub fn build(
         },
     };
     let x = node.inputs[0];
-    let mut offset = None;
     let (linear, input) = match &node.op {
         Op::Conv(conv) => {
             let weights = constant(1).ok_or("weights that are not constant")?;
@@ -68,6 +65,7 @@ pub fn build(
             let linear = Linear {
                 form: LinearForm::Image,
                 bias: bias(2, shape.out_channels, 1.0)?,
+                rows: None,
                 weights,
                 factor: 1.0,
                 batch: out[0],
@@ -115,6 +113,7 @@ pub fn build(
                 },
                 weights: Arc::new(mirrored(&weights, &shape)?),
                 bias: bias(2, shape.out_channels, 1.0)?,
+                rows: None,
                 factor: 1.0,
                 batch: out[0],
                 fully_connected: false,
@@ -148,6 +147,17 @@ pub fn build(
             } else {
                 Arc::new(transposed(&weights)?)
             };
+            let beta = f64::from(gemm.beta);
+            let (bias, by_row) = match bias(2, columns, beta) {
+                Ok(bias) => (bias, None),
+                Err(what) => {
+                    let full = constant(2).ok_or(what)?;
+                    let codes = (beta == 1.0)
+                        .then(|| integers(graph, node.inputs[2]))
+                        .flatten();
+                    (None, Some(row_bias(&full, codes, rows, columns, beta)?))
+                }
+            };
             let linear = Linear {
                 form: LinearForm::Rows {
                     rows,
@@ -155,15 +165,8 @@ pub fn build(
                 },
                 shape: matrix(depth, rows, columns),
                 weights: Arc::new(as_kernel(&weights)?),
-                bias: match bias(2, columns, f64::from(gemm.beta)) {
-                    Ok(bias) => bias,
-                    Err(what) => {
-                        // One that differs from row to row is added behind the product.
-                        let full = constant(2).ok_or(what)?;
-                        offset = Some(row_offset(&full, rows, columns, f64::from(gemm.beta))?);
-                        None
-                    }
-                },
+                bias,
+                rows: by_row,
                 factor: f64::from(gemm.alpha),
                 batch: 1,
                 fully_connected: true,
@@ -182,6 +185,7 @@ pub fn build(
                     shape: matrix(depth, rows, columns),
                     weights: Arc::new(as_kernel(&transposed(&weights)?)?),
                     bias: None,
+                    rows: None,
                     factor: 1.0,
                     batch: 1,
                     fully_connected: true,
@@ -194,6 +198,7 @@ pub fn build(
                     shape: matrix(weights.shape[1], shape(1)[1], weights.shape[0]),
                     weights: Arc::new(as_kernel(&weights)?),
                     bias: None,
+                    rows: None,
                     factor: 1.0,
                     batch: 1,
                     fully_connected: true,
@@ -204,16 +209,18 @@ pub fn build(
         },
         _ => return Ok(None),
     };
-    Ok(Some(Built {
-        linear,
-        input,
-        offset,
-    }))
+    Ok(Some(Built { linear, input }))
 }
 
-/// A bias of shape `(rows, 1)` or `(rows, columns)` as a step behind the product.
-fn row_offset(bias: &Tensor, rows: usize, columns: usize, factor: f64) -> Result<Post, String> {
-    let add: Vec<f64> = bias.to_real().iter().map(|v| v * factor).collect();
+/// A bias of shape `(rows, 1)` or `(rows, columns)`, times `factor`.
+fn row_bias(
+    bias: &Tensor,
+    codes: Option<Vec<i64>>,
+    rows: usize,
+    columns: usize,
+    factor: f64,
+) -> Result<RowBias, String> {
+    let reals: Vec<f64> = bias.to_real().iter().map(|v| v * factor).collect();
     let channels = match bias.shape[..] {
         [r, 1] if r == rows => Channels {
             count: rows,
@@ -230,9 +237,8 @@ fn row_offset(bias: &Tensor, rows: usize, columns: usize, factor: f64) -> Result
             ));
         }
     };
-    Ok(Post::Affine {
-        mul: vec![1.0; add.len()],
-        add,
+    Ok(RowBias {
+        entries: LinearBias { reals, codes },
         channels,
     })
 }
@@ -273,7 +279,7 @@ fn pads(axes: &[usize]) -> Result<[usize; 2], String> {
 }
 
 /// A bias as one real an output channel, times `factor`.
-fn row_bias(bias: &Tensor, channels: usize, factor: f64) -> Result<Vec<f64>, String> {
+fn channel_bias(bias: &Tensor, channels: usize, factor: f64) -> Result<Vec<f64>, String> {
     let values = bias.to_real();
     let last = bias.shape.last().copied().unwrap_or(1);
     if values.len() != last || (last != 1 && last != channels) {
@@ -289,18 +295,23 @@ fn row_bias(bias: &Tensor, channels: usize, factor: f64) -> Result<Vec<f64>, Str
 
 /// The integers of a bias that the file stores as such, one an output channel.
 fn bias_codes(graph: &Graph, value: ValueId, channels: usize) -> Option<Vec<i64>> {
+    let codes = integers(graph, value)?;
+    match codes.len() {
+        1 => Some(vec![codes[0]; channels]),
+        n if n == channels => Some(codes),
+        _ => None,
+    }
+}
+
+/// The integers of a bias that the file stores as such.
+fn integers(graph: &Graph, value: ValueId) -> Option<Vec<i64>> {
     let value = graph.value(value);
     let stored = value.stored.as_ref()?;
     let Some(Constant::I64(codes)) = value.constant.as_deref() else {
         return None;
     };
     let symmetric = stored.zero_point.values.iter().all(|&z| z == 0.0);
-    match codes.len() {
-        _ if !symmetric => None,
-        1 => Some(vec![codes[0]; channels]),
-        n if n == channels => Some(codes.clone()),
-        _ => None,
-    }
+    symmetric.then(|| codes.clone())
 }
 
 fn transposed(weights: &Tensor) -> Result<Tensor, String> {

@@ -18,6 +18,10 @@ pub struct Windows {
     pub divisors: Vec<u32>,
     /// Extent of the full window (height, width), for rules that depend on it.
     pub kernel: Vec<usize>,
+    /// Whether padded positions count as elements.
+    pub padding_counts: bool,
+    /// Whether the window of a pool is its whole image, without padding.
+    pub whole_image: bool,
 }
 
 impl Windows {
@@ -53,6 +57,13 @@ impl Windows {
             taps: Vec::new(),
             divisors: Vec::new(),
             kernel: pool.kernel.clone(),
+            padding_counts: include_pad,
+            whole_image: pool.kernel == input
+                && pool
+                    .pads_before
+                    .iter()
+                    .chain(&pool.pads_after)
+                    .all(|&pad| pad == 0),
         };
         let mut index = vec![0; output.len()];
         for _ in 0..output.iter().product::<usize>() {
@@ -94,6 +105,8 @@ impl Windows {
             taps: Vec::new(),
             divisors: Vec::new(),
             kernel,
+            padding_counts: false,
+            whole_image: false,
         };
         if trailing {
             windows.outer = elements / count.max(1);

@@ -78,8 +78,17 @@ impl Average {
     /// Means of every window, as stored codes.
     pub fn codes(&self, windows: &Windows, codes: &[i32]) -> Vec<i32> {
         let x = self.x;
-        let divisor = |i: usize| windows.divisors[i % windows.len().max(1)];
-        if matches!(self.rule, AverageRule::F32 | AverageRule::F32Inside) {
+        let rule = match self.rule {
+            AverageRule::F32Inside if windows.whole_image => AverageRule::F32IntegerSum,
+            rule => rule,
+        };
+        let whole_kernel = rule == AverageRule::F32Inside && windows.padding_counts;
+        let kernel = windows.kernel.iter().product::<usize>() as u32;
+        let divisor = |i: usize| match whole_kernel {
+            true => kernel,
+            false => windows.divisors[i % windows.len().max(1)],
+        };
+        if matches!(rule, AverageRule::F32 | AverageRule::F32Inside) {
             let sums = windows.fold(codes, 0.0f32, |sum, q| {
                 sum + x.steps(q) as f32 * x.scale_f32()
             });
@@ -92,7 +101,7 @@ impl Average {
         let sums = windows.fold(codes, 0i64, |sum, q| sum + x.steps(q));
         sums.into_iter()
             .enumerate()
-            .map(|(i, sum)| self.integer(sum, i64::from(divisor(i)), &windows.kernel))
+            .map(|(i, sum)| self.integer(rule, sum, i64::from(divisor(i)), &windows.kernel))
             .collect()
     }
 
@@ -105,15 +114,15 @@ impl Average {
     }
 
     /// From the sum of `code - zx` (a padded position that counts is 0) and the number of elements.
-    fn integer(&self, sum: i64, n: i64, kernel: &[usize]) -> i32 {
+    fn integer(&self, rule: AverageRule, sum: i64, n: i64, kernel: &[usize]) -> i32 {
         let (x, out) = (self.x, self.out);
-        match self.rule {
+        match rule {
             AverageRule::IntegerHalfAway
             | AverageRule::IntegerTrunc
             | AverageRule::IntegerFloor
             | AverageRule::IntegerTruncHundredth => {
                 let raw = sum + n * x.zero_point;
-                let mean = match self.rule {
+                let mean = match rule {
                     AverageRule::IntegerTrunc => raw / n,
                     AverageRule::IntegerFloor => raw.div_euclid(n),
                     AverageRule::IntegerTruncHundredth => (raw as f32 / n as f32 + 0.01) as i64,

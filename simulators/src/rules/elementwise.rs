@@ -14,15 +14,25 @@ use crate::ops::real::binary;
 /// A function from two stored codes to a stored code.
 pub type PairFunction = Box<dyn Fn(i32, i32) -> i32 + Send + Sync>;
 
+/// Whether the first operand of a result is one element over its innermost run: along its last axis that is
+/// longer than one. So is the only element of a result.
+pub fn repeats_first(shapes: [&[usize]; 2], out: &[usize]) -> bool {
+    let behind = out.iter().rev().position(|&extent| extent != 1);
+    behind.is_none_or(|behind| {
+        let first = shapes[0];
+        first.len() <= behind || first[first.len() - 1 - behind] == 1
+    })
+}
+
 /// `[ops] add`, for `a + b` and `a - b`. `None`: the rule is the reference's, or knows no subtraction.
-///
-/// `clamp` is a fused activation's, in stored codes.
+/// `repeats_first` is [that function](repeats_first()) of the operands' shapes.
 pub fn add(
     rule: AddRule,
     spec: &Spec,
     op: Binary,
     [a, b]: [Labels; 2],
     out: Labels,
+    repeats_first: bool,
 ) -> Option<PairFunction> {
     let sign = if op == Binary::Sub { -1 } else { 1 };
     Some(match rule {
@@ -37,20 +47,16 @@ pub fn add(
                 quantizer.code(if sign < 0 { va - vb } else { va + vb })
             })
         }
-        AddRule::F32RatiosFma => {
+        AddRule::F32Ratios | AddRule::F32RatiosFma | AddRule::F32RatiosFmaConstant => {
             if sign < 0 {
                 return None;
             }
-            let (ra, rb) = (
-                a.scale_f32() / out.scale_f32(),
-                b.scale_f32() / out.scale_f32(),
-            );
-            let fixed =
-                out.zero_point as f32 - (ra * a.zero_point as f32 + rb * b.zero_point as f32);
-            Box::new(move |qa, qb| {
-                let v = (a.raw(qa) as f32).mul_add(ra, (b.raw(qb) as f32).mul_add(rb, fixed));
-                out.store(num::round_f32(v, Rounding::HalfEven) as i64)
-            })
+            let sum = ratios(rule, if repeats_first { [b, a] } else { [a, b] }, out);
+            if repeats_first {
+                Box::new(move |qa, qb| sum(qb, qa))
+            } else {
+                sum
+            }
         }
         AddRule::Q31Shift20 => {
             // TFLite reference/add.cc: both inputs shifted left by 20 and scaled to twice the larger scale.
@@ -117,6 +123,27 @@ pub fn add(
                 out.store(num::round_f64(v / out.scale, rounding) as i64 + out.zero_point)
             })
         }
+    })
+}
+
+/// The rules of the family `f32-ratios`, with the operands in their order.
+fn ratios(rule: AddRule, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
+    let [ra, rb] = [a, b].map(|x| x.scale_f32() / out.scale_f32());
+    let [za, zb] = [a, b].map(|x| x.zero_point as f32);
+    let zeros = match rule {
+        AddRule::F32RatiosFmaConstant => ra.mul_add(za, rb * zb),
+        _ => ra * za + rb * zb,
+    };
+    let fixed = out.zero_point as f32 - zeros;
+    let fused = rule != AddRule::F32Ratios;
+    Box::new(move |qa, qb| {
+        let (va, vb) = (a.raw(qa) as f32, b.raw(qb) as f32);
+        let v = if fused {
+            va.mul_add(ra, vb.mul_add(rb, fixed))
+        } else {
+            (fixed + va * ra) + vb * rb
+        };
+        out.store(num::round_f32(v, Rounding::HalfEven) as i64)
     })
 }
 

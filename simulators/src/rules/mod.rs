@@ -4,6 +4,7 @@ pub mod average;
 pub mod elementwise;
 pub mod real;
 pub mod requantize;
+pub mod softmax;
 pub mod unary;
 
 use std::sync::Arc;

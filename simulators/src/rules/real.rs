@@ -1,9 +1,9 @@
 //! A real to a code by a target's `[quantize]` rule.
 
-use align_check_specs::{Division, Quantize, Rounding, ZeroPointPosition};
+use align_check_specs::{DequantizeRule, Division, Quantize, Rounding, ZeroPointPosition};
 
 use super::Labels;
-use crate::num;
+use crate::num::{self, Width};
 
 /// `[quantize]`, bound to one output grid.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +51,31 @@ impl RealQuantizer {
             num::round_f64(quotient, self.rule.rounding) + zero
         };
         self.out.store(raw as i64)
+    }
+}
+
+/// `[ops] dequantize`: integers to reals where they leave the network, one entry a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dequantizer {
+    /// The rule.
+    pub rule: DequantizeRule,
+    /// What an accumulator starts from: a bias; for codes, their zero point taken away.
+    pub start: Vec<i64>,
+    /// What one unit of the integers is worth.
+    pub unit: Vec<f64>,
+    /// The accumulator.
+    pub width: Width,
+}
+
+impl Dequantizer {
+    /// The real of an integer of a channel.
+    pub fn real(&self, n: i64, channel: usize) -> f32 {
+        let sum = i128::from(n) + i128::from(self.start[channel]);
+        let (sum, unit) = (self.width.fit(sum).value, self.unit[channel]);
+        match self.rule {
+            DequantizeRule::F32 => sum as f32 * unit as f32,
+            DequantizeRule::F64 => (sum as f64 * unit) as f32,
+        }
     }
 }
 

@@ -65,13 +65,7 @@ impl Requantizer {
         out: Labels,
         clamp: (f64, f64),
     ) -> Result<Self, String> {
-        let width = Width {
-            bits: accumulator.bits.unwrap_or(64),
-            overflow: match accumulator.bits {
-                Some(_) => accumulator.overflow,
-                None => Overflow::Saturate,
-            },
-        };
+        let width = width(accumulator);
         let multipliers: Vec<f64> = units
             .iter()
             .map(|unit| derive(rule.derivation, unit.x, unit.w, out.scale))
@@ -109,6 +103,11 @@ impl Requantizer {
     /// What the accumulator of a channel starts from, where the bias is an integer in it.
     pub fn initial(&self, channel: usize) -> i64 {
         self.channels[channel].bias
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
     }
 
     /// The multiplier of a channel as a text: what hardware would hold.
@@ -352,6 +351,17 @@ pub fn round_to_i32(v: f32) -> i32 {
 fn each(sums: &[i32], out: &mut [i32], f: impl Fn(i32) -> i32) {
     for (out, &acc) in out.iter_mut().zip(sums) {
         *out = f(acc);
+    }
+}
+
+/// The width of an accumulator; without one, 64 bits that nothing leaves.
+pub fn width(accumulator: &Accumulator) -> Width {
+    Width {
+        bits: accumulator.bits.unwrap_or(64),
+        overflow: match accumulator.bits {
+            Some(_) => accumulator.overflow,
+            None => Overflow::Saturate,
+        },
     }
 }
 

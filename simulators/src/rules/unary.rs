@@ -177,6 +177,14 @@ pub fn sigmoid(
             let quantizer = RealQuantizer::new(quantize, out);
             Some(Box::new(move |code| quantizer.code(value(code))))
         }
+        SigmoidRule::MlasTable => {
+            let quantizer = RealQuantizer::new(quantize, out);
+            matches!(function, Activation::Sigmoid).then(|| -> CodeFunction {
+                Box::new(move |code| {
+                    quantizer.code(mlas_logistic(x.steps(code) as f32 * x.scale_f32()))
+                })
+            })
+        }
         SigmoidRule::LitertTable => {
             let inverse = 1.0 / out.scale_f32();
             Some(Box::new(move |code| {
@@ -185,6 +193,36 @@ pub fn sigmoid(
             }))
         }
     }
+}
+
+/// MLAS' logistic function: a rational one in `f32` with fused multiply-adds, one division, one addition
+/// (microsoft/onnxruntime `onnxruntime/core/mlas/lib/logistic.cpp`, `x86_64/LogisticKernelFma3.S`).
+#[allow(
+    clippy::excessive_precision,
+    reason = "the source's numbers, rounded to f32"
+)]
+pub fn mlas_logistic(x: f32) -> f32 {
+    /// Coefficients of the odd numerator, from the highest power down.
+    const P: [f32; 5] = [
+        4.37031012579801e-11,
+        1.15627324459942e-07,
+        6.08574864600143e-05,
+        8.51377133304701e-03,
+        2.48287947061529e-01,
+    ];
+    /// And of the even denominator.
+    const Q: [f32; 6] = [
+        6.10247389755681e-13,
+        5.76102136993427e-09,
+        6.29106785017040e-06,
+        1.70198817374094e-03,
+        1.16817656904453e-01,
+        9.93151921023180e-01,
+    ];
+    let x = x.clamp(-18.0, 18.0);
+    let square = x * x;
+    let horner = |list: &[f32]| list.iter().fold(0.0, |sum: f32, &c| sum.mul_add(square, c));
+    (x * horner(&P) / horner(&Q) + 0.5).max(0.0)
 }
 
 /// `[ops] hard-swish`. `None`: the rule is the reference's.

@@ -4,7 +4,7 @@ use super::Check;
 use crate::view::word;
 use crate::{
     AddRule, AverageRule, Grid, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
-    RescaleRule, SigmoidRule, Spec,
+    RescaleRule, SigmoidRule, SoftmaxRule, Spec,
 };
 
 impl Check<'_> {
@@ -24,6 +24,8 @@ impl Check<'_> {
                 "global-average" => spec.ops.global_average.map(|rule| word(&rule)),
                 "average" => spec.ops.average.map(|rule| word(&rule)),
                 "mul" => spec.ops.mul.map(|rule| word(&rule)),
+                "sigmoid" => spec.ops.sigmoid.map(|rule| word(&rule)),
+                "softmax" => spec.ops.softmax.map(|rule| word(&rule)),
                 _ => spec.ops.add.map(|rule| word(&rule)),
             };
             let value = value.unwrap_or_default();
@@ -38,9 +40,6 @@ impl Check<'_> {
                 "'{value}' is an integer rule; on a logarithmic grid only 'exact' is expressed"
             );
             self.require(needs == Needs::Nothing || !logarithmic, &*path, reason);
-        }
-        if let (Some(SigmoidRule::LitertTable), true) = (spec.ops.sigmoid, logarithmic) {
-            self.require(false, "ops.sigmoid", "'litert-table' needs an affine grid");
         }
     }
 }
@@ -72,7 +71,9 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
         let needs = match rule {
             AddRule::Exact | AddRule::F32 => Needs::Nothing,
             AddRule::AlignedShift => Needs::PowersOfTwo,
-            AddRule::F32RatiosFma
+            AddRule::F32Ratios
+            | AddRule::F32RatiosFma
+            | AddRule::F32RatiosFmaConstant
             | AddRule::Q31Shift20
             | AddRule::RequantizeEach
             | AddRule::Q8Floor => Needs::IntegerGrid,
@@ -117,6 +118,20 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
             HardSwishRule::Dpu2731 => Needs::PowersOfTwo,
         };
         ("hard-swish", needs)
+    }));
+    out.extend(ops.sigmoid.map(|rule| {
+        let needs = match rule {
+            SigmoidRule::Exact | SigmoidRule::F32Table | SigmoidRule::NnieTable => Needs::Nothing,
+            SigmoidRule::LitertTable | SigmoidRule::MlasTable => Needs::IntegerGrid,
+        };
+        ("sigmoid", needs)
+    }));
+    out.extend(ops.softmax.map(|rule| {
+        let needs = match rule {
+            SoftmaxRule::Exact | SoftmaxRule::F32 => Needs::Nothing,
+            SoftmaxRule::ExpTable | SoftmaxRule::ExpTableF32 => Needs::IntegerGrid,
+        };
+        ("softmax", needs)
     }));
     out
 }
