@@ -180,10 +180,12 @@ pub(super) fn unary(b: &mut Binder, node: &FileNode, activation: Activation) -> 
     })
 }
 
+/// Where padding counts, the kernel operator divides by the whole window (golden/onnxruntime/qlinear-average-pool,
+/// the cases with `ceil_mode`).
 pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     if !node.attrs().flag("channels_last", false)? {
         return single(b, node, |b, x, real| {
-            window::average_pool_of(b, node, x, real)
+            window::average_pool_of(b, node, x, true, real)
         });
     }
     let x = operand(b, node, 0, None)?;
@@ -191,7 +193,7 @@ pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let grid = output_grid(b, node, 3, x)?;
     let x = channels_last::channels_first(b, node, x, "nchw")?;
     let real = b.temporary(output, "real");
-    window::average_pool_of(b, node, x, real)?;
+    window::average_pool_of(b, node, x, true, real)?;
     let first = b.temporary(output, "nchw");
     requantize(b, node, real, grid, first)?;
     channels_last::channels_last(b, node, first, output)
