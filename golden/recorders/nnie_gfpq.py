@@ -4,6 +4,8 @@
     unzip -q nnieqat-wheel/nnieqat-0.1.0b0-py3-none-any.whl -d nnieqat-wheel
     python3 golden/recorders/nnie_gfpq.py nnieqat-wheel golden/nnie-gfpq
 
+Writes gfpq_vectors.json, gfpq_modes.json and, with nnie_gfpq_million.py, million.json.
+
     wheel   sha256 024229a8c8de835da2e2d73c6689a16970a732dd21529ed0a7489f4b7a337913
     library sha256 302d7e4cff13c5561b4199c6fae546797e5e445c81405e135806a5e60b32dc26 (checked below)
 
@@ -258,6 +260,9 @@ def main(library, folder):
             done.append({"mode": mode, "bits": bits, "z": z, "x_hex": hexes(x), "y_hex": hexes(y)})
         recorded.append({"name": name, "steps": done})
     write(folder / "gfpq_modes.json", "sequences", source, recorded)
+    sys.modules["nnie_gfpq"] = sys.modules[__name__]  # as this file is run, not a second copy
+    import nnie_gfpq_million
+    nnie_gfpq_million.record(library, folder, source)
 
     values = sum(len(case["x_hex"]) for case in cases)
     calls = sum(len(item["steps"]) for item in recorded)
@@ -275,13 +280,15 @@ license = "Apache-2.0 OR MIT: own inputs and recorded outputs, made by this proj
 license_of_the_tool = "Not in this repository. The wheel's license file is MIT (package author), without a HiSilicon \\
 notice; upstream aovoc/nnieqat-pytorch has nnieqat/cuda10/LICENSE.txt, BSD-2-Clause, (c) 2018 Hisilicon Limited"
 what = "GFPQ quantizer, 8 and 16 bits: {len(cases)} INIT cases ({values} values); {len(recorded)} sequences of \\
-INIT, UPDATE, APPLY_ONLY ({calls} calls, {call_values} values)"
+INIT, UPDATE, APPLY_ONLY ({calls} calls, {call_values} values); checksums of 1000000 values a width in each mode"
+targets = ["nnie"]
 tells_apart = "floor or round in z; f64 or f32 logarithm; zero zone, its end per sign, its equality; code 0 or 1 as \\
 least negative; clamps of z and of codes; z of zeros; stored or own z"
 
 [sha256]
 "gfpq_vectors.json" = "{sha256("gfpq_vectors.json")}"
 "gfpq_modes.json" = "{sha256("gfpq_modes.json")}"
+"million.json" = "{sha256("million.json")}"
 '''.replace("\\\n", ""))
     print(f"{len(cases)} cases, {values} values; {len(recorded)} sequences, {calls} calls, {call_values} values")
 

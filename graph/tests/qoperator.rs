@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use align_check_graph::onnx::proto::AttributeProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{
-    Activation, Affine, Binary, Constant, Gemm, Graph, Node, Op, PerChannel, Quantizer, Value,
+    Activation, Affine, Binary, Constant, Gemm, Graph, Limits, Model, Node, Op, PerChannel,
+    Quantizer, Value,
 };
 use common::{Build, float, int, ints, says};
 
@@ -595,4 +598,45 @@ fn sums_of_integers() {
     assert_eq!(stored(&graph, "q"), grid(0.1, 3.0, 8, false));
     assert_eq!(stored(&graph, "q.codes"), grid(1.0, 3.0, 8, false));
     assert_eq!(stored(&graph, "w"), grid(1.0, 0.0, 8, false));
+}
+
+/// Flipped bits: an error on one line or a graph, never a panic.
+#[test]
+fn changed_bits_do_not_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.onnx");
+    let convolution = conv("", &[], &["b"])
+        .f32s("ws", &[3], &[0.25, 0.1, 0.3])
+        .codes("wz", S8, &[3], &[0, 1, 2])
+        .codes("b", DataType::Int32, &[3], &[7, -8, 1 << 30]);
+    let chain = base(&[1, 2, 3, 3])
+        .f32s("cs", &[2], &[0.5, 0.25])
+        .codes("c", S8, &[2, 1, 3, 3], &[9; 18])
+        .codes("low", S8, &[], &[-7])
+        .codes("high", S8, &[], &[7])
+        .node("Clip", &["c", "low", "high"], &["d"], &[])
+        .node("DequantizeLinear", &["d", "cs"], &["e"], &[int("axis", 0)])
+        .node("Transpose", &["e"], &["f"], &[ints("perm", &[1, 0, 2, 3])])
+        .node("DequantizeLinear", &["x", "xs", "xz"], &["r"], &[])
+        .node("Add", &["r", "f"], &["g"], &[])
+        .node(
+            "QuantizeLinear",
+            &["g", "cs", "low"],
+            &["y"],
+            &[int("axis", 1)],
+        );
+    chain.graph();
+    for build in [convolution, chain] {
+        let bytes = build.bytes();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << (at % 8);
+            std::fs::write(&file, changed).unwrap();
+            let result = Model::read(&file, &Limits::default())
+                .and_then(|model| model.graph(&BTreeMap::new()));
+            if let Err(error) = result {
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+    }
 }

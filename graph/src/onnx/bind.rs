@@ -2,6 +2,7 @@
 //! where known), and collects the resolved operations.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ struct Known {
     constant: Option<Arc<Constant>>,
     /// What its integers mean.
     codes: Codes,
+    /// What the codes of a constant stand for, once somebody asked.
+    reals: OnceCell<Arc<Constant>>,
     value: Option<ValueId>,
 }
 
@@ -72,6 +75,7 @@ pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Res
                 shape: tensor.shape.clone(),
                 constant: Some(tensor.data.clone()),
                 codes: tensor.codes.clone(),
+                reals: OnceCell::new(),
                 value: None,
             });
         }
@@ -126,6 +130,7 @@ impl<'m> Binder<'m> {
                     clipped: None,
                     grid: input.stored.clone().map(Arc::new),
                 },
+                reals: OnceCell::new(),
                 value: None,
             });
             ids.push(self.value(input.slot));
@@ -165,7 +170,24 @@ impl<'m> Binder<'m> {
 
     /// A tensor's contents as the file's operators see them, where they are known.
     pub(super) fn constant(&self, slot: Slot) -> Outcome<Option<Tensor>> {
-        Ok(self.stored(slot)?.as_ref().map(grid::dequantized))
+        let tensor = self.stored(slot)?;
+        Ok(match tensor {
+            Some(tensor) if tensor.codes.stands_for_reals() => {
+                let reals = || grid::dequantized(&tensor).data;
+                let data = self.known(slot)?.reals.get_or_init(reals).clone();
+                Some(Tensor {
+                    data,
+                    codes: Codes::default(),
+                    ..tensor
+                })
+            }
+            other => other,
+        })
+    }
+
+    /// Whether a tensor's contents are known.
+    pub(super) fn is_constant(&self, slot: Slot) -> Outcome<bool> {
+        Ok(self.known(slot)?.constant.is_some())
     }
 
     /// A tensor's contents as they are stored, where they are known: reals may be codes.
@@ -372,6 +394,7 @@ impl<'m> Binder<'m> {
             shape: tensor.shape,
             constant: Some(tensor.data),
             codes: tensor.codes,
+            reals: OnceCell::new(),
             value: None,
         });
         Ok(())
@@ -492,6 +515,7 @@ impl<'m> Binder<'m> {
             shape,
             constant: None,
             codes,
+            reals: OnceCell::new(),
             value: None,
         });
         let output = self.value(output);
@@ -537,7 +561,10 @@ impl<'m> Binder<'m> {
                 }
                 _ => None,
             };
-            if codes.grid.is_none() {
+            if codes.grid.is_some() {
+                // Somebody may ask for the reals.
+                self.budget(&shape)?;
+            } else {
                 codes = Codes::default();
                 for tensor in &mut tensors {
                     self.budget(&tensor.shape)?;

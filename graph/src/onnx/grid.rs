@@ -311,18 +311,21 @@ const FURTHEST: usize = 1000;
 pub(super) struct Readers<'a> {
     nodes: &'a [FileNode],
     constants: &'a HashMap<Slot, Stored>,
-    by_slot: HashMap<Slot, Vec<usize>>,
+    /// For each slot, the nodes that read it, and at which of their inputs.
+    by_slot: HashMap<Slot, Vec<(usize, usize)>>,
     /// Outputs of `Identity`: some exporters share parameters through it.
     aliases: HashMap<Slot, Slot>,
 }
 
 impl<'a> Readers<'a> {
     pub(super) fn new(nodes: &'a [FileNode], constants: &'a HashMap<Slot, Stored>) -> Self {
-        let mut by_slot: HashMap<Slot, Vec<usize>> = HashMap::new();
+        let mut by_slot: HashMap<Slot, Vec<(usize, usize)>> = HashMap::new();
         let mut aliases = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
-            for &slot in node.inputs.iter().flatten() {
-                by_slot.entry(slot).or_default().push(index);
+            for (at, slot) in node.inputs.iter().enumerate() {
+                if let &Some(slot) = slot {
+                    by_slot.entry(slot).or_default().push((index, at));
+                }
             }
             if let ("Identity", [Some(from)], [Some(to)]) =
                 (&*node.op_type, &node.inputs[..], &node.outputs[..])
@@ -347,22 +350,18 @@ impl<'a> Readers<'a> {
         rank: Option<usize>,
     ) -> Option<Affine> {
         let mut undecided = false;
-        let mut seen = HashSet::new();
+        let mut steps = 0;
+        let mut seen = HashSet::from([input]);
         let mut waiting = VecDeque::from([input]);
         while let Some(slot) = waiting.pop_front() {
-            if seen.len() > FURTHEST {
-                break;
-            }
             let rank = rank.filter(|_| slot == input);
-            for &index in self.by_slot.get(&slot).into_iter().flatten() {
-                if !seen.insert(index) {
-                    continue;
+            for &(index, at) in self.by_slot.get(&slot).into_iter().flatten() {
+                steps += 1;
+                if steps > FURTHEST {
+                    return None;
                 }
                 let node = &self.nodes[index];
-                for at in 0..node.inputs.len() {
-                    if node.inputs[at] != Some(slot) || places(node, at).is_none() {
-                        continue;
-                    }
+                if places(node, at).is_some() {
                     if let Some(grid) = self.named(node, at, integer, rank) {
                         return Some(grid);
                     }
@@ -370,9 +369,10 @@ impl<'a> Readers<'a> {
                 }
                 let moved = node.domain == Domain::Onnx
                     && MOVEMENTS.contains(&&*node.op_type)
-                    && (node.op_type == "Concat" || node.inputs.first() == Some(&Some(slot)));
+                    && (node.op_type == "Concat" || at == 0);
                 if moved {
-                    waiting.extend(node.outputs.iter().flatten());
+                    let outputs = node.outputs.iter().flatten();
+                    waiting.extend(outputs.filter(|&&output| seen.insert(output)));
                 }
             }
         }

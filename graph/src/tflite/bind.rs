@@ -586,7 +586,7 @@ impl<'m> Binder<'m> {
                 return self.view(slot, &[0]).map(Some);
             }
             let source = self.view(slot, &file_order(shape.len()))?;
-            let name = format!("{} (flat)", self.model.tensors[slot].name);
+            let name = format!("{} (flat)", self.name(slot));
             let output = self.temporary(&name, vec![channels]);
             let name = self.unused_node(&format!("{}.bias", node.name));
             self.push(name, "RESHAPE", Op::Reshape, vec![source], output)?;
@@ -610,7 +610,8 @@ impl<'m> Binder<'m> {
             return malformed("its weights have another number of scales than channels");
         }
         let stored = super::grid::affine(scale, PerChannel::uniform(0.0), bits, signed);
-        let name = format!("{} (of {})", self.model.tensors[slot].name, node.name);
+        self.budget(&[channels])?;
+        let name = format!("{} (of {})", self.name(slot), node.name);
         let values = Constant::clone(&constant);
         Ok(Some(self.new_constant(
             &name,

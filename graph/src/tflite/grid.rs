@@ -2,7 +2,7 @@
 
 use super::flat::Table;
 use super::schema::{Type, quantization};
-use crate::onnx::fail::Outcome;
+use crate::onnx::fail::{Outcome, malformed};
 use crate::{Affine, PerChannel, Rounding, ZeroPointAdded};
 
 /// What a tensor's elements mean.
@@ -91,7 +91,7 @@ pub(super) fn of(
     }
     let numbers = scales.saturating_add(zeros);
     if numbers > *budget {
-        return unknown("the file has more quantization parameters than the limit".to_owned());
+        return malformed("the file has more quantization parameters than the limit");
     }
     *budget -= numbers;
     let scale = table.f32s(quantization::SCALE)?;

@@ -24,6 +24,9 @@ const BESIDES: usize = 100_000;
 /// Bytes that all names may have beyond the file's size (names may be shared).
 const NAMES: usize = 1 << 24;
 
+/// Scales and zero points that all tensors may have beyond the file's size.
+const PARAMETERS: usize = 1 << 20;
+
 pub(super) fn read(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<Model, Error> {
     let error = |fail: Fail| match fail {
         Fail::Malformed(what) | Fail::Unsupported(what) => Error::Malformed {
@@ -265,7 +268,10 @@ fn tensors(
     let tables = graph.tables(subgraph::TENSORS, "tensors", most)?;
     let mut tensors = Vec::with_capacity(tables.len());
     let mut name_bytes = bytes.len().saturating_add(NAMES);
-    let mut parameters = limits.constant_elements;
+    // Tensors may share them, but files have no reason to.
+    let mut parameters = limits
+        .constant_elements
+        .min(bytes.len().saturating_add(PARAMETERS));
     let mut assumed: Vec<String> = Vec::new();
     for (index, table) in tables.enumerate() {
         let table = table?;

@@ -216,6 +216,8 @@ pub(super) fn dequantize(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         let Constant::I64(_) = &*tensor.data else {
             return malformed("its input must hold integer codes");
         };
+        // Somebody may ask for the reals.
+        b.budget(&shape)?;
         let codes = Codes {
             grid: Some(grid.into()),
             ..Codes::default()
@@ -286,8 +288,8 @@ pub(super) fn grid_on(
 /// Whether a tensor holds integer codes, or is a constant that becomes codes later.
 pub(super) fn holds(b: &Binder, x: Slot) -> Outcome<bool> {
     let codes = b.codes(x)?;
-    let plain = codes.grid.as_deref().is_some_and(grid::is_plain) && b.constant(x)?.is_none();
-    Ok(codes.integer.is_some() && !plain && (codes.grid.is_some() || b.constant(x)?.is_some()))
+    let plain = codes.grid.as_deref().is_some_and(grid::is_plain) && !b.is_constant(x)?;
+    Ok(codes.integer.is_some() && !plain && (codes.grid.is_some() || b.is_constant(x)?))
 }
 
 /// `Clip` on codes (QCDQ): leaves fewer of them.

@@ -39,7 +39,7 @@ pub(super) fn concat(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     }
     if let Some(grid) = grid {
         for slot in &mut inputs {
-            if b.codes(*slot)?.grid.is_none() && b.constant(*slot)?.is_some() {
+            if b.codes(*slot)?.grid.is_none() && b.is_constant(*slot)? {
                 *slot = b.coded(node, *slot, (*grid).clone())?;
             }
         }
@@ -87,7 +87,7 @@ pub(super) fn pad(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         ));
     }
     let fill = match &b.codes(x)?.grid {
-        Some(grid) if b.constant(x)?.is_none() => real_fill(fill, grid)?,
+        Some(grid) if !b.is_constant(x)? => real_fill(fill, grid)?,
         _ => fill,
     };
     let mode = match attrs.string("mode")?.unwrap_or("constant") {

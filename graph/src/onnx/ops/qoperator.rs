@@ -79,7 +79,7 @@ fn bias(
         }
         scale.axis = Some(shape.len() - 1);
     }
-    if b.constant(c)?.is_none() {
+    if !b.is_constant(c)? {
         return unsupported("its bias is computed from data; it must be a constant");
     }
     let grid = Codes::of(Integer::I32).grid_with(Integer::I32, scale, PerChannel::uniform(0.0));

@@ -127,11 +127,11 @@ pub(super) fn conv(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     inputs.extend(b.bias(node, 2, out_channels, [x, w])?);
     let shape = vec![n, out_channels, windows.out[0], windows.out[1]];
     let behind = Behind::activated(fused(Some(options), 3)?);
-    let op = convolution(kernel, windows, dilations, groups);
+    let op = convolution(kernel, &windows, dilations, groups);
     b.produce(node, 0, (op, inputs), behind, shape, &CHANNELS_FIRST)
 }
 
-fn convolution(kernel: [usize; 2], windows: Windows, dilations: [usize; 2], groups: usize) -> Op {
+fn convolution(kernel: [usize; 2], windows: &Windows, dilations: [usize; 2], groups: usize) -> Op {
     Op::Conv(Conv {
         kernel: kernel.to_vec(),
         strides: windows.strides.to_vec(),
@@ -168,7 +168,7 @@ pub(super) fn depthwise(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     inputs.extend(b.bias(node, 2, out_channels, [x, w])?);
     let shape = vec![n, out_channels, windows.out[0], windows.out[1]];
     let behind = Behind::activated(fused(Some(options), 4)?);
-    let op = convolution(kernel, windows, dilations, channels);
+    let op = convolution(kernel, &windows, dilations, channels);
     b.produce(node, 0, (op, inputs), behind, shape, &CHANNELS_FIRST)
 }
 
