@@ -1,4 +1,4 @@
-//! EfficientNet-Lite0, really quantized, against what qonnx and Brevitas recorded (`../shared`).
+//! EfficientNet-Lite0, really quantized, against what qonnx, Brevitas and ONNX Runtime recorded (`../shared`).
 
 use std::path::Path;
 
@@ -138,4 +138,43 @@ fn logits_of_brevitas_agree_as_far_as_sums_in_float32_let_them() {
         let found = (whole(&stats["differing"]), whole(&stats["max_lsb"]));
         assert_eq!(found, wanted, "{model}: {stats}");
     }
+}
+
+/// ONNX Runtime's QLinear kernels on one photo: every tensor of the network, in isolation and end to end.
+#[test]
+fn onnxruntime_is_reproduced() {
+    let (Some(photos), Some(folder)) = (
+        shared(format!("{FOLDER}/inputs.npz")),
+        shared(format!("{FOLDER}/ort-qoperator")),
+    ) else {
+        return;
+    };
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let photo = temporary.path().join("chelsea.npz");
+    one_photo(&photos, "chelsea", &photo);
+    let (run, json, _) = report(args![
+        folder.join("model.onnx"),
+        "--target",
+        "onnxruntime",
+        "--input",
+        photo,
+        "--recorded",
+        folder.join("outputs.chelsea.npz"),
+    ]);
+    say(format_args!("onnxruntime, one photo: {:.1?}", run.time));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(json["verdict"], "aligned, tested");
+    assert_eq!(list(&json["against"]["missing"]).len(), 0);
+    for way in ["isolated", "cumulative"] {
+        let stats = |layer: &Value, key: &str| whole(&layer["mode"][way][key]);
+        let layers = list(&json["layers"]);
+        let elements: u64 = layers.iter().map(|layer| stats(layer, "elements")).sum();
+        let differing: u64 = layers.iter().map(|layer| stats(layer, "differing")).sum();
+        assert_eq!((elements, differing), (7_102_896, 0), "{way}");
+    }
+    let [output] = list(&json["outputs"]) else {
+        panic!("one output: {}", json["outputs"]);
+    };
+    assert_eq!(whole(&output["stats"]["elements"]), 1_000);
+    assert_eq!(whole(&output["stats"]["differing"]), 0);
 }

@@ -1,9 +1,9 @@
 //! Sums of two tensors for every pair of codes, and means of windows, against slow definitions.
 
-use align_check_tests::onnx::{Onnx, Quant, ints};
+use align_check_tests::onnx::{Onnx, Quant, int, ints};
 use align_check_tests::simulate::{codes, network};
 use align_check_tests::slow::{
-    exp2, frexp, half_away, half_even, half_up_div, mbqm, quantize_multiplier, saturate,
+    exp2, fma, frexp, half_away, half_even, half_up_div, mbqm, quantize_multiplier, saturate,
 };
 use align_check_tests::{Random, say};
 
@@ -90,23 +90,83 @@ fn tflite_add() {
     }
 }
 
-/// `QLinearAdd` on x86 with fused multiply-adds: zero point inside the rounding.
+/// `QLinearAdd` on x86 with fused multiply-adds, one in the constant term: zero point inside the rounding.
+fn onnxruntime_sum([a, b, y]: [&Quant; 3], qa: i128, qb: i128) -> i128 {
+    let ra: f32 = a.scale[0] / y.scale[0];
+    let rb: f32 = b.scale[0] / y.scale[0];
+    let second: f32 = rb * b.zero_point as f32;
+    let fixed: f32 = y.zero_point as f32 - fma(ra, a.zero_point as f32, second);
+    half_even(fma(qa as f32, ra, fma(qb as f32, rb, fixed)).into())
+}
+
 #[test]
 fn onnxruntime_add() {
     let signed = add_grids(Quant::i8, [-3, 7, 1]);
     let unsigned = add_grids(Quant::u8, [121, 0, 77]);
     for [a, b, y] in signed.iter().chain(&unsigned) {
-        let ra: f32 = a.scale[0] / y.scale[0];
-        let rb: f32 = b.scale[0] / y.scale[0];
-        let zeros: f32 = ra * a.zero_point as f32 + rb * b.zero_point as f32;
-        let fixed: f32 = y.zero_point as f32 - zeros;
         compare_add("onnxruntime", [a, b, y], |qa, qb| {
-            // One rounding to f32: codes and ratios have 8 and 24 bits, so f64 holds the product; its sum
-            // with an f32 may round twice, which happens only within 2^-29 of the middle.
-            let second = (qb as f32).mul_add(rb, fixed);
-            half_even(f64::from((qa as f32).mul_add(ra, second)))
+            onnxruntime_sum([a, b, y], qa, qb)
         });
     }
+}
+
+/// Of two tensors of which the first one is a single element along the last axis, the second one counts as
+/// the first; also where the result is one element.
+#[test]
+fn onnxruntime_add_repeats_an_operand() {
+    let a = Quant::u8(0.7, 129);
+    let b = Quant::u8(0.1, 1);
+    let y = Quant::u8(0.2, 77);
+    let every: Vec<i64> = (0..256).collect();
+    let mut told_apart = 0;
+    for (shapes, swapped) in [
+        ([[256, 1], [1, 256]], true),
+        ([[1, 256], [256, 1]], false),
+        ([[256, 1], [256, 1]], false),
+        ([[1, 1], [256, 1]], true),
+        ([[1, 1], [1, 1]], true),
+    ] {
+        let out = [0, 1].map(|axis: usize| shapes[0][axis].max(shapes[1][axis]));
+        let model = Onnx::new()
+            .input("a", &shapes[0])
+            .input("b", &shapes[1])
+            .quant("a", "qa", &a)
+            .quant("b", "qb", &b)
+            .node("Add", &["qa", "qb"], "s", &[])
+            .quant("s", "y", &y)
+            .output("y", &out);
+        for offset in [0, 3, 100, 254] {
+            let given = |shape: [i64; 2]| -> Vec<i64> {
+                let len = (shape[0] * shape[1]) as usize;
+                every
+                    .iter()
+                    .cycle()
+                    .skip(offset)
+                    .step_by(7)
+                    .take(len)
+                    .copied()
+                    .collect()
+            };
+            let [qa, qb] = shapes.map(given);
+            let inputs = [("a", reals(&qa, &a)), ("b", reals(&qb, &b))];
+            let found = &codes(&network(&model), "onnxruntime", &inputs)["y"];
+            for (i, &got) in found.iter().enumerate() {
+                let (row, column) = (i as i64 / out[1], i as i64 % out[1]);
+                let at = |codes: &[i64], shape: [i64; 2]| {
+                    let row = if shape[0] == 1 { 0 } else { row };
+                    let column = if shape[1] == 1 { 0 } else { column };
+                    i128::from(codes[(row * shape[1] + column) as usize])
+                };
+                let (va, vb) = (at(&qa, shapes[0]), at(&qb, shapes[1]));
+                let straight = clamp(onnxruntime_sum([&a, &b, &y], va, vb), &y);
+                let crossed = clamp(onnxruntime_sum([&b, &a, &y], vb, va), &y);
+                let wanted = if swapped { crossed } else { straight };
+                assert_eq!(i128::from(got), wanted, "{shapes:?}: {va} + {vb}");
+                told_apart += usize::from(straight != crossed);
+            }
+        }
+    }
+    assert!(told_apart > 0, "the grids do not tell the orders apart");
 }
 
 #[test]
@@ -259,6 +319,82 @@ fn onnxruntime_average_pool() {
         }
     }
     all("onnxruntime average", results);
+}
+
+/// `QLinearAveragePool` whose kernel is the whole image: an integer sum, the zero point after the rounding.
+#[test]
+fn onnxruntime_average_of_the_whole_image() {
+    let (x, y) = (Quant::u8(0.037, 121), Quant::u8(0.041, 7));
+    let model = |extra: i64| {
+        let shape = [1, 64, 3, 4 + extra];
+        let attrs = [ints("kernel_shape", &[3, 4]), ints("strides", &[9, 9])];
+        Onnx::new()
+            .input("x", &shape)
+            .quant("x", "qx", &x)
+            .node("AveragePool", &["qx"], "m", &attrs)
+            .quant("m", "y", &y)
+            .output("y", &[1, 64, 1, 1])
+    };
+    let mut random = Random(11);
+    let (mut whole_differs, mut count) = (0, 0);
+    for extra in [0, 1] {
+        let width = (4 + extra) as usize;
+        let given: Vec<i64> = (0..64 * 3 * width)
+            .map(|_| random.below(256) as i64)
+            .collect();
+        let found = &codes(
+            &network(&model(extra)),
+            "onnxruntime",
+            &[("x", reals(&given, &x))],
+        )["y"];
+        for (image, &got) in given.chunks(3 * width).zip(found) {
+            let window = || {
+                image
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| i % width < 4)
+                    .map(|(_, q)| q - x.zero_point)
+            };
+            let gain: f32 = x.scale[0] / (y.scale[0] * 12.0);
+            let whole =
+                half_even((window().sum::<i64>() as f32 * gain).into()) + i128::from(y.zero_point);
+            let sum = window().fold(0f32, |sum, steps| sum + steps as f32 * x.scale[0]);
+            let mean: f32 = sum / 12.0 / y.scale[0];
+            let part = half_even((mean + y.zero_point as f32).into());
+            let wanted = clamp(if extra == 0 { whole } else { part }, &y);
+            assert_eq!(i128::from(got), wanted, "{image:?}");
+            whole_differs += usize::from(whole != part);
+            count += 1;
+        }
+    }
+    say(format_args!(
+        "whole images: {count} codes, {whole_differs} by the order"
+    ));
+}
+
+/// Where padding counts, `QLinearAveragePool` divides by the whole kernel, even beyond the padding.
+#[test]
+fn onnxruntime_average_beyond_the_padding() {
+    let grid = Quant::u8(1.0, 0);
+    let attrs = [
+        ints("kernel_shape", &[1, 3]),
+        ints("strides", &[1, 3]),
+        ints("pads", &[0, 0, 0, 1]),
+        int("ceil_mode", 1),
+        int("count_include_pad", 1),
+    ];
+    let model = Onnx::new()
+        .input("x", &[1, 1, 1, 4])
+        .quant("x", "qx", &grid)
+        .node("AveragePool", &["qx"], "m", &attrs)
+        .quant("m", "y", &grid)
+        .output("y", &[1, 1, 1, 2]);
+    let given = || [("x", vec![30.0, 60.0, 90.0, 90.0])];
+    assert_eq!(
+        codes(&network(&model), "onnxruntime", &given())["y"],
+        [60, 30]
+    );
+    assert_eq!(codes(&network(&model), "exact", &given())["y"], [60, 45]);
 }
 
 #[test]

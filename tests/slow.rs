@@ -22,6 +22,38 @@ pub fn exp2(n: i32) -> f64 {
     (0..n.abs()).fold(1.0, |power, _| power * two)
 }
 
+/// `a * b + c` with one rounding to `f32`, of finite numbers: in integers.
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    let parts = |x: f32| {
+        let (bits, sign) = (x.to_bits(), if x < 0.0 { -1 } else { 1 });
+        let fraction = i128::from(bits & 0x7f_ffff);
+        match (bits >> 23) & 0xff {
+            0 => (sign * fraction, -149),
+            exponent => (sign * (fraction | 1 << 23), exponent as i32 - 150),
+        }
+    };
+    let ((ma, ea), (mb, eb), (mc, ec)) = (parts(a), parts(b), parts(c));
+    let (mp, ep) = (ma * mb, ea + eb);
+    if mp == 0 || mc == 0 {
+        return if mp == 0 { c } else { nearest(mp, ep) };
+    }
+    // Further down, a number only says on which side of a tie the sum lies.
+    let low = ep.min(ec).max(ep.max(ec) - 70);
+    let at = |m: i128, e: i32| if e < low { m.signum() } else { m << (e - low) };
+    nearest(at(mp, ep) + at(mc, ec), low)
+}
+
+/// The nearest `f32` to `m * 2^e`, ties to even.
+fn nearest(m: i128, e: i32) -> f32 {
+    let bits = 128 - m.unsigned_abs().leading_zeros() as i32;
+    let drop = (bits - 24).max(-149 - e).max(0);
+    let (kept, rest) = (m.abs() >> drop, m.abs() & ((1 << drop) - 1));
+    let half = (1 << drop) >> 1;
+    let up = drop > 0 && (rest > half || (rest == half && kept % 2 == 1));
+    let rounded = (kept + i128::from(up)) as f64 * exp2(e + drop);
+    (if m < 0 { -rounded } else { rounded }) as f32
+}
+
 /// C's `round`: nearest, ties away from zero. Exact below 2^52.
 pub fn half_away(x: f64) -> i128 {
     let whole = x.trunc();

@@ -257,8 +257,14 @@ impl Planner<'_> {
             _ => None,
         };
         let mut rules = vec!["activations"];
-        if linear.is_some() {
-            rules.extend(["weights", "accumulator"]);
+        if let Some(linear) = &linear {
+            // Codes that are kept are not rounded anew.
+            let weights = if linear.model_weights {
+                "weights.quantizer"
+            } else {
+                "weights"
+            };
+            rules.extend([weights, "accumulator"]);
         }
         let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
         rules.extend(more);
@@ -734,7 +740,13 @@ impl Planner<'_> {
                         } else {
                             "requantize"
                         };
-                        (finish, false, vec!["bias", requantize])
+                        let stored = own.bias.iter().chain(own.rows.iter().map(|r| &r.entries));
+                        let bias = if stored.clone().all(|bias| bias.codes.is_some()) {
+                            "bias.format"
+                        } else {
+                            "bias"
+                        };
+                        (finish, false, vec![bias, requantize])
                     }
                     Err(_) => float(),
                 }

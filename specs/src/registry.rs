@@ -23,6 +23,7 @@ embedded!(
     "vitis-dpu",
     "tflite-reference",
     "onnxruntime",
+    "onnx-reference",
     "tvm",
     "tvm-tonearest",
     "tvm-hexagon",

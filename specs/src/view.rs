@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier, Ops,
-    Requantize, Shift, Spec, Step, Weights,
+    Overflow, Requantize, Shift, Spec, Step, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -177,7 +177,10 @@ impl Rows {
             self.add("accumulator.bits", bits.to_string());
         }
         self.add("accumulator.overflow", word(&rule.overflow));
-        self.add("accumulator.order", word(&rule.order));
+        // A sum that wraps is the same in every order.
+        if rule.overflow != Overflow::Wrap {
+            self.add("accumulator.order", word(&rule.order));
+        }
     }
 
     fn requantize(&mut self, section: &str, rule: &Requantize) {
