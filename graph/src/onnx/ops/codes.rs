@@ -257,13 +257,13 @@ pub(super) fn dynamic_quantize(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.input(node, 0)?;
     let shape = b.shape(x)?.to_vec();
     let parts = [
-        (DynamicPart::Codes, shape),
-        (DynamicPart::Scale, Vec::new()),
-        (DynamicPart::ZeroPoint, Vec::new()),
+        (DynamicPart::Codes, shape, "codes"),
+        (DynamicPart::Scale, Vec::new(), "scale"),
+        (DynamicPart::ZeroPoint, Vec::new(), "zero_point"),
     ];
-    for ((part, shape), output) in parts.into_iter().zip(&node.outputs) {
+    for ((part, shape, suffix), output) in parts.into_iter().zip(&node.outputs) {
         if let Some(output) = *output {
-            b.emit(node, Op::DynamicQuantize(part), &[x], shape, output)?;
+            b.emit_helper(node, Op::DynamicQuantize(part), &[x], shape, output, suffix)?;
         }
     }
     Ok(())
