@@ -41,6 +41,10 @@ pub enum Output {
 
 /// The rules under test: NVDLA's, and their neighbours.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one decision, right or wrong"
+)]
 pub struct Rules {
     /// CACC's truncation.
     pub truncation: Rounding,

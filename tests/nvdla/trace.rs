@@ -51,12 +51,11 @@ impl Memory {
     }
 
     fn byte(&self, address: u64) -> u8 {
-        match self.pages.get(&(address / PAGE)) {
-            Some(page) => page[(address % PAGE) as usize],
-            None => {
-                self.check(address);
-                0
-            }
+        if let Some(page) = self.pages.get(&(address / PAGE)) {
+            page[(address % PAGE) as usize]
+        } else {
+            self.check(address);
+            0
         }
     }
 
