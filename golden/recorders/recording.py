@@ -67,6 +67,7 @@ def provenance(folder, files, command, what, tools, extra=()):
         f"command = {json.dumps(command)}",
         f"date = {datetime.date.today().isoformat()}",
         'license = "Apache-2.0 OR MIT, made by this project\'s script"',
+        'targets = ["exact"]',
         f"what = {json.dumps(what)}",
         *extra,
         "",

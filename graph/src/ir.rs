@@ -36,6 +36,14 @@ pub struct Value {
     pub constant: Option<Arc<Constant>>,
     /// `quantization_annotation` (`finn_datatype`) of the file, where it names an integer type.
     pub annotation: Option<IntegerRange>,
+    /// How the file stores this tensor, where it stores integer codes: the graph computes with what they
+    /// mean, `(code - zero_point) * scale`. Where a constant has this, its [`Constant::I64`] are the codes.
+    pub stored: Option<Affine>,
+    /// Where the file has the axes in another order (channels last): axis `i` of the file's tensor is axis
+    /// `file_axes[i]` of this value.
+    pub file_axes: Option<Vec<usize>>,
+    /// Other keys under which recordings may hold this tensor (`TFLite`: its index, and `index:name`).
+    pub aliases: Vec<String>,
 }
 
 /// The inclusive range of an integer type that a file annotates a tensor with (QONNX `finn_datatype`).
@@ -53,7 +61,7 @@ pub enum Constant {
     /// Real numbers. Half-precision and double tensors are converted (a double that is no `f32`
     /// rounds to nearest even).
     F32(Vec<f32>),
-    /// Integers and booleans of any width.
+    /// Integers and booleans of any width, or codes (see [`Value::stored`]).
     I64(Vec<i64>),
 }
 
@@ -150,6 +158,14 @@ pub enum Op {
     Identity,
     /// A quantizer of the file.
     Quantize(Quantizer),
+    /// The codes of the input, read with another scale and zero point: files may state others where a tensor
+    /// is read than where it is made.
+    Reinterpret {
+        /// How the input's codes were meant.
+        from: Affine,
+        /// How they are read.
+        to: Affine,
+    },
 }
 
 /// Parameters of [`Op::Conv`]; one entry per spatial axis.
@@ -363,8 +379,8 @@ pub enum Rounding {
 /// How a real becomes a code and back, as the model file defines it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quantizer {
-    /// QONNX `Quant` / `IntQuant`: `code = round(clamp(x / scale + zero_point))` in `f32`,
-    /// `real = (code - zero_point) * scale`. The zero point is added *before* rounding.
+    /// `code = clamp(round(x / scale))`, `real = (code - zero_point) * scale`, in `f32`. QONNX `Quant` adds
+    /// the zero point *before* rounding, ONNX `QuantizeLinear` and `TFLite` `QUANTIZE` after it.
     Affine(Affine),
     /// QONNX `BipolarQuant`: `(x >= 0 ? 1 : -1) * scale`.
     Bipolar {
@@ -386,7 +402,7 @@ pub struct Affine {
     pub scale: PerChannel<f32>,
     /// Offset in steps; usually an integer, but files may hold any finite number.
     pub zero_point: PerChannel<f32>,
-    /// Width in bits, 1 to 32.
+    /// Width in bits, 1 to 32; a stored bias may have 64.
     pub bits: u32,
     /// Whether codes are signed.
     pub signed: bool,
@@ -394,13 +410,43 @@ pub struct Affine {
     pub narrow: bool,
     /// Rounding mode.
     pub rounding: Rounding,
+    /// Where the zero point enters.
+    pub zero_point_added: ZeroPointAdded,
+}
+
+/// Where a quantizer adds its zero point. The two differ on ties with an odd zero point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZeroPointAdded {
+    /// `round(x / scale + zero_point)` (QONNX `Quant`).
+    BeforeRounding,
+    /// `round(x / scale) + zero_point` (ONNX `QuantizeLinear`, `TFLite` `QUANTIZE`).
+    AfterRounding,
 }
 
 impl Affine {
+    /// The whole range of an integer type, quantized as ONNX `QuantizeLinear` does (half to even, zero point
+    /// added after rounding; ONNX operator documentation).
+    pub fn quantize_linear(
+        scale: PerChannel<f32>,
+        zero_point: PerChannel<f32>,
+        bits: u32,
+        signed: bool,
+    ) -> Self {
+        Self {
+            scale,
+            zero_point,
+            bits,
+            signed,
+            narrow: false,
+            rounding: Rounding::HalfEven,
+            zero_point_added: ZeroPointAdded::AfterRounding,
+        }
+    }
+
     /// Smallest code: `-2^(b-1) + narrow`, or 0 (qonnx `intquant.py` `min_int`).
     pub fn min_code(&self) -> i64 {
         if self.signed {
-            -(1i64 << (self.bits - 1)) + i64::from(self.narrow)
+            (i64::MIN >> (64 - self.bits)) + i64::from(self.narrow)
         } else {
             0
         }
@@ -409,7 +455,7 @@ impl Affine {
     /// Largest code: `2^(b-1) - 1`, or `2^b - 1 - narrow` (qonnx `intquant.py` `max_int`).
     pub fn max_code(&self) -> i64 {
         if self.signed {
-            (1i64 << (self.bits - 1)) - 1
+            i64::MAX >> (64 - self.bits)
         } else {
             (1i64 << self.bits) - 1 - i64::from(self.narrow)
         }

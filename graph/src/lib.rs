@@ -5,11 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 mod ir;
 mod limits;
+mod model;
 pub mod onnx;
+pub mod tflite;
 
 pub use error::Error;
 pub use ir::*;
 pub use limits::Limits;
-pub use onnx::{InputInfo, Model};
+pub use model::{InputInfo, Model};

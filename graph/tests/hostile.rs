@@ -351,6 +351,8 @@ fn input_shapes() {
     let info = InputInfo {
         name: "x".to_owned(),
         dims: vec![None, Some(3), Some(4)],
+        stored: None,
+        aliases: Vec::new(),
     };
     assert_eq!(model.inputs(), [info]);
     assert_eq!(build.only().1, [1, 3, 4]);

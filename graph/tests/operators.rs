@@ -615,10 +615,6 @@ fn what_is_not_evaluated_is_named() {
     }
     let custom = Build::xy(13, &[3]).node_in("my.ops", "Relu", &["x"], &["y"], &[]);
     says(&custom.unsupported(), &["my.ops::Relu"]);
-    let qdq = Build::xy(13, &[3])
-        .scalar("s", 1.0)
-        .node("QuantizeLinear", &["x", "s"], &["y"], &[]);
-    says(&qdq.unsupported(), &["export QONNX"]);
     says(
         &Build::xy(13, &[3])
             .node("Sqrt", &["x"], &["y"], &[])

@@ -245,27 +245,98 @@ fn build_dataflow_stops_at_top_k() {
 }
 
 #[test]
-fn integer_operators_of_onnx_are_another_format() {
-    for (name, first) in [("model", "QuantizeLinear"), ("model.qdq", "QuantizeLinear")] {
-        let Some(path) = shared(&format!("efficientnet-lite0/ort-qoperator/{name}.onnx")) else {
-            return;
-        };
-        let model = Model::read(&path, &Limits::default()).unwrap();
-        assert_eq!(model.format(), "onnx");
-        match model.graph(&BTreeMap::new()).unwrap_err() {
-            Error::Unsupported { op_type, what, .. } => {
-                assert_eq!(
-                    what,
-                    "QDQ and QOperator models are not read yet; export QONNX"
-                );
-                assert!(
-                    op_type.contains(first) || op_type == "DequantizeLinear",
-                    "{op_type}"
-                );
+fn qoperator_and_qdq() {
+    let Some((model, qoperator)) = load("efficientnet-lite0/ort-qoperator/model.onnx") else {
+        return;
+    };
+    assert_eq!(model.format(), "qoperator");
+    assert!(model.notes().is_empty(), "{:?}", model.notes());
+    let (model, qdq) = load("efficientnet-lite0/ort-qoperator/model.qdq.onnx").unwrap();
+    assert_eq!(model.format(), "qdq");
+    for graph in [&qoperator, &qdq] {
+        let of = |test: fn(&Op) -> bool| graph.nodes.iter().filter(|n| test(&n.op)).count();
+        assert_eq!(of(|op| matches!(op, Op::Conv(_))), 49);
+        assert_eq!(of(|op| matches!(op, Op::Gemm(_))), 1);
+        assert_eq!(of(|op| matches!(op, Op::Binary(_))), 9);
+        assert_eq!(of(|op| matches!(op, Op::Mean { .. })), 1);
+        // Every product: codes of 8 bits, and a bias on the grid that the product has.
+        for node in &graph.nodes {
+            if !matches!(node.op, Op::Conv(_) | Op::Gemm(_)) {
+                continue;
             }
-            other => panic!("{other}"),
+            let [_, w, bias] = node.inputs[..] else {
+                panic!("{} has no bias", node.name);
+            };
+            let (w, bias) = (graph.value(w), graph.value(bias));
+            let (sw, sb) = (w.stored.as_ref().unwrap(), bias.stored.as_ref().unwrap());
+            assert!(matches!(w.constant.as_deref(), Some(Constant::I64(_))));
+            assert!(matches!(bias.constant.as_deref(), Some(Constant::I64(_))));
+            assert_eq!((sw.bits, sw.signed, sw.scale.axis), (8, true, Some(0)));
+            assert_eq!((sb.bits, sb.scale.values.len()), (32, w.shape[0]));
         }
     }
+    // The same step of the logits, one as an operator's, one as a node's.
+    let step = |graph: &Graph, name: &str| {
+        let id = graph.find(name).unwrap();
+        graph.value(id).stored.clone().unwrap()
+    };
+    assert_eq!(
+        step(&qoperator, "logits_quantized"),
+        step(&qdq, "logits_QuantizeLinear_Output")
+    );
+    assert_eq!(inputs(&model)[0].0, "input");
+}
+
+#[test]
+fn qcdq() {
+    let Some((model, graph)) = load("efficientnet-lite0/w8a8-po2/model.qcdq.onnx") else {
+        return;
+    };
+    assert_eq!(model.format(), "qdq");
+    let weights: Vec<_> = graph
+        .nodes
+        .iter()
+        .filter(|n| matches!(n.op, Op::Conv(_) | Op::Gemm(_)))
+        .map(|n| graph.value(n.inputs[1]))
+        .collect();
+    assert_eq!(weights.len(), 50);
+    // Clipped to [-127, 127]: the range of the codes is narrow.
+    for weight in weights {
+        let grid = weight.stored.as_ref().unwrap();
+        assert_eq!((grid.bits, grid.signed, grid.narrow), (8, true, true));
+    }
+}
+
+/// Models of ONNX Runtime's recordings, where they are there: each one loads.
+#[test]
+fn recorded_models() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden");
+    let mut read = 0;
+    for family in ["onnxruntime", "openvino", "pytorch", "onnx-reference"] {
+        let Ok(cases) = std::fs::read_dir(golden.join(family)) else {
+            eprintln!("skipped: golden/{family} is absent");
+            continue;
+        };
+        for case in cases {
+            let path = case.unwrap().path().join("model.onnx");
+            if !path.is_file() {
+                continue;
+            }
+            let model = Model::read(&path, &Limits::default()).unwrap();
+            match model.graph(&BTreeMap::new()) {
+                Ok(graph) => check(&graph),
+                // What is refused, and why.
+                Err(Error::Unsupported { op_type, what, .. })
+                    if op_type == "DynamicQuantizeLinear" || what.contains("blocked") =>
+                {
+                    eprintln!("refused: {} ({op_type}: {what})", path.display());
+                }
+                Err(error) => panic!("{error}"),
+            }
+            read += 1;
+        }
+    }
+    eprintln!("{read} models");
 }
 
 /// Flipped bytes in real files: the structure is between the weights, so most of the flips fall on the

@@ -87,7 +87,7 @@ fn samples(model: &Path, file: &Path) -> inputs::Samples {
         .into_iter()
         .map(|(key, array)| (file.to_path_buf(), key, array))
         .collect();
-    inputs::samples(&[file.to_path_buf()], arrays, &infos).expect("the inputs fit the model")
+    inputs::samples(&[file.to_path_buf()], arrays, &infos, true).expect("the inputs fit the model")
 }
 
 /// The demo: 10 layers, 16 samples.

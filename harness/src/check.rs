@@ -140,7 +140,11 @@ impl Check<'_> {
             .network
             .layers
             .iter()
-            .map(|layer| layer.is_compared() && (self.select)(layer))
+            .map(|layer| {
+                // Data movement is compared where somebody recorded it.
+                let recorded = self.recorded.is_some_and(|r| self.is_in(r, layer));
+                (layer.is_compared() || recorded) && (self.select)(layer)
+            })
             .collect();
         let found: Vec<SampleFound> = samples
             .par_iter()
@@ -150,7 +154,7 @@ impl Check<'_> {
         let recording = self.recorded.or(self.recorded_reference);
         let missing = recording.map_or_else(Vec::new, |recording| {
             self.layers(&compared)
-                .filter(|(_, layer)| !recording.has(&layer.tensor))
+                .filter(|(_, layer)| !self.is_in(recording, layer))
                 .map(|(_, layer)| layer.tensor.clone())
                 .collect()
         });
@@ -183,6 +187,12 @@ impl Check<'_> {
             peak_bytes,
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Whether a recording holds a layer's output, under any of its names.
+    fn is_in(&self, recording: &Recording, layer: &Layer) -> bool {
+        let value = self.network.graph.value(layer.output);
+        recording.has(&value.name) || value.aliases.iter().any(|a| recording.has(a))
     }
 
     fn layers<'s>(&'s self, compared: &'s [bool]) -> impl Iterator<Item = (usize, &'s Layer)> {

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use align_check_graph::{Error as GraphError, Graph, Limits, Model};
+use align_check_graph::{Graph, Limits, Model};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_specs::Spec;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha256};
 
 use crate::check::{Check, Findings, Mode, Target, Tolerance};
+use crate::digest::sha256;
+use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
-use crate::{generate, report, targets};
+use crate::recording::Folder;
+use crate::{generate, recording, report, targets, verify};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -33,6 +35,8 @@ Examples:
       two targets on your own inputs, and a report for machines
   align-check model.qonnx.onnx --target ./my-asic.toml --recorded dump.npz
       the simulation of your own chip against what the chip produced
+  align-check verify golden/
+      recorded outputs of others still reproduce, bit for bit
   align-check targets nnie
       every rule of a target, how it is known, and its source
 
@@ -61,6 +65,39 @@ enum Verb {
         /// A target's name, alias or TOML file
         target: Option<String>,
     },
+    /// Simulates recordings again, layer by layer and end to end: 0 elements may differ
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+}
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  align-check verify golden/
+      every recording in and below a folder, under the targets that its recording.toml names
+  align-check verify dumps/board-1 --target ./my-asic.toml --report json=verify.json
+      one recording under your own target, and a report for machines
+
+A recording is a folder with recording.toml, a model, inputs.npz and outputs.npz. Every layer is fed with the
+recorded inputs, then the whole network with its own results.
+Exit codes: 0 all reproduced, 1 an element differs, 2 usage or input error, 3 unsupported.";
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// Folders with recordings in or below them
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+
+    /// Targets in place of those that the recordings name
+    #[arg(short, long, value_delimiter = ',', value_name = "T[,T...]")]
+    target: Vec<String>,
+
+    /// Write a report for machines
+    #[arg(long, value_name = "json=PATH")]
+    report: Option<String>,
+
+    /// Only the exit code and what differs
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -84,14 +121,14 @@ struct CheckArgs {
     #[arg(short, long, value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
 
-    /// Tensors recorded from the target (.npz, keys are tensor names; integers are codes, floats are
-    /// reals): compared with the simulation in place of the reference
-    #[arg(long, value_name = "FILE.npz", conflicts_with = "reference")]
+    /// Tensors recorded from the target: a recording's folder, or an .npz whose keys are tensor names
+    /// (integers are codes, floats are reals). Compared with the simulation in place of the reference
+    #[arg(long, value_name = "DIR|FILE.npz", conflicts_with = "reference")]
     recorded: Option<PathBuf>,
 
-    /// Fake-quant tensors recorded from the training framework (.npz): stand in for the exact reference;
-    /// how far the two are apart is said first
-    #[arg(long, value_name = "FILE.npz")]
+    /// Fake-quant tensors recorded from the training framework (a folder or an .npz): stand in for the exact
+    /// reference; how far the two are apart is said first
+    #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
 
     /// How layers are fed: with the reference's inputs, with the simulated ones, or both
@@ -157,18 +194,6 @@ enum IsaArg {
     Avx512Vnni,
 }
 
-/// Why nothing could be checked.
-enum Failure {
-    Usage(anyhow::Error),
-    Unsupported(String),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Usage(error)
-    }
-}
-
 /// Runs the tool; returns the process exit code.
 pub fn run() -> u8 {
     let cli = match Cli::try_parse() {
@@ -182,6 +207,7 @@ pub fn run() -> u8 {
     };
     let result = match cli.verb {
         Some(Verb::Targets { target }) => show_targets(target.as_deref()).map_err(Failure::Usage),
+        Some(Verb::Verify(args)) => verify(&args),
         None => check(&cli.check),
     };
     match result {
@@ -234,6 +260,36 @@ fn show_targets(target: Option<&str>) -> Result<u8> {
     Ok(0)
 }
 
+fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
+    if let Some(target) = &args.report {
+        report::check_json(target)?;
+    }
+    let mut folders = Vec::new();
+    for root in &args.folders {
+        folders.extend(recording::find(root)?);
+    }
+    let bar = bar(folders.len(), "recordings", args.quiet);
+    let verified = verify::verify(&folders, &args.target, Isa::detect(), &|_| bar.inc(1))?;
+    bar.finish_and_clear();
+    let unsupported = verified.cases.iter().any(|c| c.unsupported.is_some());
+    let reproduced = verified.cases.iter().all(verify::Case::reproduced);
+    if !args.quiet || !reproduced {
+        print(&report::verify_terminal(&verified, color()))?;
+    }
+    if let Some(target) = &args.report {
+        report::write_json(target, &report::verify_json(&verified))?;
+    }
+    let differs = verified
+        .cases
+        .iter()
+        .any(|c| c.unsupported.is_none() && !c.reproduced());
+    Ok(match (differs, unsupported) {
+        (true, _) => MISALIGNED,
+        (false, true) => UNSUPPORTED,
+        (false, false) => 0,
+    })
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let Some(model_path) = &args.model else {
         return Err(anyhow!("no model given").into());
@@ -265,14 +321,16 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
             .build_global();
     }
     let isa = isa(args.isa)?;
-    let model = Model::read(model_path, &Limits::default()).map_err(graph_failure)?;
-    let recorded = args.recorded.as_deref().map(Recording::read).transpose()?;
-    let reference = args.reference.as_deref().map(Recording::read).transpose()?;
+    let model = Model::read(model_path, &Limits::default())?;
+    let (recorded, recorded_inputs) = read_recording(args.recorded.as_deref())?;
+    let (reference, reference_inputs) = read_recording(args.reference.as_deref())?;
+    let recorded_inputs = recorded_inputs.or(reference_inputs);
 
-    let given = given_samples(args, &model, recorded.as_ref().or(reference.as_ref()))?;
+    let recording = recorded.as_ref().or(reference.as_ref());
+    let given = given_samples(args, &model, recording, recorded_inputs)?;
     let no_shapes = BTreeMap::new();
     let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
-    let graph: Graph = model.graph(shapes).map_err(graph_failure)?;
+    let graph: Graph = model.graph(shapes)?;
     let info = model_info(&model)?;
     // From here on, layers hold what they need of the weights.
     drop(model);
@@ -312,7 +370,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     {
         return Err(anyhow!("--layers and --except leave no layer to compare").into());
     }
-    let progress = progress(args, network.layers.len() * samples.len());
+    let progress = bar(network.layers.len() * samples.len(), "layers", args.quiet);
     let check = Check {
         network: &network,
         reference: &exact,
@@ -356,13 +414,6 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     })
 }
 
-fn graph_failure(error: GraphError) -> Failure {
-    match error {
-        GraphError::Unsupported { .. } => Failure::Unsupported(error.to_string()),
-        error => Failure::Usage(anyhow!("{error}")),
-    }
-}
-
 fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
     Failure::Unsupported(format!("{}: {error}", path.display()))
 }
@@ -400,21 +451,40 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
     Ok(isa)
 }
 
+/// Recorded tensors from a file, or from a recording's folder, which has inputs too.
+fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<PathBuf>)> {
+    let Some(path) = path else {
+        return Ok((None, None));
+    };
+    if !path.is_dir() {
+        return Ok((Some(Recording::read(path)?), None));
+    }
+    let folder = Folder::open(path)?;
+    let inputs = Some(folder.inputs()?).filter(|file| file.is_file());
+    Ok((Some(Recording::read(&folder.outputs()?)?), inputs))
+}
+
 /// Samples from files, or from a recording that holds the model's inputs.
 fn given_samples(
     args: &CheckArgs,
     model: &Model,
     recording: Option<&Recording>,
+    recorded_inputs: Option<PathBuf>,
 ) -> Result<Option<inputs::Samples>> {
     let infos = model.inputs();
-    if !args.input.is_empty() {
+    let own = recorded_inputs.map(|file| vec![file]);
+    let files = match own {
+        Some(own) if args.input.is_empty() => own,
+        _ => args.input.clone(),
+    };
+    if !files.is_empty() {
         let mut arrays = Vec::new();
-        for file in &args.input {
+        for file in &files {
             for (key, array) in inputs::read_arrays(file)? {
                 arrays.push((file.clone(), key, array));
             }
         }
-        return inputs::samples(&args.input, arrays, &infos).map(Some);
+        return inputs::samples(&files, arrays, &infos, true).map(Some);
     }
     let Some(recording) = recording else {
         return Ok(None);
@@ -422,7 +492,7 @@ fn given_samples(
     let arrays: Vec<_> = recording
         .arrays()
         .iter()
-        .filter(|(key, _)| infos.iter().any(|i| i.name == *key))
+        .filter(|(key, _)| infos.iter().any(|i| inputs::names_input(key, i)))
         .map(|(key, array)| (recording.path.clone(), key.clone(), array.clone()))
         .collect();
     if arrays.len() < infos.len() {
@@ -436,15 +506,16 @@ fn given_samples(
                 .join(", ")
         );
     }
-    inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos).map(Some)
+    inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos, true).map(Some)
 }
 
-fn progress(args: &CheckArgs, steps: usize) -> ProgressBar {
-    if args.quiet || !std::io::stderr().is_terminal() {
+fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} layers, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left");
+    let style =
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps as u64).with_style(style)
 }
 
@@ -460,43 +531,12 @@ fn peak_process_bytes() -> Option<usize> {
 
 fn model_info(model: &Model) -> Result<ModelInfo> {
     let path = model.path();
-    let file = std::fs::File::open(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
-    let mut hasher = Sha256::new();
-    std::io::copy(
-        &mut std::io::BufReader::with_capacity(1 << 16, file),
-        &mut Hash(&mut hasher),
-    )
-    .map_err(|e| anyhow!("{}: {e}", path.display()))?;
     Ok(ModelInfo {
         path: path.display().to_string(),
-        sha256: hex(&hasher.finalize()),
+        sha256: sha256(path)?,
         format: model.format().to_string(),
         notes: model.notes().to_vec(),
     })
-}
-
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|&b| [digit(b >> 4), digit(b & 15)])
-        .collect()
-}
-
-/// A digest as something to write to.
-struct Hash<'a>(&'a mut Sha256);
-
-impl Write for Hash<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn outcome(

@@ -52,6 +52,19 @@ struct Range {
 
 impl Range {
     fn of(network: &Network, value: usize) -> Self {
+        if let Some(stored) = network.stored(value) {
+            // Codes, or reals half a step apart from them: the model's own quantizer never sees these.
+            let (step, zero) = (
+                f64::from(stored.scale.at(0)),
+                f64::from(stored.zero_point.at(0)),
+            );
+            return Self {
+                step,
+                lo: (stored.min_code() as f64 - zero) * step,
+                hi: (stored.max_code() as f64 - zero) * step,
+                integer: false,
+            };
+        }
         if let Some(grid) = network.annotated_grid(value) {
             let (lo, hi) = grid.real_range();
             return Self {

@@ -191,7 +191,7 @@ pub struct Samples {
 }
 
 /// Splits arrays into samples: keys that are input names hold samples along the batch axis; otherwise, for a
-/// model with one input, every key is a sample.
+/// model with one input, every key is a sample. `finite`: infinities are refused; quantizers take them.
 ///
 /// # Errors
 /// One line that names the file and the input, and says which shape is wanted.
@@ -199,12 +199,13 @@ pub fn samples(
     files: &[PathBuf],
     arrays: Vec<(PathBuf, String, Array)>,
     inputs: &[InputInfo],
+    finite: bool,
 ) -> Result<Samples> {
     let mut shapes = BTreeMap::new();
     let mut samples = Vec::new();
     let named: Vec<&InputInfo> = inputs
         .iter()
-        .filter(|input| arrays.iter().any(|(_, key, _)| *key == input.name))
+        .filter(|input| arrays.iter().any(|(_, key, _)| names_input(key, input)))
         .collect();
     if named.is_empty() {
         let [input] = inputs else {
@@ -245,7 +246,7 @@ pub fn samples(
             );
         }
         for (file, key, array) in arrays {
-            let Some(input) = inputs.iter().find(|i| i.name == key) else {
+            let Some(input) = inputs.iter().find(|i| names_input(&key, i)) else {
                 continue;
             };
             for (index, part) in split(&file, &key, array, input)?.into_iter().enumerate() {
@@ -279,7 +280,8 @@ pub fn samples(
                     shapes[name]
                 );
             }
-            if let Some(bad) = array.values.iter().position(|v| !v.is_finite()) {
+            let refused = |v: &f64| v.is_nan() || (finite && v.is_infinite());
+            if let Some(bad) = array.values.iter().position(refused) {
                 bail!(
                     "{}: sample '{}' of input '{name}' holds {} at element {bad}",
                     shown(files),
@@ -293,6 +295,11 @@ pub fn samples(
         bail!("{}: no samples", shown(files));
     }
     Ok(Samples { samples, shapes })
+}
+
+/// Whether a key of a file names a model input.
+pub fn names_input(key: &str, input: &InputInfo) -> bool {
+    key == input.name || input.aliases.iter().any(|alias| alias == key)
 }
 
 fn shown(files: &[PathBuf]) -> String {

@@ -130,26 +130,24 @@ fn exact_in_f32(layer: &Layer, plan: &LayerPlan, inputs: &[&Tensor]) -> bool {
         return false;
     }
     match &layer.kind {
-        Kind::Linear(linear) => plan.linear.as_ref().is_some_and(|sums| {
+        Kind::Linear(_) => plan.linear.as_ref().is_some_and(|sums| {
             let steps = |bias: f64, unit: f64| (bias / unit).abs();
-            let largest =
-                linear
-                    .bias
-                    .iter()
-                    .flatten()
-                    .zip(&sums.unit)
-                    .fold(0.0, |m: f64, (b, u)| {
-                        let steps = steps(*b, *u);
-                        if steps.fract() == 0.0 {
-                            m.max(steps)
-                        } else {
-                            f64::INFINITY
-                        }
-                    });
+            let largest = sums
+                .bias
+                .iter()
+                .zip(&sums.unit)
+                .fold(0.0, |m: f64, (b, u)| {
+                    let steps = steps(*b, *u);
+                    if steps.fract() == 0.0 {
+                        m.max(steps)
+                    } else {
+                        f64::INFINITY
+                    }
+                });
             sums.unit.iter().all(|&u| power_of_two(u).is_some())
                 && sums.bound + largest < 1.0 / F32_ROUNDING
         }),
-        Kind::Average(windows) => windows.divisors.iter().all(|d| d.is_power_of_two()),
+        Kind::Average { windows, .. } => windows.divisors.iter().all(|d| d.is_power_of_two()),
         Kind::Binary { .. } | Kind::Pass | Kind::Concat { .. } | Kind::MaxPool(_) => true,
         _ => false,
     }

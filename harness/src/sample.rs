@@ -4,17 +4,19 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use align_check_graph::{PerChannel, Quantizer};
+use align_check_graph::{Op, PerChannel, Quantizer, Value};
 use align_check_simulators::adapt::{ValueGrid, put_on};
 use align_check_simulators::network::Layer;
+use align_check_simulators::ops::movement::Movement;
 use align_check_simulators::plan::Finish;
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
-use align_check_simulators::tensor::{Data, Tensor};
+use align_check_simulators::tensor::{Channels, Data, Tensor};
+use align_check_specs::Division;
 use anyhow::{Result, anyhow};
 
 use crate::cause;
-use crate::check::{Check, Found, SampleFound, TargetFound};
+use crate::check::{Check, Found, SampleFound, Target, TargetFound};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
@@ -96,8 +98,10 @@ impl<'a> SampleRun<'a> {
                 .inputs
                 .get(name)
                 .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
-            let tensor = Tensor::real(network.graph.shape(input).to_vec(), array.values.clone());
-            let tensor = put_on(&check.reference.grids[input], &tensor).unwrap_or(tensor);
+            let grid = &check.reference.grids[input];
+            let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
+                .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
+            let tensor = put_on(grid, &tensor).unwrap_or(tensor);
             base[input] = Some(Arc::new(tensor));
         }
         Ok(Self {
@@ -152,8 +156,8 @@ impl<'a> SampleRun<'a> {
         };
         let inputs = take(&self.base, layer)?;
         let sums = match check.recorded {
-            Some(_) => Sums::None,
-            None => reference.sums(&borrowed(&inputs)),
+            Some(_) if !is_exact(&check.targets[0]) => Sums::None,
+            _ => reference.sums(&borrowed(&inputs)),
         };
         let lsb = self.lsb(layer);
         let fed = Fed {
@@ -316,10 +320,11 @@ impl<'a> SampleRun<'a> {
         let check = self.check;
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
-            // A recording has no noise: it is what the target made.
+            // A target's recording has no noise: it is what the target made. Software that sums in float32
+            // (QONNX's executor) has.
             let noise = match check.recorded {
-                Some(_) => None,
-                None => noise.get_or_init(|| fed.noise()).as_ref(),
+                Some(_) if !is_exact(&check.targets[t]) => None,
+                _ => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
@@ -398,7 +403,8 @@ impl<'a> SampleRun<'a> {
         grid: &ValueGrid,
         wanted: bool,
     ) -> Result<Option<Tensor>> {
-        find_recorded(recording, layer, self.number, self.name, grid, wanted)
+        let value = self.check.network.graph.value(layer.output);
+        find_recorded(recording, value, self.number, self.name, grid, wanted)
     }
 
     /// Compares the model's outputs, run freely.
@@ -421,6 +427,11 @@ impl<'a> SampleRun<'a> {
             }
         }
     }
+}
+
+/// Whether a target is the model's own arithmetic.
+fn is_exact(target: &Target) -> bool {
+    target.spec.quantize.division == Division::Model
 }
 
 /// The tensors themselves.
@@ -473,65 +484,101 @@ fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
     }
 }
 
-/// A recorded tensor on a value's grid. Integers are codes: in the target's label where their type is the
-/// target's, else in the model's. Reals are put on the grid where they lie on it.
+/// A recorded tensor on the grid of a layer's output.
 fn find_recorded(
     recording: &Recording,
-    layer: &Layer,
+    value: &Value,
     number: usize,
     sample: &str,
     grid: &ValueGrid,
     wanted: bool,
 ) -> Result<Option<Tensor>> {
-    let elements = layer.shape.iter().product();
-    let Some((values, kind)) = recording.find(&layer.tensor, number, sample, elements) else {
-        if wanted && recording.has(&layer.tensor) {
+    let shown = recording.path.display();
+    let keys = || std::iter::once(&value.name).chain(&value.aliases);
+    let found = keys().find_map(|key| recording.find(key, number, sample, value.len()));
+    let Some((values, kind)) = found else {
+        if wanted && keys().any(|key| recording.has(key)) {
             return Err(anyhow!(
-                "{}: tensor '{}' of sample '{sample}' does not have {elements} elements",
-                recording.path.display(),
-                layer.tensor
+                "{shown}: tensor '{}' of sample '{sample}' does not have {} elements",
+                value.name,
+                value.len()
             ));
         }
         return Ok(None);
     };
+    place(value, values, kind, grid)
+        .map(Some)
+        .map_err(|what| anyhow!("{shown}: tensor '{}' {what}", value.name))
+}
+
+/// Numbers of a file as a tensor on a value's grid. Integers are codes: in the target's label where their
+/// type is the target's, else in the model's. Reals are put on the grid where they lie on it.
+///
+/// # Errors
+/// What the tensor holds that is no code.
+fn place(
+    value: &Value,
+    numbers: &[f64],
+    kind: ArrayKind,
+    grid: &ValueGrid,
+) -> Result<Tensor, String> {
+    let numbers = in_graph_order(value, numbers)?;
+    let shape = value.shape.clone();
     let ValueGrid::Codes { grid, relabel, .. } = grid else {
-        return Ok(Some(Tensor::real(layer.shape.clone(), values.to_vec())));
+        // A target without the model's grid: codes mean what the file says that they mean.
+        let reals = match (kind, &value.stored) {
+            (ArrayKind::Float, _) | (_, None) => numbers,
+            (_, Some(stored)) => {
+                let channels = Channels::of(&stored.scale, &shape);
+                let zeros = Channels::of(&stored.zero_point, &shape);
+                let real = |(i, q): (usize, f64)| {
+                    (q - f64::from(stored.zero_point.at(zeros.of_index(i))))
+                        * f64::from(stored.scale.at(channels.of_index(i)))
+                };
+                numbers.into_iter().enumerate().map(real).collect()
+            }
+        };
+        return Ok(Tensor::real(shape, reals));
     };
-    let channels = grid.channels(&layer.shape);
+    let channels = grid.channels(&shape);
     let shift = match kind {
-        ArrayKind::Signed(8) if grid.min >= 0 => *relabel,
-        ArrayKind::Unsigned(8) if grid.min < 0 => *relabel,
+        ArrayKind::Signed(8 | 16) if grid.min >= 0 => *relabel,
+        ArrayKind::Unsigned(8 | 16) if grid.min < 0 => *relabel,
         _ => 0,
     };
-    let mut codes = Vec::with_capacity(elements);
-    for (index, &value) in values.iter().enumerate() {
+    let mut codes = Vec::with_capacity(numbers.len());
+    for (index, &number) in numbers.iter().enumerate() {
         let code = match kind {
             // Beyond 25 bits the executor's f32 clamp reaches one past the largest code.
             ArrayKind::Float => {
                 let c = channels.of_index(index);
-                let steps = value / grid.scale.at(c);
+                let steps = number / grid.scale.at(c);
                 let code = steps.round();
                 if (steps - code).abs() > 1e-2 {
-                    return Ok(Some(Tensor::real(layer.shape.clone(), values.to_vec())));
+                    return Ok(Tensor::real(shape, numbers));
                 }
                 (code as i64 + grid.zero_point.at(c)).clamp(grid.min - 1, grid.max)
             }
-            _ => value as i64 - shift,
+            _ => number as i64 - shift,
         };
-        let Ok(code) = i32::try_from(code) else {
-            return Err(anyhow!(
-                "{}: tensor '{}' holds {value}, which is no code",
-                recording.path.display(),
-                layer.tensor
-            ));
-        };
-        codes.push(code);
+        codes.push(i32::try_from(code).map_err(|_| format!("holds {number}, which is no code"))?);
     }
-    Ok(Some(Tensor::codes(
-        layer.shape.clone(),
-        codes,
-        grid.clone(),
-    )))
+    Ok(Tensor::codes(shape, codes, grid.clone()))
+}
+
+/// Numbers in the file's order of axes, in the graph's.
+fn in_graph_order(value: &Value, numbers: &[f64]) -> Result<Vec<f64>, String> {
+    let Some(axes) = &value.file_axes else {
+        return Ok(numbers.to_vec());
+    };
+    let mut perm = vec![0; axes.len()];
+    for (file, &own) in axes.iter().enumerate() {
+        perm[own] = file;
+    }
+    let file: Vec<usize> = axes.iter().map(|&own| value.shape[own]).collect();
+    let movement = Movement::of(&Op::Transpose { perm }, &file, &value.shape)?;
+    let moved = movement.apply(&Tensor::real(file, numbers.to_vec()));
+    Ok(moved.to_real().into_owned())
 }
 
 fn argmax(tensor: &Tensor) -> Option<usize> {

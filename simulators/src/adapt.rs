@@ -145,7 +145,7 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
     };
     let mut why = Vec::new();
     let half = 1i64 << (bits - 1);
-    if !grid.is_uniform() {
+    if !grid.is_uniform() && rule.granularity == Granularity::PerTensor {
         why.push("a scale for each channel".to_string());
     }
     if rule.quantizer == Grid::PowerOfTwo

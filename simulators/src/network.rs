@@ -65,8 +65,14 @@ pub enum Kind {
         /// The operands.
         operands: [Operand; 2],
     },
-    /// Mean over windows (also over whole axes).
-    Average(Windows),
+    /// Mean over windows.
+    Average {
+        /// The windows.
+        windows: Windows,
+        /// Whether the model asks for a mean over whole axes (`GlobalAveragePool`, `ReduceMean`), and not
+        /// for a pool whose window happens to be as large.
+        axes: bool,
+    },
     /// Maximum over windows.
     MaxPool(Windows),
     /// Elements are moved, not computed.
@@ -84,6 +90,13 @@ pub enum Kind {
     Softmax {
         /// The axis.
         axis: usize,
+    },
+    /// The same codes, read with another grid.
+    Reinterpret {
+        /// How they were meant.
+        from: graph::Affine,
+        /// How they are read.
+        to: graph::Affine,
     },
     /// Nothing but [`Layer::posts`] and the quantizer.
     Pass,
@@ -107,14 +120,24 @@ pub struct Linear {
     pub shape: crate::kernels::ConvShape,
     /// Weights as `(out channels, in channels / groups, kernel)`.
     pub weights: Arc<Tensor>,
-    /// Bias in reals, one an output channel.
-    pub bias: Option<Vec<f64>>,
+    /// Bias, one entry an output channel.
+    pub bias: Option<LinearBias>,
     /// Factor of the product (`alpha` of `Gemm`, else 1).
     pub factor: f64,
     /// Images in the batch.
     pub batch: usize,
     /// Whether this is a fully connected layer (`Gemm`, `MatMul`).
     pub fully_connected: bool,
+}
+
+/// A bias, one entry an output channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearBias {
+    /// As reals.
+    pub reals: Vec<f64>,
+    /// As the integers that a model file stores, in units of input scale times weight scale: there they are
+    /// added to the accumulator as they are, whatever scale the file states for them.
+    pub codes: Option<Vec<i64>>,
 }
 
 /// How the input of a [`Linear`] layer becomes an image.
@@ -209,6 +232,11 @@ impl Network {
         &self.graph.values[value].name
     }
 
+    /// How the file stores a graph input, where it wants integer codes.
+    pub fn stored(&self, value: ValueId) -> Option<&graph::Affine> {
+        self.graph.values[value].stored.as_ref()
+    }
+
     /// The grid of a graph input that the file annotates with an integer type: scale 1, zero point 0.
     pub fn annotated_grid(&self, value: ValueId) -> Option<CodeGrid> {
         let range = self.graph.values[value].annotation?;
@@ -244,7 +272,11 @@ impl Layer {
             || !self.posts.is_empty()
             || !matches!(
                 self.kind,
-                Kind::Movement(_) | Kind::Concat { .. } | Kind::MaxPool(_) | Kind::Pass
+                Kind::Movement(_)
+                    | Kind::Concat { .. }
+                    | Kind::MaxPool(_)
+                    | Kind::Reinterpret { .. }
+                    | Kind::Pass
             )
     }
 
@@ -256,7 +288,7 @@ impl Layer {
                 s.channels / s.groups * s.kernel[0] * s.kernel[1]
             }
             Kind::MatMul(m) => m.shapes[0].last().copied().unwrap_or(1),
-            Kind::Average(windows) => windows.largest(),
+            Kind::Average { windows, .. } => windows.largest(),
             Kind::Binary { .. } | Kind::Resample(_) => 2,
             _ => 1,
         }
@@ -395,7 +427,7 @@ impl<'g> Builder<'g> {
         self.made[value].clone().or_else(|| {
             file.constant
                 .as_ref()
-                .map(|c| Arc::new(constant::tensor(&file.shape, c)))
+                .map(|c| Arc::new(constant::tensor(&file.shape, c, file.stored.as_ref())))
         })
     }
 
@@ -525,13 +557,14 @@ impl<'g> Builder<'g> {
             Op::AveragePool {
                 pool,
                 count_include_pad,
-            } => plain(Kind::Average(Windows::pool(
-                pool,
-                in_shape(0),
-                out_shape,
-                *count_include_pad,
-            ))),
-            Op::Mean { axes } => plain(Kind::Average(Windows::axes(axes, in_shape(0)))),
+            } => plain(Kind::Average {
+                windows: Windows::pool(pool, in_shape(0), out_shape, *count_include_pad),
+                axes: false,
+            }),
+            Op::Mean { axes } => plain(Kind::Average {
+                windows: Windows::axes(axes, in_shape(0)),
+                axes: true,
+            }),
             Op::Concat { axis } => {
                 let (operands, inputs) = operands();
                 Core {
@@ -558,6 +591,10 @@ impl<'g> Builder<'g> {
                 plain(Kind::Movement(movement))
             }
             Op::Identity | Op::Quantize(_) => plain(Kind::Pass),
+            Op::Reinterpret { from, to } => plain(Kind::Reinterpret {
+                from: from.clone(),
+                to: to.clone(),
+            }),
         })
     }
 
@@ -579,7 +616,7 @@ impl<'g> Builder<'g> {
         };
         if let Op::Quantize(quantizer) = &node.op {
             chain.quantizer = Some(quantizer.clone());
-        } else if !matches!(kind, Kind::Movement(_)) {
+        } else if !matches!(kind, Kind::Movement(_) | Kind::Reinterpret { .. }) {
             self.extend(&mut chain);
         }
         for &index in &chain.nodes {

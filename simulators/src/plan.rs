@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Activation, Binary};
+use align_check_graph::{Activation, Binary, Quantizer};
 use align_check_specs::{
     AverageRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
 };
@@ -49,6 +49,11 @@ pub struct LinearPlan {
     pub unit: Vec<f64>,
     /// Whether the weights are the model's own codes.
     pub model_weights: bool,
+    /// Bias of each output channel as a real; 0 where there is none. Exact multiples of
+    /// [`unit`](Self::unit) where the model stores integers for its own grids.
+    pub bias: Vec<f64>,
+    /// The model's integer biases, where its own grids are kept: what the accumulator starts from.
+    pub bias_codes: Option<Vec<i64>>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
 }
@@ -102,6 +107,8 @@ pub enum Finish {
         /// Largest code that is kept.
         hi: i32,
     },
+    /// The codes stay what they are; their meaning changes.
+    Reinterpret,
     /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter.
     Letter,
     /// The exact real through [`Layer::posts`]; nothing is quantized.
@@ -124,12 +131,12 @@ pub enum Finish {
     Function(CodeFunction),
     /// A function of two codes, and a clamp in stored codes.
     Pair(PairFunction, (i32, i32)),
-    /// A mean.
-    Average(Box<Average>),
+    /// A mean, and a clamp in stored codes.
+    Average(Box<Average>, (i32, i32)),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
-    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
-    Float(RealQuantizer),
+    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`, one entry a channel.
+    Float(Vec<RealQuantizer>, Channels),
     /// The real through [`Layer::posts`], then the logarithmic quantizer.
     Gfpq {
         /// A table in place of the function behind the sum.
@@ -141,15 +148,16 @@ impl std::fmt::Debug for Finish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Keep { .. } => "Keep",
+            Self::Reinterpret => "Reinterpret",
             Self::Letter => "Letter",
             Self::Real => "Real",
             Self::Requantize { .. } => "Requantize",
             Self::Table { .. } => "Table",
             Self::Function(_) => "Function",
             Self::Pair(..) => "Pair",
-            Self::Average(_) => "Average",
+            Self::Average(..) => "Average",
             Self::Concat(_) => "Concat",
-            Self::Float(_) => "Float",
+            Self::Float(..) => "Float",
             Self::Gfpq { .. } => "Gfpq",
         })
     }
@@ -218,7 +226,11 @@ struct Out {
 impl Planner<'_> {
     fn plan(&self) -> Result<LayerPlan, String> {
         let layer = self.layer;
-        let out = match &layer.quantizer {
+        let reads_as = match &layer.kind {
+            Kind::Reinterpret { to, .. } => Some(Quantizer::Affine(to.clone())),
+            _ => None,
+        };
+        let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
             Some(quantizer) => {
                 let adapted = adapt::activation(&self.spec.activations, quantizer)?;
                 Out {
@@ -357,6 +369,10 @@ impl Planner<'_> {
             return Ok(plan.clone());
         }
         let channel_first = self.spec.accumulator.order == Order::ChannelFirst;
+        let bias = || match &linear.bias {
+            Some(bias) => bias.reals.clone(),
+            None => vec![0.0; linear.shape.out_channels],
+        };
         let real = |unit: f64| LinearPlan {
             sum: Sum::Real {
                 weights: weights.tensor.to_real().into(),
@@ -364,6 +380,8 @@ impl Planner<'_> {
             },
             unit: vec![unit; linear.shape.out_channels],
             model_weights: weights.model,
+            bias: bias(),
+            bias_codes: None,
             bound: f64::INFINITY,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
@@ -391,9 +409,21 @@ impl Planner<'_> {
             .chunks(taps.max(1))
             .map(|row| row.iter().map(|w| w.unsigned_abs() as f64).sum::<f64>() * largest as f64)
             .fold(0.0, f64::max);
-        let unit = (0..linear.shape.out_channels)
+        let unit: Vec<f64> = (0..linear.shape.out_channels)
             .map(|c| x.scale.at(c) * wg.scale.at(c) * linear.factor)
             .collect();
+        let stored = linear.bias.as_ref().and_then(|b| b.codes.as_deref());
+        let bias_codes = stored
+            .filter(|_| weights.model && model_input && linear.factor == 1.0)
+            .map(<[i64]>::to_vec);
+        let mut bias = bias();
+        for (c, &code) in bias_codes.iter().flatten().enumerate() {
+            // A file that states another scale for its bias means that other one.
+            let exact = code as f64 * unit[c];
+            if (exact - bias[c]).abs() <= 1e-5 * exact.abs() {
+                bias[c] = exact;
+            }
+        }
         let bytes = x.max - x.min <= 255 && zero >= x.min && zero - x.min <= 255;
         let narrow: Option<Vec<i8>> = centred.iter().map(|&w| i8::try_from(w).ok()).collect();
         let sum = match narrow {
@@ -438,6 +468,8 @@ impl Planner<'_> {
             sum,
             unit,
             model_weights: weights.model,
+            bias,
+            bias_codes,
             bound,
         })
     }
@@ -499,6 +531,23 @@ impl Planner<'_> {
             lo: grid.min as i32,
             hi: grid.max as i32,
         };
+        if let Kind::Reinterpret { .. } = layer.kind {
+            return match (&self.inputs[0], out) {
+                (
+                    ValueGrid::Codes {
+                        model: true,
+                        relabel: before,
+                        ..
+                    },
+                    ValueGrid::Codes {
+                        model: true,
+                        relabel,
+                        ..
+                    },
+                ) if before == relabel => Ok((Finish::Reinterpret, false, vec![])),
+                _ => Err("codes that are read with another scale than they were made with".into()),
+            };
+        }
         if layer.quantizer.is_none() {
             return Ok(match (out, self.kept_clamp()) {
                 (ValueGrid::Codes { .. }, Some((lo, hi))) => {
@@ -523,13 +572,25 @@ impl Planner<'_> {
         match out {
             ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
             ValueGrid::Codes { grid, relabel, .. } if !self.exact() => {
-                let Some(out) = Labels::of(grid, *relabel) else {
-                    return Err("a scale for each channel of an activation".into());
-                };
-                self.integer(linear, out)
+                match Labels::of(grid, *relabel) {
+                    Some(out) => self.integer(linear, out),
+                    None => Ok(self.float_channels(grid, *relabel)),
+                }
             }
             _ => Ok((Finish::Letter, false, vec!["quantize", "requantize"])),
         }
+    }
+
+    /// A scale for each channel of an activation: in float, by `[quantize]`.
+    fn float_channels(&self, grid: &CodeGrid, relabel: i64) -> (Finish, bool, Vec<&'static str>) {
+        let layer = self.layer;
+        let count = grid.scale.values.len().max(grid.zero_point.values.len());
+        let quantizers = (0..count)
+            .map(|c| RealQuantizer::new(&self.spec.quantize, Labels::of_channel(grid, relabel, c)))
+            .collect();
+        let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
+        let finish = Finish::Float(quantizers, grid.channels(&layer.shape));
+        (finish, !plain, vec!["quantize"])
     }
 
     fn gfpq(&self) -> (Finish, bool, Vec<&'static str>) {
@@ -546,7 +607,7 @@ impl Planner<'_> {
         match &layer.kind {
             Kind::Linear(_) | Kind::MatMul(_) => rules.extend(["bias", "requantize"]),
             Kind::Binary { .. } => rules.push("ops.add"),
-            Kind::Average(_) => rules.push("ops.average"),
+            Kind::Average { .. } => rules.push("ops.average"),
             _ => {}
         }
         if sigmoid.is_some() {
@@ -566,11 +627,19 @@ impl Planner<'_> {
         let spec = self.spec;
         let float = || {
             (
-                Finish::Float(RealQuantizer::new(&spec.quantize, out)),
+                Finish::Float(vec![RealQuantizer::new(&spec.quantize, out)], Channels::ONE),
                 true,
                 vec!["quantize"],
             )
         };
+        let computes = !layer.posts.is_empty()
+            || !matches!(
+                layer.kind,
+                Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_)
+            );
+        if computes && self.widest(out) > spec.activations.kernel_bits.unwrap_or(u32::MAX) {
+            return Ok(float());
+        }
         let folded = layer.folded();
         Ok(match (&layer.kind, folded) {
             (Kind::Linear(own), Some(folded)) => {
@@ -604,6 +673,7 @@ impl Planner<'_> {
                     x: a.scale,
                     w: b.scale * folded.mul[0],
                     bias: folded.add[0],
+                    code: None,
                 };
                 let rule = spec.fully_connected.as_ref().unwrap_or(&spec.requantize);
                 match Requantizer::new(
@@ -652,18 +722,18 @@ impl Planner<'_> {
                     None => float(),
                 }
             }
-            (Kind::Average(windows), Some(folded)) if folded.is_identity() => {
-                let global = windows.len() == 1;
+            (Kind::Average { axes, .. }, Some(folded)) if folded.is_clamp() => {
                 let (rule, name): (Option<AverageRule>, _) = match spec.ops.global_average {
-                    Some(rule) if global => (Some(rule), "ops.global-average"),
+                    Some(rule) if *axes => (Some(rule), "ops.global-average"),
                     _ => (spec.ops.average, "ops.average"),
                 };
                 let average = match (rule, self.labels(0)) {
                     (Some(rule), Some(x)) => Average::new(rule, spec, x, out).ok().flatten(),
                     _ => None,
                 };
+                let clamp = clamp_codes(out, &folded);
                 match average {
-                    Some(average) => (Finish::Average(Box::new(average)), false, vec![name]),
+                    Some(average) => (Finish::Average(Box::new(average), clamp), false, vec![name]),
                     None => float(),
                 }
             }
@@ -699,6 +769,19 @@ impl Planner<'_> {
         })
     }
 
+    /// Bits of the widest codes that the layer reads or writes.
+    fn widest(&self, out: Labels) -> u32 {
+        let inputs = self.inputs.iter().filter_map(|grid| match grid {
+            ValueGrid::Codes { grid, .. } => Some((grid.min, grid.max)),
+            _ => None,
+        });
+        inputs
+            .chain([(out.min, out.max)])
+            .map(|(min, max)| 64 - (max - min).unsigned_abs().leading_zeros())
+            .max()
+            .unwrap_or(0)
+    }
+
     fn requantizer(
         &self,
         linear: &Linear,
@@ -712,12 +795,13 @@ impl Planner<'_> {
         };
         let units: Vec<Unit> = (0..linear.shape.out_channels)
             .map(|c| {
-                let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
                 let sx = x.scale.at(if x.is_uniform() { 0 } else { c });
+                let plain = folded.mul[c] == 1.0 && folded.add[c] == 0.0;
                 Unit {
                     x: sx,
                     w: plan.unit[c] / sx * folded.mul[c],
-                    bias: bias * folded.mul[c] + folded.add[c],
+                    bias: plan.bias[c] * folded.mul[c] + folded.add[c],
+                    code: plan.bias_codes.as_ref().filter(|_| plain).map(|b| b[c]),
                 }
             })
             .collect();
@@ -838,7 +922,17 @@ pub fn plan(
 ) -> Result<(Vec<ValueGrid>, Vec<LayerPlan>), Error> {
     let mut grids = vec![ValueGrid::Real; network.graph.values.len()];
     for &input in &network.graph.inputs {
-        if let Some(grid) = network.annotated_grid(input)
+        if let Some(stored) = network.stored(input) {
+            let quantizer = Quantizer::Affine(stored.clone());
+            let adapted = adapt::activation(&spec.activations, &quantizer);
+            grids[input] = adapted
+                .map_err(|what| Error::Unsupported {
+                    node: network.name(input).to_string(),
+                    op_type: "input".to_string(),
+                    what: format!("target '{}': {what}", spec.name),
+                })?
+                .grid;
+        } else if let Some(grid) = network.annotated_grid(input)
             && spec.activations.quantizer != Grid::Gfpq
         {
             grids[input] = ValueGrid::Codes {

@@ -210,14 +210,19 @@ impl Runner<'_> {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
             Finish::Letter => self.letter(inputs, sums),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
-            Finish::Float(quantizer) => {
+            Finish::Float(quantizers, channels) => {
                 let codes = self
                     .reals(inputs, sums)
                     .iter()
-                    .map(|&v| quantizer.code(v as f32))
+                    .enumerate()
+                    .map(|(i, &v)| quantizers[channels.of_index(i)].code(v as f32))
                     .collect();
                 self.coded(codes)
             }
+            Finish::Reinterpret => match &inputs[0].data {
+                Data::Codes { codes, .. } => self.coded(codes.clone()),
+                Data::Real(_) => self.coded(Vec::new()),
+            },
             Finish::Gfpq { sigmoid } => {
                 let ValueGrid::Gfpq { gfpq, z } = &self.plan.out else {
                     return Tensor::real(shape, self.reals(inputs, sums));
@@ -308,13 +313,17 @@ impl Runner<'_> {
                 };
                 self.coded(codes)
             }
-            Finish::Average(average) => {
-                let (Kind::Average(windows), Data::Codes { codes, .. }) =
+            Finish::Average(average, (lo, hi)) => {
+                let (Kind::Average { windows, .. }, Data::Codes { codes, .. }) =
                     (&self.layer.kind, &inputs[0].data)
                 else {
                     return self.coded(Vec::new());
                 };
-                self.coded(average.codes(windows, codes))
+                let mut codes = average.codes(windows, codes);
+                for code in &mut codes {
+                    *code = (*code).clamp(*lo, *hi);
+                }
+                self.coded(codes)
             }
             Finish::Concat(functions) => {
                 let Kind::Concat { axis, operands } = &self.layer.kind else {
@@ -413,13 +422,14 @@ impl Runner<'_> {
     fn results(&self, inputs: &[&Tensor], sums: &Sums) -> Vec<f64> {
         match &self.layer.kind {
             Kind::Linear(linear) => {
-                let unit = self.plan.linear.as_ref().map_or(&[][..], |l| &l.unit);
+                let plan = self.plan.linear.as_ref();
+                let unit = plan.map_or(&[][..], |l| &l.unit);
+                let biases = plan.map_or(&[][..], |l| &l.bias);
                 let channels = self.layer.channels();
                 let from_bias = if self.initialized() { 0.0 } else { 1.0 };
                 let value = |i: usize, sum: f64| {
                     let c = channels.of_index(i);
-                    let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]) * from_bias;
-                    sum * unit[c] + bias
+                    sum * unit[c] + biases[c] * from_bias
                 };
                 match sums {
                     Sums::I32(v) => v
@@ -464,7 +474,7 @@ impl Runner<'_> {
                     .map(|i| real::binary(*op, a[at(ia.as_deref(), i)], b[at(ib.as_deref(), i)]))
                     .collect()
             }
-            Kind::Average(windows) => {
+            Kind::Average { windows, .. } => {
                 let divisor = |i: usize| f64::from(windows.divisors[i % windows.len().max(1)]);
                 match &inputs[0].data {
                     // An exact sum, one product and one quotient.
@@ -498,7 +508,8 @@ impl Runner<'_> {
                 real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
             }
             Kind::Softmax { axis } => real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis),
-            Kind::Pass => inputs[0].to_real().into_owned(),
+            // Only codes can be read anew: no plan asks for the reals in between.
+            Kind::Pass | Kind::Reinterpret { .. } => inputs[0].to_real().into_owned(),
         }
     }
 
@@ -530,7 +541,7 @@ impl Runner<'_> {
     /// The real in front of the quantizer at one element of a layer of integer sums; `None` where it is
     /// not made of one sum.
     pub fn real_at(&self, sums: &Sums, index: usize) -> Option<f64> {
-        let Kind::Linear(linear) = &self.layer.kind else {
+        let Kind::Linear(_) = &self.layer.kind else {
             return None;
         };
         let sum = match sums {
@@ -538,14 +549,14 @@ impl Runner<'_> {
             _ => return None,
         };
         let c = self.layer.channels().of_index(index);
-        let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
-        let real = sum * self.plan.linear.as_ref()?.unit[c] + bias;
+        let plan = self.plan.linear.as_ref()?;
+        let real = sum * plan.unit[c] + plan.bias[c];
         Some(apply_posts(&self.layer.posts, real, index))
     }
 
     /// Largest magnitude in front of [`Layer::posts`] of a layer of integer sums.
     pub fn largest(&self, sums: &Sums) -> Option<f64> {
-        let (Kind::Linear(linear), Sums::I32(sums)) = (&self.layer.kind, sums) else {
+        let (Kind::Linear(_), Sums::I32(sums)) = (&self.layer.kind, sums) else {
             return None;
         };
         let plan = self.plan.linear.as_ref()?;
@@ -553,8 +564,7 @@ impl Runner<'_> {
         let mut largest = 0.0f64;
         for (c, run) in channels.runs(sums.len()) {
             let sum = sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs()));
-            let bias = linear.bias.as_ref().map_or(0.0, |b| b[c].abs());
-            largest = largest.max(f64::from(sum) * plan.unit[c].abs() + bias);
+            largest = largest.max(f64::from(sum) * plan.unit[c].abs() + plan.bias[c].abs());
         }
         Some(largest)
     }
@@ -606,7 +616,7 @@ impl Runner<'_> {
     /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is
     /// nearly every layer of a convolutional network.
     fn letter_fast(&self, quantizer: &Quantizer, sums: &Sums, grid: &CodeGrid) -> Option<Vec<i32>> {
-        let (Kind::Linear(linear), Sums::I32(sums)) = (&self.layer.kind, sums) else {
+        let (Kind::Linear(_), Sums::I32(sums)) = (&self.layer.kind, sums) else {
             return None;
         };
         let Quantizer::Affine(a) = quantizer else {
@@ -620,14 +630,15 @@ impl Runner<'_> {
         }
         let folded = self.layer.folded()?;
         let plan = self.plan.linear.as_ref()?;
-        let (scale, zero) = (a.scale.at(0), a.zero_point.at(0));
-        let (min, max) = (grid.min as f32, grid.max as f32);
+        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0));
+        let (scale, inside) = (channel.scale, channel.inside);
+        let (min, max) = channel.bounds();
+        let outside = channel.outside() as i32;
         let (lo, hi) = (folded.lo, folded.hi);
         let mut codes = vec![0i32; sums.len()];
         for (c, run) in channels.runs(sums.len()) {
-            let bias = linear.bias.as_ref().map_or(0.0, |b| b[c]);
             let m = plan.unit[c] * folded.mul[c];
-            let b = bias * folded.mul[c] + folded.add[c];
+            let b = plan.bias[c] * folded.mul[c] + folded.add[c];
             let (sums, out) = (&sums[run.clone()], &mut codes[run]);
             vectorize(
                 self.isa,
@@ -635,8 +646,8 @@ impl Runner<'_> {
                 || {
                     for (out, &sum) in out.iter_mut().zip(sums) {
                         let v = (f64::from(sum) * m + b).max(lo).min(hi) as f32;
-                        let y = v / scale + zero;
-                        *out = round_to_i32(y.min(max).max(min));
+                        let y = v / scale + inside;
+                        *out = round_to_i32(y.min(max).max(min)) + outside;
                     }
                 },
             );

@@ -18,6 +18,7 @@ mod coverage;
 mod error;
 mod load;
 mod message;
+mod neighbours;
 mod page;
 mod registry;
 mod rules;
@@ -29,7 +30,8 @@ mod view;
 
 pub use error::Error;
 pub use load::MAX_FILE_BYTES;
-pub use page::{PAGE_BEGIN, PAGE_END, replace_table, rules_table};
+pub use neighbours::Neighbour;
+pub use page::{PAGE_BEGIN, PAGE_END, replace_between, replace_table, rules_table};
 pub use registry::{embedded_toml, names};
 pub use rules::*;
 pub use view::RuleView;

@@ -48,14 +48,19 @@ pub fn rules_table(spec: &Spec) -> String {
     out
 }
 
-/// The page with its table replaced; `None` where the markers are missing.
+/// The page with its table of rules replaced; `None` where the markers are missing.
 pub fn replace_table(page: &str, table: &str) -> Option<String> {
-    let begin = page.find(PAGE_BEGIN)? + PAGE_BEGIN.len();
-    let end = begin + page[begin..].find(PAGE_END)?;
+    replace_between(page, [PAGE_BEGIN, PAGE_END], table)
+}
+
+/// A text with what stands between two lines replaced; `None` where they are missing.
+pub fn replace_between(page: &str, markers: [&str; 2], text: &str) -> Option<String> {
+    let begin = page.find(markers[0])? + markers[0].len();
+    let end = begin + page[begin..].find(markers[1])?;
     Some(format!(
         "{}\n{}\n{}",
         &page[..begin],
-        table.trim_end(),
+        text.trim_end(),
         &page[end..]
     ))
 }

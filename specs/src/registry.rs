@@ -23,6 +23,21 @@ embedded!(
     "vitis-dpu",
     "tflite-reference",
     "onnxruntime",
+    "tvm",
+    "tvm-tonearest",
+    "tvm-hexagon",
+    "hawq-v3",
+    "distiller",
+    "sophgo-bm1684x",
+    "sophgo-cv18xx",
+    "ethos-u",
+    "cmsis-nn",
+    "cmsis-nn-single-rounding",
+    "max78000",
+    "pulp-dory",
+    "pulp-deeploy",
+    "esp-dl-p4",
+    "esp-dl-s3",
 );
 
 /// Names of the embedded targets, in a fixed order.

@@ -4,9 +4,10 @@
 //! A to N. Nothing here computes: the simulators give these names their meaning.
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 /// Rounding of a real (or of a right shift) to an integer, named without ambiguity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rounding {
     /// Nearest, ties to even (IEEE 754 `roundTiesToEven`, QONNX `ROUND`, `AP_RND_CONV`).
@@ -32,7 +33,7 @@ pub enum Rounding {
 }
 
 /// What a number beyond the range of its type becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {
     /// Never happens: the type is as wide as it must be.
@@ -53,18 +54,28 @@ pub struct Activations {
     /// Empty: any.
     #[serde(default)]
     pub bits: Vec<u32>,
+    /// Widest codes that the integer kernels take; wider ones are stored, but computed in float. Absent: all.
+    #[serde(default)]
+    pub kernel_bits: Option<u32>,
     /// Signedness of the codes.
     #[serde(default)]
     pub signed: Signedness,
     /// Which zero points exist.
     #[serde(default)]
     pub zero_point: ZeroPoints,
+    /// Whether each channel may have a scale of its own.
+    #[serde(default = "per_tensor")]
+    pub granularity: Granularity,
     /// How the exponent `z` of a logarithmic range is rounded (`gfpq` only).
     #[serde(default)]
     pub range_rounding: Option<Rounding>,
     /// What happens to a value that lies exactly on a zero threshold (`gfpq` only).
     #[serde(default)]
     pub threshold: Option<Threshold>,
+}
+
+fn per_tensor() -> Granularity {
+    Granularity::PerTensor
 }
 
 /// Decision C: how weights are quantized.
@@ -92,7 +103,7 @@ fn half_even() -> Rounding {
 }
 
 /// Kinds of quantization grids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grid {
     /// Whatever the model has.
@@ -106,7 +117,7 @@ pub enum Grid {
 }
 
 /// Signedness of the codes that a target stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signedness {
     /// Both exist.
@@ -130,7 +141,7 @@ pub enum ZeroPoints {
 }
 
 /// How many scales a weight tensor has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granularity {
     /// One for each output channel is allowed.
@@ -164,7 +175,7 @@ pub struct Quantize {
 }
 
 /// How a quotient by a scale is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Division {
     /// To the letter of the model's own quantizer (QONNX `Quant`: `f32` division, zero point before rounding).
@@ -192,7 +203,7 @@ pub struct Bias {
 }
 
 /// Where a bias is added, and in which type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum BiasFormat {
     /// The model's real number, added exactly.
@@ -224,7 +235,7 @@ pub struct Accumulator {
 }
 
 /// Order of the terms of a convolution's sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Input channel outermost, then kernel row, kernel column.
@@ -291,12 +302,33 @@ pub enum Multiplier {
     },
     /// The 16-bit multiplier of `TFLite`'s int16 kernels: a Q31 mantissa rounded half up to Q15 and clamped.
     Q15Reduced,
+    /// The integer `m` below `2^bits` in magnitude and the shift `n` in -32 to 30 with the smallest
+    /// `|m / 2^n - M|` (in `f32`, the first one counts), `m` rounded half away (Sophgo tpu-mlir
+    /// `get_scale_and_shift`).
+    Best {
+        /// `m` stays below `2^bits - 1`: 7 for the 8-bit mode, 31 for the 32-bit one.
+        bits: u32,
+    },
+    /// `M` rounded to so many bits, then `f32(acc) * M` in `f32` (Distiller).
+    F32Reduced {
+        /// Bits of the mantissa.
+        bits: u32,
+        /// How the mantissa is rounded.
+        rounding: Rounding,
+    },
+    /// `M` rounded to so many bits, then `f64(acc) * M` in `f64` (`HAWQ`'s dyadic multiplier).
+    F64Reduced {
+        /// Bits of the mantissa.
+        bits: u32,
+        /// How the mantissa is rounded.
+        rounding: Rounding,
+    },
     /// `M` is a power of two: a shift.
     PowerOfTwo,
 }
 
 /// Precision and order in which `M = sx * sw / sy` is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Derivation {
     /// `(f64(sx) * f64(sw)) / f64(sy)`.
@@ -333,7 +365,7 @@ pub enum Shift {
 }
 
 /// Decision G: a shift to the left before the product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftShift {
     /// Wraps at the accumulator's width.
@@ -346,7 +378,7 @@ pub enum LeftShift {
 }
 
 /// Decision K: where the output's zero point enters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZeroPointPosition {
     /// Added to the rounded value.
@@ -359,7 +391,7 @@ pub enum ZeroPointPosition {
 }
 
 /// Decision L: clamp before or after rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClampOrder {
     /// On the integer.
@@ -401,7 +433,7 @@ pub struct Ops {
 }
 
 /// How two quantized tensors are added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddRule {
     /// Exact sum, then the model's own quantizer.
@@ -414,6 +446,9 @@ pub enum AddRule {
     F32RatiosFma,
     /// Left shift 20, each input and then the sum through a Q31 multiplier (`TFLite`).
     Q31Shift20,
+    /// Each input through the `[requantize]` rule to the output's scale, rounded; then the integers are added
+    /// (TVM QNN, `HAWQ`).
+    RequantizeEach,
     /// Scales of 8 fractional bits, floor, then one rounding shift (`hexagon_nn`).
     Q8Floor,
     /// Aligned to the larger fraction, one rounding shift (DPU).
@@ -421,7 +456,7 @@ pub enum AddRule {
 }
 
 /// How two quantized tensors are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum MulRule {
     /// Exact product, then the model's own quantizer.
@@ -440,7 +475,7 @@ pub enum MulRule {
 }
 
 /// How a mean is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum AverageRule {
     /// Exact mean, then the model's own quantizer.
@@ -459,6 +494,12 @@ pub enum AverageRule {
     RequantizeOverCount,
     /// Integer sum of raw codes, divided half away from zero; then rescaled where the grids differ (`TFLite`).
     IntegerHalfAway,
+    /// As `integer-half-away`, but the quotient is truncated (TVM, MAX78000).
+    IntegerTrunc,
+    /// As `integer-half-away`, but the quotient is floored (PULP).
+    IntegerFloor,
+    /// As `integer-trunc`, with 0.01 added to the quotient in `f32` before (`HAWQ`).
+    IntegerTruncHundredth,
     /// Integer sum times a table multiplier, shifted, rounded half up (DPU).
     DpuTable,
     /// Sum of codes with 8 fractional bits, three rounding steps (`hexagon_nn` `avgpool_d32`).
@@ -466,7 +507,7 @@ pub enum AverageRule {
 }
 
 /// How a quantized tensor is moved to another grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum RescaleRule {
     /// The exact real, then the model's own quantizer.
@@ -480,7 +521,7 @@ pub enum RescaleRule {
 }
 
 /// How a leaky `ReLU` is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeakyReluRule {
     /// Exact, then the model's own quantizer.
@@ -498,7 +539,7 @@ pub enum LeakyReluRule {
 }
 
 /// How a sigmoid or a hyperbolic tangent is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum SigmoidRule {
     /// Exact, then the model's own quantizer.
@@ -512,7 +553,7 @@ pub enum SigmoidRule {
 }
 
 /// How a hard sigmoid or hard swish is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum HardSwishRule {
     /// Exact, then the model's own quantizer.

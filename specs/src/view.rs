@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, BiasFormat, Evidence, Grade, Grid, Multiplier, Ops, Requantize,
-    Shift, Spec, Step, Weights,
+    Accumulator, Activations, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier, Ops,
+    Requantize, Shift, Spec, Step, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -26,8 +26,10 @@ pub struct RuleView {
 pub(crate) const PATHS: &[&str] = &[
     "activations.quantizer",
     "activations.bits",
+    "activations.kernel-bits",
     "activations.signed",
     "activations.zero-point",
+    "activations.granularity",
     "activations.range-rounding",
     "activations.threshold",
     "weights.quantizer",
@@ -142,8 +144,14 @@ impl Rows {
         if rule.quantizer != Grid::Model || !rule.bits.is_empty() {
             self.add("activations.bits", widths(&rule.bits));
         }
+        if let Some(bits) = rule.kernel_bits {
+            self.add("activations.kernel-bits", bits.to_string());
+        }
         self.add("activations.signed", word(&rule.signed));
         self.add("activations.zero-point", word(&rule.zero_point));
+        if rule.granularity == Granularity::PerChannel {
+            self.add("activations.granularity", word(&rule.granularity));
+        }
         if let Some(rounding) = &rule.range_rounding {
             self.add("activations.range-rounding", word(rounding));
         }
@@ -225,10 +233,14 @@ pub(crate) fn has_shifts(multiplier: Multiplier) -> bool {
         Multiplier::Fixed { .. }
         | Multiplier::FixedAbsolute { .. }
         | Multiplier::Q15Reduced
+        | Multiplier::Best { .. }
         | Multiplier::PowerOfTwo => true,
-        Multiplier::Exact | Multiplier::F32 | Multiplier::F32TwoSteps { .. } | Multiplier::F64 => {
-            false
-        }
+        Multiplier::Exact
+        | Multiplier::F32
+        | Multiplier::F32TwoSteps { .. }
+        | Multiplier::F32Reduced { .. }
+        | Multiplier::F64
+        | Multiplier::F64Reduced { .. } => false,
     }
 }
 
@@ -260,6 +272,13 @@ fn multiplier(rule: Multiplier) -> String {
             format!("fixed-absolute, {bits} bits, {}", word(&rounding))
         }
         Multiplier::Q15Reduced => "q15-reduced".to_owned(),
+        Multiplier::Best { bits } => format!("best below 2^{bits}"),
+        Multiplier::F32Reduced { bits, rounding } => {
+            format!("f32 of {bits} bits, {}", word(&rounding))
+        }
+        Multiplier::F64Reduced { bits, rounding } => {
+            format!("f64 of {bits} bits, {}", word(&rounding))
+        }
         Multiplier::PowerOfTwo => "power-of-two".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use align_check_specs::{Error, MAX_FILE_BYTES, Spec, embedded_toml};
+use align_check_specs::{Error, MAX_FILE_BYTES, Spec, embedded_toml, names};
 
 /// One edit of an embedded target, and what it gives.
 #[derive(serde::Deserialize)]
@@ -36,12 +36,14 @@ fn every_broken_spec_gives_its_line() {
             case.target,
             case.from
         );
+        let before = text.split(&case.from).next().unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
         let text = text.replacen(&case.from, &case.to, 1);
         let got = match Spec::parse(&text, "my.toml") {
             Ok(_) => "no error".to_owned(),
             Err(error) => error.to_string(),
         };
-        let want = case.error.replace("ROUNDINGS", ROUNDINGS);
+        let want = with_line(&case.error.replace("ROUNDINGS", ROUNDINGS), line);
         if got != want {
             failures.push(format!(
                 "{} -> {}\n  want {want}\n  got  {got}",
@@ -53,9 +55,22 @@ fn every_broken_spec_gives_its_line() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// `LINE`, `LINE+1`, ...: counted from where the text was changed.
+fn with_line(error: &str, line: usize) -> String {
+    let Some((head, rest)) = error.split_once("LINE") else {
+        return error.to_owned();
+    };
+    let (offset, tail) = rest.split_once(':').expect("a line ends with a colon");
+    let offset: isize = offset.parse().unwrap_or(0);
+    format!("{head}{}:{tail}", line.saturating_add_signed(offset))
+}
+
 #[test]
 fn an_unknown_target_lists_the_names() {
-    let list = "one of exact, nnie, nnie-mqbench, tensorrt, hexagon-nn, vitis-dpu, tflite-reference, onnxruntime, or a path to a .toml file (see: align-check targets)";
+    let list = format!(
+        "one of {}, or a path to a .toml file (see: align-check targets)",
+        names().join(", ")
+    );
     let error = |name: &str| Spec::resolve(name).expect_err("unknown").to_string();
     assert_eq!(error("coral"), format!("unknown target 'coral'; {list}"));
     assert_eq!(

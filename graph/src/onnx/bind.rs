@@ -1,20 +1,26 @@
 //! Binds a model to input shapes: walks the nodes in order, keeps each tensor's shape (and contents,
 //! where known), and collects the resolved operations.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::attr::Attrs;
 use super::fail::{Outcome, malformed, shown, unsupported};
+use super::grid::{self, Codes};
 use super::tensor::{Tensor, elements};
 use super::{FileInput, FileNode, Model, Slot, Stored, eval, ops};
-use crate::{Constant, Error, Graph, Limits, Node, Op, Value, ValueId};
+use crate::{
+    Activation, Affine, Binary, Constant, Error, Graph, Limits, Node, Op, Quantizer, Value, ValueId,
+};
 
 /// What is known of a tensor once its producer was visited.
 #[derive(Debug, Clone)]
 struct Known {
     shape: Vec<usize>,
     constant: Option<Arc<Constant>>,
+    /// What its integers mean.
+    codes: Codes,
     value: Option<ValueId>,
 }
 
@@ -25,24 +31,38 @@ pub(super) struct Binder<'m> {
     /// Names of the slots that the importer added.
     added: Vec<String>,
     /// Names that are taken, for values and for nodes.
-    value_names: HashSet<&'m str>,
-    node_names: HashSet<&'m str>,
+    value_names: HashSet<Cow<'m, str>>,
+    node_names: HashSet<Cow<'m, str>>,
     made: usize,
     values: Vec<Value>,
     nodes: Vec<Node>,
+    /// For each value, the node that makes it.
+    makers: Vec<Option<usize>>,
+    /// For each slot of the file, how often it is read (a graph output is read once).
+    uses: Vec<usize>,
+    /// Codes that are read with another grid than they have: the tensor that has it.
+    read_anew: HashMap<(Slot, Vec<u32>), Slot>,
     folded_elements: usize,
 }
 
 pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph, Error> {
+    let mut uses = vec![0; model.names.len()];
+    let read = model.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
+    for &slot in read.chain(&model.outputs) {
+        uses[slot] += 1;
+    }
     let mut binder = Binder {
         model,
         known: vec![None; model.names.len()],
         added: Vec::new(),
-        value_names: model.names.iter().map(String::as_str).collect(),
-        node_names: model.nodes.iter().map(|n| n.name.as_str()).collect(),
+        value_names: model.names.iter().map(|n| n.as_str().into()).collect(),
+        node_names: model.nodes.iter().map(|n| n.name.as_str().into()).collect(),
         made: 0,
         values: Vec::new(),
         nodes: Vec::new(),
+        makers: Vec::new(),
+        uses,
+        read_anew: HashMap::new(),
         folded_elements: 0,
     };
     let inputs = binder.inputs(shapes)?;
@@ -51,6 +71,7 @@ pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Res
             binder.known[slot] = Some(Known {
                 shape: tensor.shape.clone(),
                 constant: Some(tensor.data.clone()),
+                codes: tensor.codes.clone(),
                 value: None,
             });
         }
@@ -100,6 +121,11 @@ impl<'m> Binder<'m> {
             self.known[input.slot] = Some(Known {
                 shape,
                 constant: None,
+                codes: Codes {
+                    integer: input.integer,
+                    clipped: None,
+                    grid: input.stored.clone().map(Arc::new),
+                },
                 value: None,
             });
             ids.push(self.value(input.slot));
@@ -107,7 +133,7 @@ impl<'m> Binder<'m> {
         Ok(ids)
     }
 
-    fn name(&self, slot: Slot) -> &str {
+    pub(super) fn name(&self, slot: Slot) -> &str {
         match self.model.names.get(slot) {
             Some(name) => name,
             None => &self.added[slot - self.model.names.len()],
@@ -132,14 +158,118 @@ impl<'m> Binder<'m> {
         Ok(&self.known(slot)?.shape)
     }
 
-    /// A tensor's contents, where they are known.
+    /// What is known of a tensor's integers.
+    pub(super) fn codes(&self, slot: Slot) -> Outcome<&Codes> {
+        Ok(&self.known(slot)?.codes)
+    }
+
+    /// A tensor's contents as the file's operators see them, where they are known.
     pub(super) fn constant(&self, slot: Slot) -> Outcome<Option<Tensor>> {
+        Ok(self.stored(slot)?.as_ref().map(grid::dequantized))
+    }
+
+    /// A tensor's contents as they are stored, where they are known: reals may be codes.
+    fn stored(&self, slot: Slot) -> Outcome<Option<Tensor>> {
         let known = self.known(slot)?;
         let tensor = |data: &Arc<Constant>| Tensor {
             shape: known.shape.clone(),
             data: data.clone(),
+            codes: known.codes.clone(),
         };
         Ok(known.constant.as_ref().map(tensor))
+    }
+
+    /// Says what the integers of a tensor mean.
+    pub(super) fn set_codes(&mut self, slot: Slot, codes: Codes) {
+        if let Some(known) = &mut self.known[slot] {
+            if let Some(id) = known.value {
+                self.values[id].stored = codes.grid.as_deref().cloned();
+            }
+            known.codes = codes;
+        }
+    }
+
+    /// The tensor of integers that a node reads with a grid: a constant gets it; codes that were made with
+    /// another one are read anew.
+    pub(super) fn coded(&mut self, node: &FileNode, slot: Slot, grid: Affine) -> Outcome<Slot> {
+        let known = self.known(slot)?;
+        let name = || shown(self.name(slot));
+        let Some(integer) = known.codes.integer else {
+            return malformed(format!("its input '{}' must hold integer codes", name()));
+        };
+        if let Some(own) = &known.codes.grid
+            && grid::same(own, &grid)
+        {
+            return Ok(slot);
+        }
+        let key = (slot, grid::key(&grid));
+        if let Some(&slot) = self.read_anew.get(&key) {
+            return Ok(slot);
+        }
+        let shape = known.shape.clone();
+        let to = match (&known.constant, &known.codes.grid) {
+            (None, None) => {
+                return unsupported(format!(
+                    "it reads '{}' as {}, but what that tensor's integers mean does not follow from the file: its scale and zero point must be initializers",
+                    name(),
+                    grid::describe(&grid)
+                ));
+            }
+            (None, Some(own)) => {
+                let op = Op::Reinterpret {
+                    from: (**own).clone(),
+                    to: grid.clone(),
+                };
+                let to = self.temporary(slot, "codes");
+                self.emit_helper(node, op, &[slot], shape, to, "codes")?;
+                self.set_codes(to, Codes::on(integer, grid));
+                to
+            }
+            (Some(data), own) => {
+                // One list of codes may serve several readers that scale it differently.
+                let taken = own.is_some() || known.value.is_some();
+                let tensor = Tensor {
+                    shape,
+                    data: data.clone(),
+                    codes: Codes::on(integer, grid),
+                };
+                let to = if taken {
+                    self.temporary(slot, "codes")
+                } else {
+                    slot
+                };
+                self.set_constant(to, tensor)?;
+                to
+            }
+        };
+        self.read_anew.insert(key, to);
+        Ok(to)
+    }
+
+    /// Whether an operation of the graph makes a tensor.
+    pub(super) fn is_made(&self, slot: Slot) -> bool {
+        let id = self.known[slot].as_ref().and_then(|known| known.value);
+        id.is_some_and(|id| self.makers[id].is_some())
+    }
+
+    /// Where a tensor comes from a quantizer and this node alone reads it, makes that quantizer write the
+    /// node's output, with fewer codes. Says whether that was so.
+    pub(super) fn narrow_producer(&mut self, from: Slot, to: Slot, grid: &Affine) -> bool {
+        let id = self.known[from].as_ref().and_then(|known| known.value);
+        let Some((id, index)) = id.and_then(|id| Some((id, self.makers[id]?))) else {
+            return false;
+        };
+        if self.uses.get(from) != Some(&1) {
+            return false;
+        }
+        let Op::Quantize(Quantizer::Affine(affine)) = &mut self.nodes[index].op else {
+            return false;
+        };
+        *affine = grid.clone();
+        self.values[id].name = self.name(to).to_owned();
+        self.values[id].annotation = self.model.annotations.get(&to).copied();
+        self.known[to] = self.known[from].take();
+        true
     }
 
     /// The slot of a node's input that must be there.
@@ -196,12 +326,16 @@ impl<'m> Binder<'m> {
 
     /// Registers the value of a slot, the first time that a node reads or writes it.
     fn value(&mut self, slot: Slot) -> ValueId {
-        let (shape, constant) = match &self.known[slot] {
+        let (shape, constant, stored) = match &self.known[slot] {
             Some(Known {
                 value: Some(id), ..
             }) => return *id,
-            Some(known) => (known.shape.clone(), known.constant.clone()),
-            None => (Vec::new(), None),
+            Some(known) => (
+                known.shape.clone(),
+                known.constant.clone(),
+                known.codes.grid.as_deref().cloned(),
+            ),
+            None => (Vec::new(), None, None),
         };
         let id = self.values.len();
         let annotation = self.model.annotations.get(&slot).copied();
@@ -211,7 +345,11 @@ impl<'m> Binder<'m> {
             shape,
             constant,
             annotation,
+            stored,
+            file_axes: None,
+            aliases: Vec::new(),
         });
+        self.makers.push(None);
         if let Some(known) = &mut self.known[slot] {
             known.value = Some(id);
         }
@@ -220,23 +358,11 @@ impl<'m> Binder<'m> {
 
     /// Makes a tensor that the file does not name.
     pub(super) fn temporary(&mut self, base: Slot, suffix: &str) -> Slot {
-        let name = self.unused(&format!("{}.{suffix}", self.name(base)), |b, n| {
-            b.value_names.contains(n)
-        });
+        let wanted = format!("{}.{suffix}", self.name(base));
+        let name = unused(&mut self.value_names, &mut self.made, &wanted);
         self.added.push(name);
         self.known.push(None);
         self.known.len() - 1
-    }
-
-    /// `wanted`, or `wanted_<number>`: the number only grows, so that a file full of lookalikes costs
-    /// no more than its size.
-    fn unused(&mut self, wanted: &str, taken: impl Fn(&Self, &str) -> bool) -> String {
-        let mut name = wanted.to_owned();
-        while taken(self, &name) {
-            self.made += 1;
-            name = format!("{wanted}_{}", self.made);
-        }
-        name
     }
 
     /// Sets a tensor's contents.
@@ -245,6 +371,7 @@ impl<'m> Binder<'m> {
         self.known[slot] = Some(Known {
             shape: tensor.shape,
             constant: Some(tensor.data),
+            codes: tensor.codes,
             value: None,
         });
         Ok(())
@@ -272,14 +399,22 @@ impl<'m> Binder<'m> {
         shape: Vec<usize>,
         output: Slot,
     ) -> Outcome<()> {
-        self.emit_named(
-            node.name.clone(),
-            node.op_type.clone(),
-            op,
-            inputs,
-            shape,
-            output,
-        )
+        let names = [node.name.clone(), node.op_type.clone()];
+        self.emit_named(names, op, inputs, shape, output)
+    }
+
+    /// Adds the node's operation on what codes stand for, whatever the grids of its inputs; its output has
+    /// none, and it does not fold.
+    pub(super) fn emit_reals(
+        &mut self,
+        node: &FileNode,
+        op: Op,
+        inputs: &[Slot],
+        shape: Vec<usize>,
+        output: Slot,
+    ) -> Outcome<()> {
+        let names = [node.name.clone(), node.op_type.clone()];
+        self.push(names, op, inputs, shape, output, Codes::default())
     }
 
     /// Adds an operation that the file's node needs before or after its own.
@@ -295,17 +430,18 @@ impl<'m> Binder<'m> {
         let op_type = match op {
             Op::Reshape => "Reshape",
             Op::Transpose { .. } => "Transpose",
+            Op::Quantize(_) => "QuantizeLinear",
+            Op::Reinterpret { .. } => "Reinterpret",
             _ => &node.op_type,
         };
         let wanted = format!("{}.{suffix}", node.name);
-        let name = self.unused(&wanted, |b, n| b.node_names.contains(n));
-        self.emit_named(name, op_type.to_owned(), op, inputs, shape, output)
+        let name = unused(&mut self.node_names, &mut self.made, &wanted);
+        self.emit_named([name, op_type.to_owned()], op, inputs, shape, output)
     }
 
     fn emit_named(
         &mut self,
-        name: String,
-        op_type: String,
+        names: [String; 2],
         op: Op,
         inputs: &[Slot],
         shape: Vec<usize>,
@@ -316,22 +452,28 @@ impl<'m> Binder<'m> {
             if !eval::folds(&op) {
                 break;
             }
-            match self.constant(slot)? {
+            match self.stored(slot)? {
                 Some(tensor) => tensors.push(tensor),
                 None => break,
             }
         }
         if eval::folds(&op) && tensors.len() == inputs.len() {
-            let moves = matches!(op, Op::Reshape | Op::Identity);
-            let data = match tensors.first() {
-                Some(first) if moves => first.data.clone(),
-                _ => {
-                    self.budget(&shape)?;
-                    Arc::new(eval::evaluate(&op, &tensors, &shape)?)
-                }
-            };
-            return self.set_constant(output, Tensor { shape, data });
+            return self.fold(&op, tensors, shape, output);
         }
+        let codes = self.codes_after(&op, inputs, &shape)?;
+        self.push(names, op, inputs, shape, output, codes)
+    }
+
+    /// Adds an operation (its name and the file's operator, then the operation).
+    fn push(
+        &mut self,
+        [name, op_type]: [String; 2],
+        op: Op,
+        inputs: &[Slot],
+        shape: Vec<usize>,
+        output: Slot,
+        codes: Codes,
+    ) -> Outcome<()> {
         if elements(&shape, self.limits())? == 0 {
             return malformed(format!(
                 "its output has shape {shape:?}, which has no element"
@@ -349,9 +491,11 @@ impl<'m> Binder<'m> {
         self.known[output] = Some(Known {
             shape,
             constant: None,
+            codes,
             value: None,
         });
         let output = self.value(output);
+        self.makers[output] = Some(self.nodes.len());
         self.nodes.push(Node {
             name,
             op_type,
@@ -360,6 +504,121 @@ impl<'m> Binder<'m> {
             output,
         });
         Ok(())
+    }
+
+    /// The result of an operation on constants. Movements keep codes, and the grid of reals that are stored
+    /// as codes; arithmetic is on what they stand for.
+    fn fold(
+        &mut self,
+        op: &Op,
+        mut tensors: Vec<Tensor>,
+        shape: Vec<usize>,
+        output: Slot,
+    ) -> Outcome<()> {
+        let Some(first) = tensors.first() else {
+            return malformed("it has no input");
+        };
+        let integer = first.codes.integer;
+        let alike = |t: &Tensor| t.codes == first.codes;
+        let mut codes = Codes {
+            integer,
+            clipped: first
+                .codes
+                .clipped
+                .filter(|_| grid::moves(op) && tensors.iter().all(alike)),
+            grid: None,
+        };
+        if tensors.iter().any(|t| t.codes.stands_for_reals()) {
+            codes.grid = match &first.codes.grid {
+                Some(own) if tensors.iter().all(alike) && !matches!(op, Op::Pad(_)) => {
+                    grid::moved(own, op, &first.shape, &shape)
+                        .filter(|_| grid::moves(op))
+                        .map(Arc::new)
+                }
+                _ => None,
+            };
+            if codes.grid.is_none() {
+                codes = Codes::default();
+                for tensor in &mut tensors {
+                    self.budget(&tensor.shape)?;
+                    *tensor = grid::dequantized(tensor);
+                }
+            }
+        }
+        let data = if matches!(op, Op::Reshape | Op::Identity) {
+            tensors[0].data.clone()
+        } else {
+            self.budget(&shape)?;
+            Arc::new(eval::evaluate(op, &tensors, &shape)?)
+        };
+        self.set_constant(output, Tensor { shape, data, codes })
+    }
+
+    /// What the integers of an operation's output mean: what those of its input mean, where it only moves
+    /// them.
+    fn codes_after(&self, op: &Op, inputs: &[Slot], shape: &[usize]) -> Outcome<Codes> {
+        let Some(&first) = inputs.first() else {
+            return Ok(Codes::default());
+        };
+        let mut all = Vec::with_capacity(inputs.len());
+        for &slot in inputs {
+            all.push(self.codes(slot)?);
+        }
+        let plain = |codes: &&Codes| codes.grid.as_deref().is_none_or(grid::is_plain);
+        let integers = all.iter().all(|codes| codes.integer.is_some());
+        let own = match all.iter().find_map(|codes| codes.grid.as_ref()) {
+            Some(own) if integers => own,
+            _ if integers && grid::moves(op) => {
+                return Ok(Codes {
+                    integer: all[0].integer,
+                    ..Codes::default()
+                });
+            }
+            _ => return Ok(Codes::default()),
+        };
+        match op {
+            Op::Binary(Binary::Add | Binary::Sub | Binary::Mul)
+            | Op::Activation(Activation::Relu | Activation::Clip { .. })
+                if all.iter().all(plain) =>
+            {
+                Ok(Codes {
+                    integer: all[0].integer,
+                    clipped: None,
+                    grid: Some(own.clone()),
+                })
+            }
+            _ if grid::moves(op) => {
+                for codes in &all {
+                    match &codes.grid {
+                        Some(other) if grid::same(own, other) => {}
+                        Some(other) => {
+                            return unsupported(format!(
+                                "it joins {} with {}; requantize them to one grid first",
+                                grid::describe(own),
+                                grid::describe(other)
+                            ));
+                        }
+                        None => return unsupported("it joins codes with plain integers"),
+                    }
+                }
+                match grid::moved(own, op, self.shape(first)?, shape) {
+                    Some(grid) => Ok(Codes {
+                        integer: all[0].integer,
+                        clipped: None,
+                        grid: Some(Arc::new(grid)),
+                    }),
+                    None => unsupported(format!(
+                        "it mixes the channels of codes that are {}",
+                        grid::describe(own)
+                    )),
+                }
+            }
+            Op::Resize(_) => unsupported(format!(
+                "it computes between codes ({}); dequantize them first",
+                grid::describe(own)
+            )),
+            _ => Ok(Codes::default()),
+        }
     }
 
     /// Passes a tensor on under another shape, without an operation where it has that shape already.
@@ -399,8 +658,19 @@ impl<'m> Binder<'m> {
     }
 }
 
+/// Takes `wanted`, or `wanted_<number>`: the number only grows, so that a file full of lookalikes costs no
+/// more than its size.
+fn unused(taken: &mut HashSet<Cow<str>>, made: &mut usize, wanted: &str) -> String {
+    let mut name = wanted.to_owned();
+    while !taken.insert(Cow::Owned(name.clone())) {
+        *made += 1;
+        name = format!("{wanted}_{made}");
+    }
+    name
+}
+
 /// Drops operations that nothing reads (their readers were folded), then values without a node.
-fn prune(graph: &mut Graph) {
+pub(crate) fn prune(graph: &mut Graph) {
     let mut needed = vec![false; graph.values.len()];
     for &id in &graph.outputs {
         needed[id] = true;

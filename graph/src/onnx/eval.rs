@@ -20,7 +20,7 @@ pub(super) fn folds(op: &Op) -> bool {
 }
 
 /// Evaluates an operation for which [`folds`] holds.
-pub(super) fn evaluate(op: &Op, inputs: &[Tensor], out: &[usize]) -> Outcome<Constant> {
+pub(crate) fn evaluate(op: &Op, inputs: &[Tensor], out: &[usize]) -> Outcome<Constant> {
     let Some(x) = inputs.first() else {
         return malformed("it has no input");
     };
@@ -62,7 +62,7 @@ pub(super) fn evaluate(op: &Op, inputs: &[Tensor], out: &[usize]) -> Outcome<Con
 }
 
 /// Row-major strides.
-pub(super) fn strides(shape: &[usize]) -> Vec<isize> {
+pub(crate) fn strides(shape: &[usize]) -> Vec<isize> {
     let mut strides = vec![0; shape.len()];
     let mut step: usize = 1;
     for (stride, &dim) in strides.iter_mut().zip(shape).rev() {
@@ -87,7 +87,7 @@ pub(super) fn broadcast_strides(shape: &[usize], out: &[usize]) -> Vec<isize> {
 }
 
 /// Numpy's broadcast of two shapes.
-pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Outcome<Vec<usize>> {
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Outcome<Vec<usize>> {
     let rank = a.len().max(b.len());
     let at = |shape: &[usize], axis: usize| {
         (axis + shape.len())
@@ -107,7 +107,7 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Outcome<Vec<usize>> {
 }
 
 /// Copies `data[offset + sum(index * steps)]` for each index of `out`, row-major.
-pub(super) fn strided(
+pub(crate) fn strided(
     data: &Constant,
     out: &[usize],
     steps: &[isize],

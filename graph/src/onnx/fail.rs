@@ -6,7 +6,7 @@ use crate::Error;
 
 /// Why a tensor or a node cannot be used.
 #[derive(Debug, Clone)]
-pub(super) enum Fail {
+pub(crate) enum Fail {
     /// The file contradicts itself or goes past a limit.
     Malformed(String),
     /// The file is sound, but asks for something that is not evaluated.
@@ -15,19 +15,28 @@ pub(super) enum Fail {
     Io(PathBuf, std::io::ErrorKind, String),
 }
 
-pub(super) type Outcome<T> = Result<T, Fail>;
+pub(crate) type Outcome<T> = Result<T, Fail>;
 
-pub(super) fn malformed<T>(what: impl Into<String>) -> Outcome<T> {
+pub(crate) fn malformed<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Fail::Malformed(what.into()))
 }
 
-pub(super) fn unsupported<T>(what: impl Into<String>) -> Outcome<T> {
+pub(crate) fn unsupported<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Fail::Unsupported(what.into()))
 }
 
 impl Fail {
+    /// The same, said of something (a tensor, for example).
+    pub(crate) fn about(self, subject: &str) -> Self {
+        match self {
+            Self::Malformed(what) => Self::Malformed(format!("{subject}: {what}")),
+            Self::Unsupported(what) => Self::Unsupported(format!("{subject}: {what}")),
+            fail @ Self::Io(..) => fail,
+        }
+    }
+
     /// The error of a node.
-    pub(super) fn at_node(self, path: &Path, node: &str, op_type: &str) -> Error {
+    pub(crate) fn at_node(self, path: &Path, node: &str, op_type: &str) -> Error {
         match self {
             Self::Malformed(what) => Error::Malformed {
                 path: path.to_owned(),
@@ -49,7 +58,7 @@ impl Fail {
     }
 
     /// The error of something that is no node (an initializer, for example).
-    pub(super) fn in_file(self, path: &Path, subject: &str) -> Error {
+    pub(crate) fn in_file(self, path: &Path, subject: &str) -> Error {
         match self {
             Self::Malformed(what) | Self::Unsupported(what) => Error::Malformed {
                 path: path.to_owned(),
@@ -64,7 +73,7 @@ impl Fail {
 }
 
 /// A name from the file, fit for a message: control characters escaped, very long ones cut.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     const LONGEST: usize = 200;
     let mut text = one_line(name);
     if let Some((cut, _)) = text.char_indices().nth(LONGEST) {
@@ -75,7 +84,7 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 /// Escapes control characters, so that a message stays one line whatever the file holds.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || c == '\u{2028}' || c == '\u{2029}' {

@@ -95,7 +95,7 @@ fn constant_of_shape(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
         Constant::I64(v) if v.len() == 1 => Constant::I64(vec![v[0]; count]),
         _ => return malformed("its value must be one number"),
     };
-    Ok(Tensor::new(shape, data))
+    Ok(Tensor::new(shape, data).of(fill.codes.integer))
 }
 
 fn gather(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
@@ -124,7 +124,7 @@ fn gather(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
         Constant::F32(v) => Constant::F32(pick(v, outer, extent, inner, &indices)),
         Constant::I64(v) => Constant::I64(pick(v, outer, extent, inner, &indices)),
     };
-    Ok(Tensor::new(shape, data))
+    Ok(Tensor::new(shape, data).of(x.codes.integer))
 }
 
 fn pick<T: Copy>(
@@ -196,7 +196,7 @@ fn expand(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
     let shape = broadcast(&x.shape, &target)?;
     b.budget(&shape)?;
     let data = strided(&x.data, &shape, &broadcast_strides(&x.shape, &shape), 0)?;
-    Ok(Tensor::new(shape, data))
+    Ok(Tensor::new(shape, data).of(x.codes.integer))
 }
 
 /// Repetition is a strided copy with one extra axis before each axis.
@@ -224,7 +224,8 @@ fn tile(b: &mut Binder, node: &FileNode) -> Outcome<Tensor> {
         .flat_map(|(&r, &d)| [r, d])
         .collect();
     let steps: Vec<isize> = own.iter().flat_map(|&step| [0, step]).collect();
-    Ok(Tensor::new(shape, strided(&x.data, &spread, &steps, 0)?))
+    let data = strided(&x.data, &spread, &steps, 0)?;
+    Ok(Tensor::new(shape, data).of(x.codes.integer))
 }
 
 fn select<T: Copy>(condition: &[i64], x: &[T], y: &[T]) -> Vec<T> {

@@ -1,8 +1,6 @@
 //! From bytes to a checked, sorted list of nodes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use prost::Message;
@@ -11,6 +9,7 @@ use prost::bytes::Bytes;
 use super::attr::Attrs;
 use super::external::ExternalFiles;
 use super::fail::{Fail, Outcome, malformed, one_line, shown};
+use super::grid::{Integer, Readers};
 use super::proto::tensor_proto::DataType;
 use super::proto::{ModelProto, NodeProto, TensorAnnotation, TensorProto, ValueInfoProto};
 use super::tensor::{self, Tensor};
@@ -35,6 +34,7 @@ const QUANTIZER_DOMAINS: [&str; 4] = [
     "finn",
 ];
 const CHANNELS_LAST: &str = "qonnx.custom_op.channels_last";
+const MICROSOFT: &str = "com.microsoft";
 pub(super) const QUANTIZERS: [&str; 6] = [
     "Quant",
     "IntQuant",
@@ -44,8 +44,7 @@ pub(super) const QUANTIZERS: [&str; 6] = [
     "MultiThreshold",
 ];
 
-pub(super) fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
-    let bytes = read_bytes(path, limits)?;
+pub(super) fn read(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<Model, Error> {
     let most = limits
         .nodes
         .saturating_mul(MESSAGES_PER_NODE)
@@ -62,34 +61,6 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
         ))
     })?;
     Parser::new(path, limits).model(proto)
-}
-
-fn read_bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(io)?;
-    let size = file.metadata().map_err(io)?.len();
-    let too_large = || Error::Malformed {
-        path: path.to_owned(),
-        what: format!(
-            "the file is larger than the limit of {} bytes",
-            limits.file_bytes
-        ),
-    };
-    if size > limits.file_bytes {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // A device or a pipe tells no size beforehand.
-    file.take(limits.file_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    if bytes.len() as u64 > limits.file_bytes {
-        return Err(too_large());
-    }
-    Ok(bytes)
 }
 
 struct Parser<'a> {
@@ -172,7 +143,7 @@ impl<'a> Parser<'a> {
         for initializer in &graph.initializer {
             self.initializer(initializer)?;
         }
-        let inputs = self.inputs(&graph.input)?;
+        let mut inputs = self.inputs(&graph.input)?;
         let mut produced: Vec<bool> = vec![false; self.names.len()];
         for slot in inputs
             .iter()
@@ -187,14 +158,18 @@ impl<'a> Parser<'a> {
         nodes = order::sort(nodes, self.names.len()).map_err(|stuck| self.cycle(&stuck))?;
         order::keep_live(&mut nodes, &outputs, self.names.len());
         let annotations = self.annotations(&graph.quantization_annotation);
-        let quantizers = nodes
-            .iter()
-            .any(|n| n.domain == Domain::Quantizers && QUANTIZERS.contains(&&*n.op_type));
         self.note_operators(&nodes);
+        let readers = Readers::new(&nodes, &self.constants);
+        for input in &mut inputs {
+            let rank = input.dims.as_ref().map(Vec::len);
+            if let Some(integer) = input.integer {
+                input.stored = readers.grid(input.slot, integer, rank);
+            }
+        }
         Ok(Model {
             path: self.path.to_owned(),
             limits: self.limits.clone(),
-            format: if quantizers { "qonnx" } else { "onnx" },
+            format: format(&nodes),
             notes: self.notes,
             graph_name: graph.name.unwrap_or_default(),
             names: self.names,
@@ -284,7 +259,12 @@ impl<'a> Parser<'a> {
                 }
                 Some(shape) => Some(shape.dim.iter().map(extent).collect()),
             };
-            inputs.push(FileInput { slot, dims });
+            inputs.push(FileInput {
+                slot,
+                dims,
+                integer: Integer::of(kind),
+                stored: None,
+            });
         }
         Ok(inputs)
     }
@@ -327,6 +307,7 @@ impl<'a> Parser<'a> {
             let mut domain = match raw_domain {
                 "" => Domain::Onnx,
                 CHANNELS_LAST => Domain::ChannelsLast,
+                MICROSOFT => Domain::Microsoft,
                 d if QUANTIZER_DOMAINS.contains(&d) => Domain::Quantizers,
                 _ => Domain::Other,
             };
@@ -485,6 +466,29 @@ impl<'a> Parser<'a> {
                 "{casts} Cast to half precision: data passes through them without being rounded"
             ));
         }
+    }
+}
+
+/// The format, by the operators that set it apart.
+fn format(nodes: &[FileNode]) -> &'static str {
+    let has = |test: fn(&FileNode) -> bool| nodes.iter().any(test);
+    if has(|n| n.domain == Domain::Quantizers && QUANTIZERS.contains(&&*n.op_type)) {
+        return "qonnx";
+    }
+    let integer = |n: &FileNode| {
+        matches!(n.domain, Domain::Onnx | Domain::Microsoft)
+            && (n.op_type.starts_with("QLinear")
+                || matches!(&*n.op_type, "QGemm" | "ConvInteger" | "MatMulInteger"))
+    };
+    if has(integer) {
+        "qoperator"
+    } else if has(|n| {
+        matches!(n.domain, Domain::Onnx | Domain::Microsoft)
+            && matches!(&*n.op_type, "QuantizeLinear" | "DequantizeLinear")
+    }) {
+        "qdq"
+    } else {
+        "onnx"
     }
 }
 

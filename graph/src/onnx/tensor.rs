@@ -8,22 +8,46 @@ use half::{bf16, f16};
 
 use super::external::ExternalFiles;
 use super::fail::{Outcome, malformed, unsupported};
+use super::grid::{Codes, Integer};
 use super::proto::TensorProto;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use crate::{Constant, Limits};
 
 /// A constant with its shape.
 #[derive(Debug, Clone)]
-pub(super) struct Tensor {
+pub(crate) struct Tensor {
     pub shape: Vec<usize>,
     pub data: Arc<Constant>,
+    /// What its integers mean.
+    pub codes: Codes,
 }
 
 impl Tensor {
-    pub(super) fn new(shape: Vec<usize>, data: Constant) -> Self {
+    /// Contents that are shared; nothing is known of their codes.
+    pub fn shared(shape: Vec<usize>, data: Arc<Constant>) -> Self {
+        Self {
+            shape,
+            data,
+            codes: Codes::default(),
+        }
+    }
+
+    pub(crate) fn new(shape: Vec<usize>, data: Constant) -> Self {
         Self {
             shape,
             data: Arc::new(data),
+            codes: Codes::default(),
+        }
+    }
+
+    /// The same contents, known to be integers of some type.
+    pub(super) fn of(self, integer: Option<Integer>) -> Self {
+        Self {
+            codes: Codes {
+                integer,
+                ..Codes::default()
+            },
+            ..self
         }
     }
 
@@ -45,7 +69,7 @@ impl Tensor {
 }
 
 /// The number of elements of a shape, within the limits.
-pub(super) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
+pub(crate) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
     if shape.len() > limits.rank {
         return malformed(format!(
             "a tensor has {} axes, more than the limit of {}",
@@ -71,7 +95,7 @@ pub(super) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
 }
 
 /// Converts a list of signed extents into a shape.
-pub(super) fn shape_from(dims: &[i64], limits: &Limits) -> Outcome<Vec<usize>> {
+pub(crate) fn shape_from(dims: &[i64], limits: &Limits) -> Outcome<Vec<usize>> {
     if dims.len() > limits.rank {
         return malformed(format!(
             "a tensor has {} axes, more than the limit of {}",
@@ -140,7 +164,7 @@ pub(super) fn decode(
         }
         None => from_fields(kind, tensor, n)?,
     };
-    Ok(Tensor::new(shape, data))
+    Ok(Tensor::new(shape, data).of(Integer::of(kind)))
 }
 
 /// Bits of one element in `raw_data`; none for types that are not read.

@@ -85,6 +85,17 @@ pub fn i64s(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     }
 }
 
+/// A tensor of integers of some type.
+pub fn codes(name: &str, kind: DataType, dims: &[i64], values: &[i32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_owned()),
+        dims: dims.to_vec(),
+        data_type: Some(kind as i32),
+        int32_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
 pub fn entry(key: &str, value: &str) -> StringStringEntryProto {
     StringStringEntryProto {
         key: Some(key.to_owned()),
@@ -179,6 +190,20 @@ impl Build {
     pub fn zeros(self, name: &str, dims: &[i64]) -> Self {
         let count = dims.iter().product::<i64>() as usize;
         self.f32s(name, dims, &vec![0.0; count])
+    }
+
+    /// A graph input of integers.
+    pub fn input_of(mut self, name: &str, kind: DataType, dims: &[i64]) -> Self {
+        let mut input = info(name, dims);
+        let tensor = input.r#type.as_mut().and_then(|t| t.tensor_type.as_mut());
+        tensor.unwrap().elem_type = Some(kind as i32);
+        self.graph_mut().input.push(input);
+        self
+    }
+
+    /// An initializer of integers of some type.
+    pub fn codes(self, name: &str, kind: DataType, dims: &[i64], values: &[i32]) -> Self {
+        self.tensor(codes(name, kind, dims, values))
     }
 
     /// A one-dimensional initializer of integers.

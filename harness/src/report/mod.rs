@@ -8,6 +8,7 @@ mod markdown;
 pub(crate) mod style;
 mod terminal;
 pub(crate) mod text;
+mod verify;
 mod view;
 mod write;
 
@@ -17,4 +18,5 @@ pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
 pub use terminal::{terminal, verdict_lines};
-pub use write::{check_target, write};
+pub use verify::{verify_json, verify_terminal};
+pub use write::{check_json, check_target, write, write_json};

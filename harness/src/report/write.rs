@@ -47,6 +47,31 @@ pub fn check_target(kind_path: &str) -> Result<()> {
     check().map_err(|error| failed(kind, &path, &error))
 }
 
+/// Writes a report that exists as JSON only to `json=PATH`.
+///
+/// # Errors
+/// As [`write()`](write()).
+pub fn write_json(kind_path: &str, text: &str) -> Result<()> {
+    let path = json_path(kind_path)?;
+    save(&path, text).map_err(|error| failed("json", &path, &error))
+}
+
+/// [`check_target`] of a report that exists as JSON only.
+///
+/// # Errors
+/// As [`write()`](write()).
+pub fn check_json(kind_path: &str) -> Result<()> {
+    json_path(kind_path)?;
+    check_target(kind_path)
+}
+
+fn json_path(kind_path: &str) -> Result<PathBuf> {
+    match parse(kind_path)? {
+        ("json", _, path) => Ok(path),
+        (kind, ..) => bail!("--report {kind}=: only json exists here"),
+    }
+}
+
 fn parse(kind_path: &str) -> Result<(&'static str, Format, PathBuf)> {
     let kinds = || KINDS.map(|(kind, _)| kind).join(", ");
     let Some((kind, path)) = kind_path.split_once('=') else {

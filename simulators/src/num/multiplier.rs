@@ -70,6 +70,32 @@ impl FixedMultiplier {
         )
     }
 
+    /// The integer `m` with `|m| < 2^bits - 1` and the shift `n` in -32 to 30 that come nearest to `m / 2^n`:
+    /// the error is an `f32`, and the first of equal ones counts (sophgo/tpu-mlir
+    /// `lib/Support/MathUtils.cpp`, `get_scale_and_shift`).
+    ///
+    /// # Panics
+    /// If `m` is negative or not finite.
+    #[must_use]
+    pub fn best(m: f64, bits: u32) -> Self {
+        assert!(m.is_finite() && m >= 0.0, "the multiplier {m}");
+        let limit = libm::ldexp(1.0, bits.cast_signed()) - 1.0;
+        let mut best = (f32::INFINITY, 0i64, 0i32);
+        for shift in -32..=30 {
+            let mantissa = libm::round(libm::ldexp(m, shift));
+            let error = (libm::ldexp(mantissa, -shift) - m).abs() as f32;
+            if mantissa < limit && error < best.0 {
+                best = (error, mantissa as i64, shift);
+            }
+        }
+        // `apply` shifts left by positive exponents and right by `bits`.
+        Self {
+            mantissa: best.1,
+            exponent: bits.cast_signed() - best.2,
+            bits,
+        }
+    }
+
     /// The 16-bit multiplier of `TFLite`'s int16 kernels, from a 31-bit one:
     /// `Q < 0x7FFF0000 ? (Q + 2^15) >> 16 : 0x7FFF` (`internal/common.cc`, the `int64` overload of
     /// `MultiplyByQuantizedMultiplier`).

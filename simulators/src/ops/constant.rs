@@ -2,20 +2,41 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Constant, Node, Op, Quantizer};
+use align_check_graph::{Affine, Constant, Node, Op, Quantizer};
 
 use super::movement::Movement;
 use super::real;
 use crate::quantize;
-use crate::tensor::Tensor;
+use crate::tensor::{Channels, Data, Tensor};
 
-/// A constant of the file as a tensor of reals.
-pub fn tensor(shape: &[usize], constant: &Constant) -> Tensor {
-    let values = match constant {
-        Constant::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
-        Constant::I64(v) => v.iter().map(|&x| x as f64).collect(),
+/// A constant of the file: codes where the file stores codes (of up to 32 bits), else reals.
+pub fn tensor(shape: &[usize], constant: &Constant, stored: Option<&Affine>) -> Tensor {
+    let values = match (constant, stored) {
+        (Constant::I64(codes), Some(stored)) => return coded(shape, codes, stored),
+        (Constant::F32(v), _) => v.iter().map(|&x| f64::from(x)).collect(),
+        (Constant::I64(v), None) => v.iter().map(|&x| x as f64).collect(),
     };
     Tensor::real(shape.to_vec(), values)
+}
+
+/// Stored codes, with the grid that the file states for them.
+fn coded(shape: &[usize], codes: &[i64], stored: &Affine) -> Tensor {
+    let quantizer = Quantizer::Affine(stored.clone());
+    let narrow: Option<Vec<i32>> = codes.iter().map(|&q| i32::try_from(q).ok()).collect();
+    if let (Some(mut grid), Some(codes)) = (quantize::grid(&quantizer), narrow) {
+        // Weights of real files reach one below a narrow range.
+        let ends = codes.iter().map(|&q| i64::from(q));
+        grid.min = grid.min.min(ends.clone().min().unwrap_or(grid.min));
+        grid.max = grid.max.max(ends.max().unwrap_or(grid.max));
+        return Tensor::codes(shape.to_vec(), codes, Arc::new(grid));
+    }
+    let channels = Channels::of(&stored.scale, shape);
+    let zeros = Channels::of(&stored.zero_point, shape);
+    let real = |(i, &q): (usize, &i64)| {
+        let zero = f64::from(stored.zero_point.at(zeros.of_index(i)));
+        (q as f64 - zero) * f64::from(stored.scale.at(channels.of_index(i)))
+    };
+    Tensor::real(shape.to_vec(), codes.iter().enumerate().map(real).collect())
 }
 
 /// What a quantizer makes of a constant: codes where it has them, else reals.
@@ -43,6 +64,13 @@ pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<
             quantized(quantizer, &values, &x.shape)
         }
         Op::Identity => x.clone(),
+        Op::Reinterpret { to, .. } => match &x.data {
+            Data::Codes { codes, .. } => {
+                let codes: Vec<i64> = codes.iter().map(|&q| i64::from(q)).collect();
+                coded(&x.shape, &codes, to)
+            }
+            Data::Real(_) => return Err("codes of a constant without codes".into()),
+        },
         Op::Reshape
         | Op::Transpose { .. }
         | Op::Slice { .. }

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use align_check_graph::{Graph, Node, Op, ValueId};
+use align_check_graph::{Constant, Graph, Node, Op, ValueId};
 
 use super::movement::Movement;
 use crate::kernels::ConvShape;
-use crate::network::{Linear, LinearForm, Post};
+use crate::network::{Linear, LinearBias, LinearForm, Post};
 use crate::tensor::{Channels, Tensor};
 
 /// A node in the form of a convolution.
@@ -35,9 +35,14 @@ pub fn build(
     let out = graph.shape(node.output);
     let bias = |i: usize, channels: usize, factor: f64| match node.inputs.get(i) {
         None => Ok(None),
-        Some(_) => match constant(i) {
+        Some(&value) => match constant(i) {
             None => Err("a bias that is not constant".to_string()),
-            Some(t) => row_bias(&t, channels, factor).map(Some),
+            Some(t) => Ok(Some(LinearBias {
+                reals: row_bias(&t, channels, factor)?,
+                codes: (factor == 1.0)
+                    .then(|| bias_codes(graph, value, channels))
+                    .flatten(),
+            })),
         },
     };
     let x = node.inputs[0];
@@ -280,6 +285,22 @@ fn row_bias(bias: &Tensor, channels: usize, factor: f64) -> Result<Vec<f64>, Str
     Ok((0..channels)
         .map(|c| values[if last == 1 { 0 } else { c }] * factor)
         .collect())
+}
+
+/// The integers of a bias that the file stores as such, one an output channel.
+fn bias_codes(graph: &Graph, value: ValueId, channels: usize) -> Option<Vec<i64>> {
+    let value = graph.value(value);
+    let stored = value.stored.as_ref()?;
+    let Some(Constant::I64(codes)) = value.constant.as_deref() else {
+        return None;
+    };
+    let symmetric = stored.zero_point.values.iter().all(|&z| z == 0.0);
+    match codes.len() {
+        _ if !symmetric => None,
+        1 => Some(vec![codes[0]; channels]),
+        n if n == channels => Some(codes.clone()),
+        _ => None,
+    }
 }
 
 fn transposed(weights: &Tensor) -> Result<Tensor, String> {

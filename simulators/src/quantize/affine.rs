@@ -1,9 +1,12 @@
-//! QONNX `Quant`: `code = round(clamp(x / scale + zero_point))`, every operation in `f32`.
+//! Affine quantizers, every operation in `f32`.
 //!
-//! Source: qonnx 1.0.0 `custom_op/general/intquant.py` (`int_quant`). ONNX `QuantizeLinear` is another
-//! quantizer: it adds the zero point after rounding.
+//! QONNX `Quant`: `code = round(clamp(x / scale + zero_point))` (qonnx 1.0.0
+//! `custom_op/general/intquant.py`, `int_quant`). ONNX `QuantizeLinear` (operator documentation) and `TFLite`
+//! `QUANTIZE` (google-ai-edge/LiteRT `tflite/kernels/internal/reference/quantize.h`):
+//! `code = clamp(round(x / scale) + zero_point)`. Clamping before rounding is the same, since the bounds are
+//! integers.
 
-use align_check_graph::{Affine, Rounding};
+use align_check_graph::{Affine, Rounding, ZeroPointAdded};
 
 use super::bipolar;
 use super::letter::{self, specialized};
@@ -13,8 +16,12 @@ use super::letter::{self, specialized};
 pub struct Channel {
     /// Step.
     pub scale: f32,
-    /// Added before rounding.
+    /// The code of zero.
     pub zero_point: f32,
+    /// Part of the zero point that is added before rounding: all of it, or nothing.
+    pub inside: f32,
+    /// Whether half away is C's `round` (`TFLite`) and not numpy's formula (`letter`).
+    pub c_round: bool,
     /// Smallest code.
     pub min: i64,
     /// Largest code.
@@ -31,6 +38,12 @@ impl Channel {
         Self {
             scale,
             zero_point,
+            inside: match a.zero_point_added {
+                ZeroPointAdded::BeforeRounding => zero_point,
+                ZeroPointAdded::AfterRounding => 0.0,
+            },
+            c_round: a.rounding == Rounding::HalfAway
+                && a.zero_point_added == ZeroPointAdded::AfterRounding,
             min: if a.is_bipolar() {
                 -1
             } else {
@@ -52,17 +65,36 @@ impl Channel {
     fn level(self, x: f32) -> f32 {
         if self.bipolar {
             bipolar::sign(x / self.scale + self.zero_point)
+        } else if self.c_round {
+            libm::roundf(self.clamped(x)) + self.outside()
         } else {
-            letter::round(self.clamped(x), self.rounding)
+            letter::round(self.clamped(x), self.rounding) + self.outside()
         }
+    }
+
+    /// Part of the zero point that is added after rounding.
+    #[inline]
+    pub fn outside(self) -> f32 {
+        self.zero_point - self.inside
     }
 
     #[inline]
     fn clamped(self, x: f32) -> f32 {
-        let y = x / self.scale + self.zero_point;
-        let (min, max) = (self.min as f32, self.max as f32);
+        let y = x / self.scale + self.inside;
+        let (min, max) = self.bounds();
         let y = if y > max { max } else { y };
         if y < min { min } else { y }
+    }
+
+    /// The range before the rest of the zero point is added.
+    #[inline]
+    pub fn bounds(self) -> (f32, f32) {
+        if self.inside == self.zero_point {
+            (self.min as f32, self.max as f32)
+        } else {
+            let zero = self.zero_point as i64;
+            ((self.min - zero) as f32, (self.max - zero) as f32)
+        }
     }
 
     #[inline]
@@ -105,24 +137,26 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
     assert_eq!(xs.len(), out.len(), "input and output of a quantizer");
     let Channel {
         scale,
-        zero_point,
+        inside,
         min,
         max,
         rounding,
-        bipolar,
+        ..
     } = channel;
-    if bipolar || min < -SMALL || max > SMALL {
+    let reach = min.abs().max(max.abs()) + channel.outside().abs() as i64;
+    if channel.bipolar || channel.c_round || reach > SMALL {
         fill(xs, out, |x| quantize_affine(x, channel) as i32);
         return;
     }
     // No saturating conversion and no call: this vectorizes on every x86-64.
-    let (min, max) = (min as f32, max as f32);
+    let (min, max) = channel.bounds();
+    let offset = channel.outside() as i32;
     specialized!(rounding, round => fill(xs, out, |x| {
-        let y = x / scale + zero_point;
+        let y = x / scale + inside;
         let y = if y > max { max } else { y };
         let y = if y < min { min } else { y };
         let bits = (round(y) + MAGIC).to_bits().cast_signed();
-        if y.is_nan() { 0 } else { bits.wrapping_sub(MAGIC.to_bits().cast_signed()) }
+        if y.is_nan() { 0 } else { bits.wrapping_sub(MAGIC.to_bits().cast_signed()) + offset }
     }));
 }
 
@@ -132,11 +166,12 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
 /// If the lengths differ.
 pub fn dequantized_slice(xs: &[f32], channel: Channel, out: &mut [f32]) {
     assert_eq!(xs.len(), out.len(), "input and output of a quantizer");
-    if channel.bipolar {
+    if channel.bipolar || channel.c_round {
         return fill(xs, out, |x| dequantized(x, channel));
     }
+    let outside = channel.outside();
     specialized!(channel.rounding, round => fill(xs, out, |x| {
-        channel.dequantize(round(channel.clamped(x)))
+        channel.dequantize(round(channel.clamped(x)) + outside)
     }));
 }
 

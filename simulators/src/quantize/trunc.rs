@@ -2,7 +2,7 @@
 //!
 //! Source: qonnx 1.0.0 `custom_op/general/trunc.py` (`trunc_v1`, `trunc_v2`).
 
-use align_check_graph::{Affine, PerChannel, Rounding, Trunc, TruncKind};
+use align_check_graph::{Affine, PerChannel, Rounding, Trunc, TruncKind, ZeroPointAdded};
 
 use super::letter;
 
@@ -90,6 +90,7 @@ pub fn bounds(bits: u32, signed: bool, narrow: bool) -> (i64, i64) {
         signed,
         narrow,
         rounding: Rounding::HalfEven,
+        zero_point_added: ZeroPointAdded::BeforeRounding,
     };
     (range.min_code(), range.max_code())
 }

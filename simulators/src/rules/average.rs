@@ -37,11 +37,26 @@ impl Average {
         }
         let same = x.scale == out.scale && x.zero_point == out.zero_point;
         let rescale = match (rule, spec.ops.rescale) {
-            (AverageRule::IntegerHalfAway, Some(rule)) if !same => {
+            (
+                AverageRule::IntegerHalfAway
+                | AverageRule::IntegerTrunc
+                | AverageRule::IntegerFloor
+                | AverageRule::IntegerTruncHundredth,
+                Some(rule),
+            ) if !same => {
                 let open = (f64::NEG_INFINITY, f64::INFINITY);
                 rescale(rule, spec, x, out, open)?
             }
-            (AverageRule::IntegerHalfAway, None) | (AverageRule::Q8ThreeSteps, _) if !same => {
+            (
+                AverageRule::IntegerHalfAway
+                | AverageRule::IntegerTrunc
+                | AverageRule::IntegerFloor
+                | AverageRule::IntegerTruncHundredth,
+                None,
+            )
+            | (AverageRule::Q8ThreeSteps, _)
+                if !same =>
+            {
                 return Err("a mean onto another grid".into());
             }
             _ => None,
@@ -93,12 +108,17 @@ impl Average {
     fn integer(&self, sum: i64, n: i64, kernel: &[usize]) -> i32 {
         let (x, out) = (self.x, self.out);
         match self.rule {
-            AverageRule::IntegerHalfAway => {
+            AverageRule::IntegerHalfAway
+            | AverageRule::IntegerTrunc
+            | AverageRule::IntegerFloor
+            | AverageRule::IntegerTruncHundredth => {
                 let raw = sum + n * x.zero_point;
-                let mean = if raw > 0 {
-                    (raw + n / 2) / n
-                } else {
-                    (raw - n / 2) / n
+                let mean = match self.rule {
+                    AverageRule::IntegerTrunc => raw / n,
+                    AverageRule::IntegerFloor => raw.div_euclid(n),
+                    AverageRule::IntegerTruncHundredth => (raw as f32 / n as f32 + 0.01) as i64,
+                    _ if raw > 0 => (raw + n / 2) / n,
+                    _ => (raw - n / 2) / n,
                 };
                 match &self.rescale {
                     Some(rescale) => rescale(x.store(mean)),

@@ -67,6 +67,27 @@ pub fn add(
                 out.store(apply(mo, va + sign * vb) + out.zero_point)
             })
         }
+        AddRule::RequantizeEach => {
+            // Neither rounded operand is clamped before they are added.
+            let wide = Labels {
+                min: i64::from(i32::MIN),
+                max: i64::from(i32::MAX),
+                zero_point: 0,
+                relabel: 0,
+                ..out
+            };
+            let open = (f64::NEG_INFINITY, f64::INFINITY);
+            let through = |x: Labels| {
+                let unit = (x.scale, 1.0);
+                factor(&spec.requantize, &spec.accumulator, unit, wide, open).ok()
+            };
+            let (ra, rb) = (through(a)?, through(b)?);
+            Box::new(move |qa, qb| {
+                let va = i64::from(ra.code(a.steps(qa), 0, false).value);
+                let vb = i64::from(rb.code(b.steps(qb), 0, false).value);
+                out.store(va + sign * vb + out.zero_point)
+            })
+        }
         AddRule::Q8Floor => {
             // hexagon_nn op_add_d32.c: scales with 8 fractional bits, a truncating shift, then a rounding one.
             let (ra, rb) = (a.scale / out.scale, b.scale / out.scale);

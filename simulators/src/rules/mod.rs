@@ -28,13 +28,19 @@ pub struct Labels {
 impl Labels {
     /// The labels of a grid; `None` where it has several scales or zero points.
     pub fn of(grid: &Arc<CodeGrid>, relabel: i64) -> Option<Self> {
-        grid.is_uniform().then(|| Self {
-            scale: grid.scale.at(0),
-            zero_point: grid.zero_point.at(0) + relabel,
+        grid.is_uniform()
+            .then(|| Self::of_channel(grid, relabel, 0))
+    }
+
+    /// The labels of one channel of a grid.
+    pub fn of_channel(grid: &CodeGrid, relabel: i64, channel: usize) -> Self {
+        Self {
+            scale: grid.scale.at(channel),
+            zero_point: grid.zero_point.at(channel) + relabel,
             min: grid.min + relabel,
             max: grid.max + relabel,
             relabel,
-        })
+        }
     }
 
     /// A stored code in the target's label.

@@ -18,6 +18,8 @@ pub struct Unit {
     pub w: f64,
     /// Real that is added.
     pub bias: f64,
+    /// The same as the integer that the model stores, in units of the accumulator.
+    pub code: Option<i64>,
 }
 
 /// The requantization of one layer.
@@ -163,7 +165,10 @@ impl Requantizer {
                 };
                 self.round(f64::from(v), first, true)
             }
-            Multiplier::F64 | Multiplier::Exact => {
+            Multiplier::F32Reduced { .. } => {
+                self.round(f64::from(acc as f32 * c.m as f32), first, true)
+            }
+            Multiplier::F64 | Multiplier::F64Reduced { .. } | Multiplier::Exact => {
                 self.round(acc as f64 * c.m + c.bias_exact, first, false)
             }
             Multiplier::PowerOfTwo => {
@@ -176,6 +181,7 @@ impl Requantizer {
             }
             Multiplier::Fixed { .. }
             | Multiplier::FixedAbsolute { .. }
+            | Multiplier::Best { .. }
             | Multiplier::Q15Reduced => {
                 let Some(fixed) = c.fixed else {
                     return Flagged::exact(0);
@@ -284,6 +290,7 @@ impl Requantizer {
             (
                 Multiplier::Fixed { .. }
                 | Multiplier::FixedAbsolute { .. }
+                | Multiplier::Best { .. }
                 | Multiplier::Q15Reduced,
                 Some(bias),
             ) if c.fast.is_some() => {
@@ -401,7 +408,10 @@ fn channel(
     let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
     match bias.format {
         BiasFormat::Int32 => {
-            result.bias = num::saturate(to_i64(unit.bias / product).into(), 32).value;
+            result.bias = match unit.code {
+                Some(code) => code,
+                None => num::saturate(to_i64(unit.bias / product).into(), 32).value,
+            };
         }
         BiasFormat::Int32WithZeroPoint => {
             // Both terms are f32 on the DSP (hexagon_nn, supernode_utils.h fill_bias_buf).
@@ -446,6 +456,7 @@ fn channel(
         Multiplier::Fixed { bits, rounding } => Some(signed(
             FixedMultiplier::from_real(m.abs(), bits, rounding).value,
         )),
+        Multiplier::Best { bits } => Some(signed(FixedMultiplier::best(m.abs(), bits))),
         Multiplier::Q15Reduced => Some(signed(
             FixedMultiplier::from_real(m.abs(), 31, Rounding::HalfAway)
                 .value
@@ -468,6 +479,12 @@ fn channel(
         }
         _ => None,
     };
+    if let Multiplier::F32Reduced { bits, rounding } | Multiplier::F64Reduced { bits, rounding } =
+        rule.multiplier
+    {
+        let reduced = FixedMultiplier::from_real(m.abs(), bits, rounding).value;
+        result.m = reduced.to_real().copysign(m);
+    }
     result.fast = result
         .fixed
         .and_then(|f| f.fast(&rule.steps, rule.left_shift, width.bits));

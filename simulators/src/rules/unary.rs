@@ -35,6 +35,7 @@ pub fn factor(
         x: unit.0,
         w: unit.1,
         bias: 0.0,
+        code: None,
     }];
     // A zero point inside a bias belongs to sums; here it is added to the result.
     let mut rule = requantize.clone();

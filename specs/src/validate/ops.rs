@@ -62,6 +62,9 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
         AverageRule::F32Inside
         | AverageRule::F32IntegerSum
         | AverageRule::IntegerHalfAway
+        | AverageRule::IntegerTrunc
+        | AverageRule::IntegerFloor
+        | AverageRule::IntegerTruncHundredth
         | AverageRule::Q8ThreeSteps => Needs::IntegerGrid,
     };
     let mut out = Vec::new();
@@ -69,7 +72,10 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
         let needs = match rule {
             AddRule::Exact | AddRule::F32 => Needs::Nothing,
             AddRule::AlignedShift => Needs::PowersOfTwo,
-            AddRule::F32RatiosFma | AddRule::Q31Shift20 | AddRule::Q8Floor => Needs::IntegerGrid,
+            AddRule::F32RatiosFma
+            | AddRule::Q31Shift20
+            | AddRule::RequantizeEach
+            | AddRule::Q8Floor => Needs::IntegerGrid,
         };
         ("add", needs)
     }));

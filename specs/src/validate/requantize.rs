@@ -48,6 +48,9 @@ impl Check<'_> {
             Multiplier::Fixed { .. } => ("fixed", &["bits", "rounding"]),
             Multiplier::FixedAbsolute { .. } => ("fixed-absolute", &["bits", "rounding"]),
             Multiplier::Q15Reduced => ("q15-reduced", &[]),
+            Multiplier::Best { .. } => ("best", &["bits"]),
+            Multiplier::F32Reduced { .. } => ("f32-reduced", &["bits", "rounding"]),
+            Multiplier::F64Reduced { .. } => ("f64-reduced", &["bits", "rounding"]),
             Multiplier::PowerOfTwo => ("power-of-two", &[]),
         };
         // serde lets unknown fields of a tagged enum's plain variants pass.
@@ -61,7 +64,10 @@ impl Check<'_> {
             self.require(false, format!("{path}.{key}"), reason);
         }
         match rule.multiplier {
-            Multiplier::Fixed { bits, .. } | Multiplier::FixedAbsolute { bits, .. } => {
+            Multiplier::Fixed { bits, .. }
+            | Multiplier::FixedAbsolute { bits, .. }
+            | Multiplier::F32Reduced { bits, .. }
+            | Multiplier::F64Reduced { bits, .. } => {
                 let reason = format!("{bits} is outside 8 to 32");
                 self.require((8..=32).contains(&bits), format!("{path}.bits"), reason);
             }
@@ -81,6 +87,10 @@ impl Check<'_> {
                     );
                     self.require(holds, path, reason);
                 }
+            }
+            Multiplier::Best { bits } => {
+                let reason = format!("{bits} is neither 7 nor 31");
+                self.require(matches!(bits, 7 | 31), format!("{path}.bits"), reason);
             }
             Multiplier::Exact | Multiplier::F32 | Multiplier::F64 | Multiplier::Q15Reduced => {}
         }

@@ -23,18 +23,33 @@ pub(super) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
             // The weights are channels-last too.
             let weights = b.input(node, 1)?;
             let w = channels_first(b, node, weights, "weights")?;
-            window::conv_of(b, node, x, w, inner)?;
+            window::conv_of(b, node, [x, w], node.optional(2), inner)?;
         }
         "MaxPool" => window::max_pool_of(b, node, x, inner)?,
         _ => reduce::batch_norm_of(b, node, x, inner)?,
     }
+    channels_last(b, node, inner, output)
+}
+
+/// Transposes back.
+pub(super) fn channels_last(
+    b: &mut Binder,
+    node: &FileNode,
+    inner: Slot,
+    output: Slot,
+) -> Outcome<()> {
     let shape = b.shape(inner)?.to_vec();
     let perm: Vec<usize> = [0].into_iter().chain(2..shape.len()).chain([1]).collect();
     let last = perm.iter().map(|&axis| shape[axis]).collect();
     b.emit_helper(node, Op::Transpose { perm }, &[inner], last, output, "nhwc")
 }
 
-fn channels_first(b: &mut Binder, node: &FileNode, slot: Slot, suffix: &str) -> Outcome<Slot> {
+pub(super) fn channels_first(
+    b: &mut Binder,
+    node: &FileNode,
+    slot: Slot,
+    suffix: &str,
+) -> Outcome<Slot> {
     let shape = b.shape(slot)?.to_vec();
     let rank = shape.len();
     if rank < 2 {

@@ -2,12 +2,14 @@
 
 use half::{bf16, f16};
 
-use crate::onnx::FileNode;
+use super::codes;
 use crate::onnx::bind::Binder;
 use crate::onnx::eval::broadcast;
 use crate::onnx::fail::{Outcome, malformed, unsupported};
+use crate::onnx::grid::{self, Codes, Integer};
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::tensor::Tensor;
+use crate::onnx::{FileNode, Slot};
 use crate::{Activation, Binary, Constant, Op};
 
 pub(super) fn unary(b: &mut Binder, node: &FileNode, activation: Activation) -> Outcome<()> {
@@ -24,6 +26,26 @@ pub(super) fn binary(b: &mut Binder, node: &FileNode, binary: Binary) -> Outcome
     }
     let shape = broadcast(b.shape(x)?, b.shape(y)?)?;
     b.emit(node, Op::Binary(binary), &[x, y], shape, node.output()?)
+}
+
+/// The same on what the codes of two tensors stand for.
+pub(super) fn binary_of(
+    b: &mut Binder,
+    node: &FileNode,
+    binary: Binary,
+    [x, y]: [Slot; 2],
+    output: Slot,
+) -> Outcome<()> {
+    let shape = broadcast(b.shape(x)?, b.shape(y)?)?;
+    b.emit_reals(node, Op::Binary(binary), &[x, y], shape, output)
+}
+
+/// `Relu` on codes is a clip at code 0.
+pub(super) fn relu(b: &mut Binder, node: &FileNode) -> Outcome<()> {
+    if codes::holds(b, b.input(node, 0)?)? {
+        return codes::clip(b, node, Some(vec![0]), None);
+    }
+    unary(b, node, Activation::Relu)
 }
 
 pub(super) fn sum(b: &mut Binder, node: &FileNode) -> Outcome<()> {
@@ -51,6 +73,9 @@ pub(super) fn clip(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     };
     if min.is_nan() || max.is_nan() {
         return malformed("a bound is not a number");
+    }
+    if codes::holds(b, b.input(node, 0)?)? {
+        return codes::clip(b, node, b.ints(node, 1)?, b.ints(node, 2)?);
     }
     unary(b, node, Activation::Clip { min, max })
 }
@@ -110,11 +135,20 @@ pub(super) fn cast(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         if !float {
             return unsupported(format!("a cast of data to {}", kind.as_str_name()));
         }
-        return super::same(b, node, Op::Identity);
+        // A cast takes codes for what they are.
+        let x = match (b.codes(x)?.integer, &b.codes(x)?.grid) {
+            (Some(integer), Some(_)) => b.coded(node, x, grid::plain(integer))?,
+            _ => x,
+        };
+        let (shape, output) = (b.shape(x)?.to_vec(), node.output()?);
+        b.emit(node, Op::Identity, &[x], shape, output)?;
+        b.set_codes(output, Codes::default());
+        return Ok(());
     };
     b.budget(&tensor.shape)?;
     let data = cast_constant(&tensor.data, kind)?;
-    b.set_constant(node.output()?, Tensor::new(tensor.shape, data))
+    let cast = Tensor::new(tensor.shape, data).of(Integer::of(kind));
+    b.set_constant(node.output()?, cast)
 }
 
 fn cast_constant(data: &Constant, kind: DataType) -> Outcome<Constant> {

@@ -1,9 +1,9 @@
 //! Matrix products.
 
-use crate::onnx::FileNode;
 use crate::onnx::bind::Binder;
 use crate::onnx::eval::broadcast;
 use crate::onnx::fail::{Outcome, malformed};
+use crate::onnx::{FileNode, Slot};
 use crate::{Gemm, Op};
 
 pub(super) fn gemm(b: &mut Binder, node: &FileNode) -> Outcome<()> {
@@ -15,6 +15,17 @@ pub(super) fn gemm(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         trans_b: attrs.flag("transB", false)?,
     };
     let (x, w) = (b.input(node, 0)?, b.input(node, 1)?);
+    gemm_of(b, node, gemm, [x, w], node.optional(2), node.output()?)
+}
+
+pub(super) fn gemm_of(
+    b: &mut Binder,
+    node: &FileNode,
+    gemm: Gemm,
+    [x, w]: [Slot; 2],
+    c: Option<Slot>,
+    output: Slot,
+) -> Outcome<()> {
     let (&[a0, a1], &[b0, b1]) = (b.shape(x)?, b.shape(w)?) else {
         return malformed(format!(
             "its operands must be matrices, not {:?} and {:?}",
@@ -30,7 +41,7 @@ pub(super) fn gemm(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         ));
     }
     let mut inputs = vec![x, w];
-    if let Some(c) = node.optional(2) {
+    if let Some(c) = c {
         let shape = b.shape(c)?;
         if shape.len() > 2 || broadcast(shape, &[m, n])? != [m, n] {
             return malformed(format!(
@@ -39,13 +50,22 @@ pub(super) fn gemm(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         }
         inputs.push(c);
     }
-    b.emit(node, Op::Gemm(gemm), &inputs, vec![m, n], node.output()?)
+    b.emit(node, Op::Gemm(gemm), &inputs, vec![m, n], output)
 }
 
 /// Numpy's rule: a vector on the left is a row, on the right a column, and the axis that this adds is
 /// dropped again.
 pub(super) fn matmul(b: &mut Binder, node: &FileNode) -> Outcome<()> {
-    let (mut x, mut y) = (b.input(node, 0)?, b.input(node, 1)?);
+    let (x, y) = (b.input(node, 0)?, b.input(node, 1)?);
+    matmul_of(b, node, [x, y], node.output()?)
+}
+
+pub(super) fn matmul_of(
+    b: &mut Binder,
+    node: &FileNode,
+    [mut x, mut y]: [Slot; 2],
+    output: Slot,
+) -> Outcome<()> {
     let (row, column) = (b.shape(x)?.len() == 1, b.shape(y)?.len() == 1);
     if row {
         let shape = [1, b.shape(x)?[0]];
@@ -66,7 +86,6 @@ pub(super) fn matmul(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let (m, n) = (*m, *n);
     let batch = broadcast(batch_x, batch_y)?;
     let full = [&batch[..], &[m, n]].concat();
-    let output = node.output()?;
     if !row && !column {
         return b.emit(node, Op::MatMul, &[x, y], full, output);
     }

@@ -1,9 +1,11 @@
 //! One function an operator: checks it, infers its output's shape, resolves its parameters.
 
 mod channels_last;
+mod codes;
 mod elementwise;
 mod matrix;
 mod movement;
+mod qoperator;
 mod quantizers;
 mod reduce;
 mod resize;
@@ -16,8 +18,12 @@ use crate::{Activation, Binary, Op};
 
 /// Lowers one node of the file into operations of the graph, or into constants.
 pub(super) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
+    if !matches!(node.domain, Domain::Other) {
+        codes::check(b, node)?;
+    }
     match node.domain {
         Domain::Onnx => onnx(b, node),
+        Domain::Microsoft => microsoft(b, node),
         Domain::Quantizers => quantizers::lower(b, node),
         Domain::ChannelsLast => channels_last::lower(b, node),
         Domain::Other => unsupported("this operator is not evaluated"),
@@ -42,7 +48,7 @@ fn onnx(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         "Mul" => elementwise::binary(b, node, Binary::Mul),
         "Div" => elementwise::binary(b, node, Binary::Div),
         "Sum" => elementwise::sum(b, node),
-        "Relu" => elementwise::unary(b, node, Activation::Relu),
+        "Relu" => elementwise::relu(b, node),
         "Sigmoid" => elementwise::unary(b, node, Activation::Sigmoid),
         "Tanh" => elementwise::unary(b, node, Activation::Tanh),
         "HardSwish" => elementwise::unary(b, node, Activation::HardSwish),
@@ -72,16 +78,39 @@ fn onnx(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         "Identity" => same(b, node, Op::Identity),
         "Dropout" => elementwise::dropout(b, node),
         "Cast" => elementwise::cast(b, node),
-        "QuantizeLinear"
-        | "DequantizeLinear"
-        | "DynamicQuantizeLinear"
-        | "QLinearConv"
-        | "QLinearMatMul"
-        | "MatMulInteger"
-        | "ConvInteger"
-        | "QGemm"
-        | "QLinearAdd" => unsupported("QDQ and QOperator models are not read yet; export QONNX"),
+        "QuantizeLinear" => codes::quantize(b, node),
+        "DequantizeLinear" => codes::dequantize(b, node),
+        "QLinearConv" => qoperator::conv(b, node),
+        "QLinearMatMul" => qoperator::matmul(b, node),
+        "ConvInteger" => qoperator::conv_integer(b, node),
+        "MatMulInteger" => qoperator::matmul_integer(b, node),
+        "DynamicQuantizeLinear" => unsupported(
+            "its scale depends on the data that it sees; quantize the model statically, with calibrated activations",
+        ),
         _ => fold::lower(b, node),
+    }
+}
+
+/// Operators that ONNX Runtime adds.
+fn microsoft(b: &mut Binder, node: &FileNode) -> Outcome<()> {
+    match node.op_type.as_str() {
+        "QuantizeLinear" => codes::quantize(b, node),
+        "DequantizeLinear" => codes::dequantize(b, node),
+        "QLinearConv" => qoperator::conv(b, node),
+        "QGemm" => qoperator::gemm(b, node),
+        "QLinearAdd" => qoperator::binary(b, node, Binary::Add),
+        "QLinearMul" => qoperator::binary(b, node, Binary::Mul),
+        "QLinearSigmoid" => qoperator::unary(b, node, Activation::Sigmoid),
+        "QLinearLeakyRelu" => {
+            let alpha = node.attrs().float_or("alpha", 0.01)?;
+            qoperator::unary(b, node, Activation::LeakyRelu { alpha })
+        }
+        "QLinearAveragePool" => qoperator::average_pool(b, node),
+        "QLinearGlobalAveragePool" => qoperator::global_average_pool(b, node),
+        "QLinearReduceMean" => qoperator::mean(b, node),
+        "QLinearConcat" => qoperator::concat(b, node),
+        "QLinearSoftmax" => qoperator::softmax(b, node),
+        _ => unsupported("this operator is not evaluated"),
     }
 }
 

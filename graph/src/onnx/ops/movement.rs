@@ -3,6 +3,7 @@
 use super::{axes_of, axis_of};
 use crate::onnx::bind::Binder;
 use crate::onnx::fail::{Outcome, malformed, shown, unsupported};
+use crate::onnx::grid;
 use crate::onnx::tensor::{elements, shape_from};
 use crate::onnx::{FileNode, Slot};
 use crate::{Op, Pad, PadMode};
@@ -29,6 +30,19 @@ pub(super) fn concat(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         }
         shape[axis] = shape[axis].saturating_add(other[axis]);
         inputs.push(slot);
+    }
+    // Codes that are joined to others mean what those mean.
+    let mut grid = None;
+    for &slot in &inputs {
+        let codes = b.codes(slot)?;
+        grid = grid.or_else(|| codes.grid.clone().filter(|_| codes.integer.is_some()));
+    }
+    if let Some(grid) = grid {
+        for slot in &mut inputs {
+            if b.codes(*slot)?.grid.is_none() && b.constant(*slot)?.is_some() {
+                *slot = b.coded(node, *slot, (*grid).clone())?;
+            }
+        }
     }
     b.emit(node, Op::Concat { axis }, &inputs, shape, node.output()?)
 }
@@ -72,6 +86,10 @@ pub(super) fn pad(b: &mut Binder, node: &FileNode) -> Outcome<()> {
             axes.len()
         ));
     }
+    let fill = match &b.codes(x)?.grid {
+        Some(grid) if b.constant(x)?.is_none() => real_fill(fill, grid)?,
+        _ => fill,
+    };
     let mode = match attrs.string("mode")?.unwrap_or("constant") {
         "constant" => PadMode::Constant(fill),
         "reflect" => PadMode::Reflect,
@@ -120,6 +138,21 @@ pub(super) fn pad(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         shape,
         node.output()?,
     )
+}
+
+/// What fills the border of a tensor of codes: the file has a code, the graph wants what it stands for.
+fn real_fill(code: f32, grid: &crate::Affine) -> Outcome<f32> {
+    let zero_points = &grid.zero_point.values;
+    if zero_points.iter().all(|&z| z == code) {
+        return Ok(0.0);
+    }
+    match (zero_points.as_slice(), grid.scale.values.as_slice()) {
+        (&[zero_point], &[scale]) => Ok((code - zero_point) * scale),
+        _ => unsupported(format!(
+            "its fill {code} stands for another real in each channel of codes that are {}",
+            grid::describe(grid)
+        )),
+    }
 }
 
 fn emit_reshape(b: &mut Binder, node: &FileNode, x: Slot, shape: Vec<usize>) -> Outcome<()> {

@@ -5,7 +5,10 @@
 use crate::onnx::bind::Binder;
 use crate::onnx::fail::{Outcome, malformed, shown, unsupported};
 use crate::onnx::{FileNode, Slot};
-use crate::{Affine, Minifloat, Op, PerChannel, Quantizer, Rounding, Thresholds, Trunc, TruncKind};
+use crate::{
+    Affine, Minifloat, Op, PerChannel, Quantizer, Rounding, Thresholds, Trunc, TruncKind,
+    ZeroPointAdded,
+};
 
 pub(super) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let quantizer = match node.op_type.as_str() {
@@ -38,6 +41,7 @@ fn quant(b: &Binder, node: &FileNode) -> Outcome<Quantizer> {
         signed: attrs.flag("signed", true)?,
         narrow: narrow != 0,
         rounding: rounding(node)?,
+        zero_point_added: ZeroPointAdded::BeforeRounding,
     }))
 }
 

@@ -19,16 +19,26 @@ pub(super) fn global_average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()
 
 pub(super) fn mean(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.input(node, 0)?;
-    let input = b.shape(x)?.to_vec();
-    let attrs = node.attrs();
     let given = if node.version >= 18 {
         b.ints(node, 1)?
     } else {
-        attrs.ints("axes")?.map(<[_]>::to_vec)
+        node.attrs().ints("axes")?.map(<[_]>::to_vec)
     };
+    mean_of(b, node, x, given, node.output()?)
+}
+
+pub(super) fn mean_of(
+    b: &mut Binder,
+    node: &FileNode,
+    x: Slot,
+    given: Option<Vec<i64>>,
+    output: Slot,
+) -> Outcome<()> {
+    let input = b.shape(x)?.to_vec();
+    let attrs = node.attrs();
     let axes = axes_of(&given.unwrap_or_default(), input.len())?;
     if axes.is_empty() && attrs.flag("noop_with_empty_axes", false)? {
-        return super::same(b, node, Op::Identity);
+        return b.emit(node, Op::Identity, &[x], input, output);
     }
     let axes = if axes.is_empty() {
         (0..input.len()).collect()
@@ -36,7 +46,7 @@ pub(super) fn mean(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         axes
     };
     let shape = reduced(&input, &axes, attrs.flag("keepdims", true)?);
-    b.emit(node, Op::Mean { axes }, &[x], shape, node.output()?)
+    b.emit(node, Op::Mean { axes }, &[x], shape, output)
 }
 
 /// The shape after reducing some axes.
@@ -52,9 +62,18 @@ pub(in crate::onnx) fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> V
 /// From opset 13 on along one axis; before, over all axes from `axis` on.
 pub(super) fn softmax(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.input(node, 0)?;
+    softmax_of(b, node, x, node.version, node.output()?)
+}
+
+pub(super) fn softmax_of(
+    b: &mut Binder,
+    node: &FileNode,
+    x: Slot,
+    version: i64,
+    output: Slot,
+) -> Outcome<()> {
     let shape = b.shape(x)?.to_vec();
-    let output = node.output()?;
-    if node.version >= 13 {
+    if version >= 13 {
         let axis = axis_of(node.attrs().int_or("axis", -1)?, shape.len())?;
         return b.emit(node, Op::Softmax { axis }, &[x], shape, output);
     }

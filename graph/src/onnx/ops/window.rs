@@ -176,8 +176,8 @@ fn operands(b: &Binder, node: &FileNode, x: &[usize], w: &[usize]) -> Outcome<us
     }
 }
 
-fn bias_of(b: &Binder, node: &FileNode, channels: usize) -> Outcome<Option<Slot>> {
-    let Some(bias) = node.optional(2) else {
+fn checked_bias(b: &Binder, bias: Option<Slot>, channels: usize) -> Outcome<Option<Slot>> {
+    let Some(bias) = bias else {
         return Ok(None);
     };
     if b.shape(bias)? != [channels] {
@@ -191,14 +191,14 @@ fn bias_of(b: &Binder, node: &FileNode, channels: usize) -> Outcome<Option<Slot>
 
 pub(super) fn conv(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let (x, w) = (b.input(node, 0)?, b.input(node, 1)?);
-    conv_of(b, node, x, w, node.output()?)
+    conv_of(b, node, [x, w], node.optional(2), node.output()?)
 }
 
 pub(super) fn conv_of(
     b: &mut Binder,
     node: &FileNode,
-    x: Slot,
-    w: Slot,
+    [x, w]: [Slot; 2],
+    bias: Option<Slot>,
     output: Slot,
 ) -> Outcome<()> {
     let (xs, ws) = (b.shape(x)?.to_vec(), b.shape(w)?.to_vec());
@@ -211,7 +211,7 @@ pub(super) fn conv_of(
     }
     let (pool, out) = windows(node, &xs[2..], kernel_of(node, &ws)?, false)?;
     let mut inputs = vec![x, w];
-    inputs.extend(bias_of(b, node, channels)?);
+    inputs.extend(checked_bias(b, bias, channels)?);
     let shape = [&[xs[0], channels], &out[..]].concat();
     let Pool {
         kernel,
@@ -301,7 +301,7 @@ pub(super) fn conv_transpose(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         }
     }
     let mut inputs = vec![x, w];
-    inputs.extend(bias_of(b, node, channels)?);
+    inputs.extend(checked_bias(b, node.optional(2), channels)?);
     let op = ConvTranspose {
         kernel,
         strides,
@@ -324,6 +324,15 @@ pub(super) fn max_pool_of(b: &mut Binder, node: &FileNode, x: Slot, output: Slot
 
 pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.input(node, 0)?;
+    average_pool_of(b, node, x, node.output()?)
+}
+
+pub(super) fn average_pool_of(
+    b: &mut Binder,
+    node: &FileNode,
+    x: Slot,
+    output: Slot,
+) -> Outcome<()> {
     let (pool, shape) = pool(b, node, x)?;
     let count_include_pad = node.attrs().flag("count_include_pad", false)?;
     b.emit(
@@ -334,7 +343,7 @@ pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         },
         &[x],
         shape,
-        node.output()?,
+        output,
     )
 }
 

@@ -1,4 +1,4 @@
-use align_check_graph::{Affine, PerChannel, Quantizer, Rounding};
+use align_check_graph::{Affine, PerChannel, Quantizer, Rounding, ZeroPointAdded};
 use proptest::prelude::*;
 
 use crate::quantize::affine::{
@@ -61,6 +61,7 @@ fn affine(bits: u32, signed: bool, rounding: Rounding) -> Affine {
         signed,
         narrow: false,
         rounding,
+        zero_point_added: ZeroPointAdded::BeforeRounding,
     }
 }
 

@@ -55,6 +55,7 @@ impl Case {
                 signed: self.flag("signed"),
                 narrow: self.flag("narrow"),
                 rounding: self.rounding(),
+                zero_point_added: align_check_graph::ZeroPointAdded::BeforeRounding,
             }),
             "BipolarQuant" => Quantizer::Bipolar {
                 scale: self.parameter("scale"),

@@ -1,0 +1,91 @@
+//! A model file of any format.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{Affine, Error, Graph, Limits, file, onnx, tflite};
+
+/// A model file, read and checked, not yet bound to input shapes.
+#[derive(Debug)]
+pub enum Model {
+    /// ONNX, QONNX.
+    Onnx(onnx::Model),
+    /// `TFLite`, `LiteRT`.
+    Tflite(tflite::Model),
+}
+
+/// An input that a model expects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputInfo {
+    /// The file's name for it.
+    pub name: String,
+    /// Extents in the file's order of axes; `None` where the file leaves one open. Empty for a scalar, and
+    /// where the file gives no shape at all.
+    pub dims: Vec<Option<usize>>,
+    /// How the file stores it, where it wants integer codes.
+    pub stored: Option<Affine>,
+    /// Other keys under which files of inputs may hold it.
+    pub aliases: Vec<String>,
+}
+
+impl Model {
+    /// Reads and checks a file: limits, external data, names, order. The format is told by the file's
+    /// contents, not by its name.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, contradicts itself or goes past a limit.
+    pub fn read(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        let bytes = file::read(path, limits)?;
+        if tflite::Model::recognizes(&bytes) {
+            return tflite::Model::parse(path, bytes, limits).map(Self::Tflite);
+        }
+        onnx::Model::parse(path, bytes, limits).map(Self::Onnx)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Onnx(model) => model.path(),
+            Self::Tflite(model) => model.path(),
+        }
+    }
+
+    /// The format: `"onnx"`, `"qonnx"`, `"tflite"`, ...
+    pub fn format(&self) -> &'static str {
+        match self {
+            Self::Onnx(model) => model.format(),
+            Self::Tflite(model) => model.format(),
+        }
+    }
+
+    /// What was assumed while reading, one sentence each.
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Self::Onnx(model) => model.notes(),
+            Self::Tflite(model) => model.notes(),
+        }
+    }
+
+    /// The inputs that must be fed, in the file's order.
+    pub fn inputs(&self) -> Vec<InputInfo> {
+        match self {
+            Self::Onnx(model) => model.inputs(),
+            Self::Tflite(model) => model.inputs(),
+        }
+    }
+
+    /// Binds the model to concrete input shapes: folds constants, infers shapes, resolves parameters.
+    ///
+    /// An input that `shapes` does not name keeps the file's shape; there an open first extent
+    /// (the batch) becomes 1.
+    ///
+    /// # Errors
+    /// A shape does not fit the model, the file contradicts itself, or it uses something that is not
+    /// evaluated.
+    pub fn graph(&self, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph, Error> {
+        match self {
+            Self::Onnx(model) => model.graph(shapes),
+            Self::Tflite(model) => model.graph(shapes),
+        }
+    }
+}

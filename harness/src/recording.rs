@@ -1,0 +1,177 @@
+//! Recordings as folders: `recording.toml`, the model, its inputs, and what somebody else's software or
+//! hardware made of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::sha256;
+
+/// The file that makes a folder a recording.
+pub const PROVENANCE: &str = "recording.toml";
+
+/// Where a recording comes from: `recording.toml`. Keys that are not listed here are kept by people and
+/// ignored by the tool.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The software or hardware that made the outputs, with exact versions.
+    pub tool: String,
+    /// Operating system and CPU.
+    #[serde(default)]
+    pub platform: String,
+    /// Which kernels ran, as far as it is known.
+    #[serde(default)]
+    pub cpu_path: String,
+    /// How to make it again.
+    #[serde(default)]
+    pub command: String,
+    /// When it was made.
+    #[serde(default)]
+    pub date: Option<toml::value::Datetime>,
+    /// Licence of the recording.
+    #[serde(default)]
+    pub license: String,
+    /// Licence of the tool.
+    #[serde(default)]
+    pub license_of_the_tool: String,
+    /// What was recorded, in a line.
+    #[serde(default)]
+    pub what: String,
+    /// Targets that must reproduce it, with no element differing.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// Which neighbouring rules this data refutes.
+    #[serde(default)]
+    pub tells_apart: String,
+    /// Which rules this data cannot tell apart.
+    #[serde(default)]
+    pub undecided: String,
+    /// The model's file, where it is not `model.*` in this folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The inputs' file, where it is not `inputs.npz` in this folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
+    /// The outputs' file, where it is not `outputs.npz`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<String>,
+    /// SHA-256 of the files of this folder.
+    #[serde(default)]
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// A recording's folder, with its files checked.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Its `recording.toml`.
+    pub provenance: Provenance,
+}
+
+impl Folder {
+    /// Opens a folder and verifies the SHA-256 of every file that `recording.toml` lists.
+    ///
+    /// # Errors
+    /// One line that names the file: unreadable, damaged, or changed since it was recorded.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.join(PROVENANCE);
+        let text = fs::read_to_string(&file).map_err(|e| anyhow!("{}: {e}", file.display()))?;
+        let provenance: Provenance =
+            toml::from_str(&text).map_err(|e| anyhow!("{}: {}", file.display(), e.message()))?;
+        let folder = Self {
+            path: path.to_path_buf(),
+            provenance,
+        };
+        for (name, wanted) in &folder.provenance.sha256 {
+            let listed = folder.file(name)?;
+            let found = sha256(&listed)?;
+            if found != wanted.to_lowercase() {
+                bail!(
+                    "{}: its SHA-256 is {found}, but {} says {wanted}: the file was changed",
+                    listed.display(),
+                    file.display()
+                );
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    /// There is none, or its path leaves the recording.
+    pub fn model(&self) -> Result<PathBuf> {
+        if let Some(name) = &self.provenance.model {
+            return self.file(name);
+        }
+        let listed = self.provenance.sha256.keys();
+        let Some(name) = listed.filter(|name| name.starts_with("model.")).min() else {
+            bail!("{}: names no model", self.path.join(PROVENANCE).display());
+        };
+        self.file(name)
+    }
+
+    /// The inputs.
+    ///
+    /// # Errors
+    /// Their path leaves the recording.
+    pub fn inputs(&self) -> Result<PathBuf> {
+        self.file(self.provenance.inputs.as_deref().unwrap_or("inputs.npz"))
+    }
+
+    /// The recorded tensors.
+    ///
+    /// # Errors
+    /// Their path leaves the recording.
+    pub fn outputs(&self) -> Result<PathBuf> {
+        self.file(self.provenance.outputs.as_deref().unwrap_or("outputs.npz"))
+    }
+
+    /// A file of this recording, or of a neighbour in the same folder (`../conv/model.onnx`).
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        let path = Path::new(name);
+        let mut parts = path.components();
+        if path.starts_with("..") {
+            parts.next();
+        }
+        if name.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+            bail!(
+                "{}: '{name}' is neither in this folder nor in a neighbour of it",
+                self.path.join(PROVENANCE).display()
+            );
+        }
+        Ok(self.path.join(path))
+    }
+}
+
+/// The recordings in a folder and below it, in the order of their paths.
+///
+/// # Errors
+/// The folder cannot be read, or holds no recording.
+pub fn find(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_path_buf()];
+    while let Some(folder) = pending.pop() {
+        if folder.join(PROVENANCE).is_file() {
+            found.push(folder);
+            continue;
+        }
+        let entries = fs::read_dir(&folder).map_err(|e| anyhow!("{}: {e}", folder.display()))?;
+        for entry in entries {
+            let entry = entry.map_err(|e| anyhow!("{}: {e}", folder.display()))?;
+            // Links are not followed: they may lead in a circle.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                pending.push(entry.path());
+            }
+        }
+    }
+    if found.is_empty() {
+        bail!("{}: no {PROVENANCE} in it or below it", root.display());
+    }
+    found.sort();
+    Ok(found)
+}

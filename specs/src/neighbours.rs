@@ -1,0 +1,246 @@
+//! The neighbours of a target in the rule zoo: one decision changed, everything else the same.
+//!
+//! A recording proves a rule only if it refutes the rule's neighbours; these are what it is tried on.
+
+use strum::VariantArray as _;
+
+use crate::{
+    AddRule, AverageRule, BiasFormat, Derivation, Division, HardSwishRule, LeakyReluRule, MulRule,
+    Multiplier, Overflow, Requantize, RescaleRule, Rounding, Shift, SigmoidRule, Spec, Step,
+    ZeroPointPosition,
+};
+
+/// A target that makes one decision differently.
+#[derive(Debug, Clone)]
+pub struct Neighbour {
+    /// The decision, as a path into the spec: `requantize.steps`, `ops.add`, ...
+    pub rule: String,
+    /// What it is changed to, in the words of the spec.
+    pub change: String,
+    /// The target with that change.
+    pub spec: Spec,
+}
+
+/// Roundings that real targets have; the others differ from these in every second element.
+const ROUNDINGS: [Rounding; 5] = [
+    Rounding::HalfEven,
+    Rounding::HalfAway,
+    Rounding::HalfUp,
+    Rounding::Floor,
+    Rounding::Trunc,
+];
+
+impl Spec {
+    /// All targets that differ from this one in one decision, in a fixed order. Decisions that this target
+    /// leaves to the model's own arithmetic have none.
+    pub fn neighbours(&self) -> Vec<Neighbour> {
+        let mut list = List {
+            own: self,
+            found: Vec::new(),
+        };
+        list.quantize();
+        list.bias();
+        list.accumulator();
+        if self.requantize.multiplier != Multiplier::Exact {
+            list.requantize("requantize", &self.requantize, |spec, rule| {
+                spec.requantize = rule;
+            });
+        }
+        if let Some(own) = &self.fully_connected {
+            list.requantize("fully-connected", own, |spec, rule| {
+                spec.fully_connected = Some(rule);
+            });
+        }
+        list.ops();
+        list.found
+    }
+}
+
+struct List<'a> {
+    own: &'a Spec,
+    found: Vec<Neighbour>,
+}
+
+impl List<'_> {
+    fn push(&mut self, rule: &str, change: String, apply: impl FnOnce(&mut Spec)) {
+        let mut spec = self.own.clone();
+        apply(&mut spec);
+        if spec != *self.own {
+            self.found.push(Neighbour {
+                rule: rule.to_owned(),
+                change,
+                spec,
+            });
+        }
+    }
+
+    fn quantize(&mut self) {
+        if self.own.quantize.division == Division::Model {
+            return;
+        }
+        for &division in Division::VARIANTS {
+            if division != Division::Model {
+                self.push("quantize.division", word(&division), |spec| {
+                    spec.quantize.division = division;
+                });
+            }
+        }
+        for rounding in ROUNDINGS {
+            self.push("quantize.rounding", word(&rounding), |spec| {
+                spec.quantize.rounding = rounding;
+            });
+        }
+        for position in [
+            ZeroPointPosition::AfterRounding,
+            ZeroPointPosition::InsideRounding,
+        ] {
+            self.push("quantize.zero-point", word(&position), |spec| {
+                spec.quantize.zero_point = position;
+            });
+        }
+    }
+
+    fn bias(&mut self) {
+        let float = [BiasFormat::F32InAccumulator, BiasFormat::F32AfterScale];
+        let plain = self.own.bias.format == BiasFormat::Int32;
+        if !plain && !float.contains(&self.own.bias.format) {
+            return;
+        }
+        // Only float formats of the multiplier can add a float bias.
+        let multiplier = self.own.requantize.multiplier;
+        let formats = match multiplier {
+            Multiplier::F32 | Multiplier::F32TwoSteps { .. } => &float[..],
+            _ => &[],
+        };
+        for &format in formats.iter().chain(&[BiasFormat::Int32]) {
+            self.push("bias.format", word(&format), |spec| {
+                spec.bias.format = format;
+            });
+        }
+    }
+
+    fn accumulator(&mut self) {
+        if self.own.accumulator.bits.is_none() {
+            return;
+        }
+        for overflow in [Overflow::Wrap, Overflow::Saturate] {
+            self.push("accumulator.overflow", word(&overflow), |spec| {
+                spec.accumulator.overflow = overflow;
+            });
+        }
+    }
+
+    fn requantize(&mut self, name: &str, own: &Requantize, set: fn(&mut Spec, Requantize)) {
+        let mut push = |field: &str, change: String, rule: Requantize| {
+            self.push(&format!("{name}.{field}"), change, |spec| set(spec, rule));
+        };
+        let float = matches!(
+            own.multiplier,
+            Multiplier::F32 | Multiplier::F32TwoSteps { .. } | Multiplier::F64
+        );
+        let step = |shift: Shift, rounding: Rounding| Step {
+            shift,
+            rounding,
+            saturate: None,
+        };
+        let fixed = Multiplier::Fixed {
+            bits: 31,
+            rounding: Rounding::HalfAway,
+        };
+        let first = own.steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
+        if own.multiplier != Multiplier::PowerOfTwo {
+            let up = step(Shift::By(31), Rounding::HalfUp);
+            let rest = |rounding| step(Shift::Rest, rounding);
+            let formats = [
+                ("f32", Multiplier::F32, vec![rest(first)]),
+                ("f64", Multiplier::F64, vec![rest(first)]),
+                (
+                    "f32, two operations, division",
+                    Multiplier::F32TwoSteps {
+                        division: Division::DivideF32,
+                    },
+                    vec![rest(first)],
+                ),
+                (
+                    "Q31, 31 half-up, rest half-away",
+                    fixed,
+                    vec![up, rest(Rounding::HalfAway)],
+                ),
+                (
+                    "Q31, 31 half-up, rest half-up",
+                    fixed,
+                    vec![up, rest(Rounding::HalfUp)],
+                ),
+                ("Q31, one half-up", fixed, vec![rest(Rounding::HalfUp)]),
+            ];
+            for (words, multiplier, steps) in formats {
+                let rule = Requantize {
+                    multiplier,
+                    steps,
+                    ..own.clone()
+                };
+                push("multiplier", words.to_owned(), rule);
+            }
+            for &derivation in Derivation::VARIANTS {
+                let rule = Requantize {
+                    derivation,
+                    ..own.clone()
+                };
+                push("derivation", word(&derivation), rule);
+            }
+        }
+        for index in 0..own.steps.len() {
+            for rounding in ROUNDINGS {
+                let mut rule = own.clone();
+                rule.steps[index].rounding = rounding;
+                push(
+                    "steps",
+                    format!("step {}: {}", index + 1, word(&rounding)),
+                    rule,
+                );
+            }
+        }
+        if float && own.zero_point != ZeroPointPosition::InBias {
+            for zero_point in [
+                ZeroPointPosition::AfterRounding,
+                ZeroPointPosition::InsideRounding,
+            ] {
+                let rule = Requantize {
+                    zero_point,
+                    ..own.clone()
+                };
+                push("zero-point", word(&zero_point), rule);
+            }
+        }
+    }
+
+    fn ops(&mut self) {
+        let own = self.own.ops.clone();
+        macro_rules! variants {
+            ($path:literal, $field:ident, $rule:ty) => {
+                if own.$field.is_some() {
+                    for &rule in <$rule>::VARIANTS {
+                        self.push($path, word(&rule), |spec| spec.ops.$field = Some(rule));
+                    }
+                }
+            };
+        }
+        variants!("ops.add", add, AddRule);
+        variants!("ops.mul", mul, MulRule);
+        variants!("ops.average", average, AverageRule);
+        variants!("ops.global-average", global_average, AverageRule);
+        variants!("ops.rescale", rescale, RescaleRule);
+        variants!("ops.leaky-relu", leaky_relu, LeakyReluRule);
+        variants!("ops.sigmoid", sigmoid, SigmoidRule);
+        variants!("ops.hard-swish", hard_swish, HardSwishRule);
+    }
+}
+
+/// A rule in the words of the spec.
+fn word(rule: &impl serde::Serialize) -> String {
+    match toml::Value::try_from(rule) {
+        Ok(toml::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
