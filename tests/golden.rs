@@ -63,6 +63,7 @@ static VERIFIED: LazyLock<Verified> = LazyLock::new(|| {
     for part in parts {
         all.cases.extend(part.cases);
         all.without_target.extend(part.without_target);
+        all.without_model.extend(part.without_model);
     }
     all
 });
@@ -142,6 +143,9 @@ fn by_target() -> BTreeMap<String, Vec<PathBuf>> {
     let mut by_target: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for path in folders() {
         let folder = Folder::open(&path).expect("a sound recording");
+        if !folder.has_model() {
+            continue;
+        }
         for target in &folder.provenance.targets {
             let spec = Spec::resolve(target).expect("a known target");
             by_target.entry(spec.name).or_default().push(path.clone());

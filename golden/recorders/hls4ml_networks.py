@@ -171,7 +171,7 @@ CASES |= {
     "conv2d-pool": ("conv2d", dict(pool="fixed<6,2,RND,WRAP>")),
     "conv2d-stream": ("conv2d", dict(SATURATE, io_type="io_stream")),
     "mlp-modes": ("mlp", dict(accum="fixed<11,4,RND_CONV,SAT_SYM>", result="fixed<9,4,RND_MIN_INF,SAT_ZERO>")),
-    "mlp-sign-magnitude": ("mlp", dict(accum="fixed<11,4,TRN_ZERO,WRAP_SM>", result="fixed<9,4,RND_INF,WRAP>")),
+    "mlp-modes-2": ("mlp", dict(accum="fixed<11,4,TRN_ZERO,SAT_ZERO>", result="fixed<9,4,RND_INF,WRAP>")),
     "cnn-auto": ("cnn", {}),
     "cnn-saturate": ("cnn", SATURATE),
     "mlp-scales-auto": ("mlp-scales", {}),

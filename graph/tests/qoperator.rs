@@ -415,13 +415,30 @@ fn operators_with_one_input() {
         ],
     );
     assert_eq!(shape, [1, 2, 2, 2]);
-    assert!(matches!(
-        average,
-        Op::AveragePool {
-            count_include_pad: true,
-            ..
-        }
-    ));
+    let Op::AveragePool {
+        pool,
+        count_include_pad: true,
+    } = average
+    else {
+        panic!("{average:?}")
+    };
+    assert_eq!(pool.pads_before, [1, 1]);
+    assert_eq!(pool.pads_after, [0, 0]);
+    // The last windows reach one element beyond the data: they count whole.
+    let (beyond, shape) = op(
+        "QLinearAveragePool",
+        &[
+            ints("kernel_shape", &[3, 3]),
+            ints("strides", &[2, 2]),
+            int("ceil_mode", 1),
+            int("count_include_pad", 1),
+        ],
+    );
+    assert_eq!(shape, [1, 2, 2, 2]);
+    let Op::AveragePool { pool, .. } = beyond else {
+        panic!("{beyond:?}")
+    };
+    assert_eq!(pool.pads_after, [1, 1]);
     assert_eq!(
         op("QLinearGlobalAveragePool", &[]),
         (Op::Mean { axes: vec![2, 3] }, vec![1, 2, 1, 1])

@@ -115,6 +115,13 @@ impl Folder {
         self.file(name)
     }
 
+    /// Whether there is a model: what a library computes on plain vectors is recorded without one, and held by
+    /// tests of its own.
+    pub fn has_model(&self) -> bool {
+        let own = |name: &String| name.starts_with("model.");
+        self.provenance.model.is_some() || self.provenance.sha256.keys().any(own)
+    }
+
     /// The inputs.
     ///
     /// # Errors

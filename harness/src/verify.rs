@@ -26,6 +26,8 @@ pub struct Verified {
     pub cases: Vec<Case>,
     /// Recordings that name no target.
     pub without_target: Vec<PathBuf>,
+    /// Recordings without a model: vectors, which only tests can hold against the rules.
+    pub without_model: Vec<PathBuf>,
 }
 
 /// One recording under one target.
@@ -289,6 +291,10 @@ pub fn verify(
     for path in folders {
         progress(path);
         let folder = Folder::open(path)?;
+        if !folder.has_model() {
+            verified.without_model.push(path.clone());
+            continue;
+        }
         let names = if targets.is_empty() {
             folder.provenance.targets.clone()
         } else {

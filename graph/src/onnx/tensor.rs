@@ -19,7 +19,7 @@ pub(crate) struct Tensor {
     pub shape: Vec<usize>,
     pub data: Arc<Constant>,
     /// What its integers mean.
-    pub codes: Codes,
+    pub(in crate::onnx) codes: Codes,
 }
 
 impl Tensor {

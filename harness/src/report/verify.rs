@@ -31,6 +31,13 @@ pub fn verify_terminal(verified: &Verified, color: bool) -> String {
             count(verified.without_target.len(), "recording")
         );
     }
+    if !verified.without_model.is_empty() {
+        let _ = writeln!(
+            out,
+            "\n{} without a model (plain vectors), not verified here",
+            count(verified.without_model.len(), "recording")
+        );
+    }
     let failed = verified.cases.iter().filter(|c| !c.reproduced()).count();
     let total = verified.cases.len();
     let line = if failed == 0 {
@@ -175,6 +182,7 @@ pub fn verify_json(verified: &Verified) -> String {
         "end_to_end": verified.end_to_end(),
         "cases": verified.cases,
         "without_target": verified.without_target,
+        "without_model": verified.without_model,
     });
     format!("{value:#}\n")
 }

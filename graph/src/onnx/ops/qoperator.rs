@@ -180,10 +180,12 @@ pub(super) fn unary(b: &mut Binder, node: &FileNode, activation: Activation) -> 
     })
 }
 
+/// Where padding counts, the kernel operator divides by the whole window (golden/onnxruntime/qlinear-average-pool,
+/// the cases with `ceil_mode`).
 pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     if !node.attrs().flag("channels_last", false)? {
         return single(b, node, |b, x, real| {
-            window::average_pool_of(b, node, x, real)
+            window::average_pool_of(b, node, x, true, real)
         });
     }
     let x = operand(b, node, 0, None)?;
@@ -191,7 +193,7 @@ pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let grid = output_grid(b, node, 3, x)?;
     let x = channels_last::channels_first(b, node, x, "nchw")?;
     let real = b.temporary(output, "real");
-    window::average_pool_of(b, node, x, real)?;
+    window::average_pool_of(b, node, x, true, real)?;
     let first = b.temporary(output, "nchw");
     requantize(b, node, real, grid, first)?;
     channels_last::channels_last(b, node, first, output)
@@ -268,6 +270,14 @@ pub(super) fn concat(b: &mut Binder, node: &FileNode) -> Outcome<()> {
 /// An operand of `ConvInteger` and `MatMulInteger`, whose codes count as they are, less a zero point.
 fn integers(b: &mut Binder, node: &FileNode, at: usize, axis: Option<usize>) -> Outcome<Slot> {
     let x = b.input(node, at)?;
+    // A zero point that follows from data (DynamicQuantizeLinear) is subtracted as what it is: a number.
+    if let Some(zero) = node.optional(at + 2)
+        && b.stored(zero)?.is_none()
+    {
+        let less = b.temporary(x, "less_zero_point");
+        elementwise::binary_of(b, node, Binary::Sub, [x, zero], less)?;
+        return Ok(less);
+    }
     let grid = grid_on(b, node, x, PerChannel::uniform(1.0), at + 2, axis)?;
     b.coded(node, x, grid)
 }

@@ -324,17 +324,30 @@ pub(super) fn max_pool_of(b: &mut Binder, node: &FileNode, x: Slot, output: Slot
 
 pub(super) fn average_pool(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.input(node, 0)?;
-    average_pool_of(b, node, x, node.output()?)
+    average_pool_of(b, node, x, false, node.output()?)
 }
 
+/// `whole`: where padding counts, every window counts whole, also one that `ceil_mode` lets reach beyond the
+/// padding.
 pub(super) fn average_pool_of(
     b: &mut Binder,
     node: &FileNode,
     x: Slot,
+    whole: bool,
     output: Slot,
 ) -> Outcome<()> {
-    let (pool, shape) = pool(b, node, x)?;
+    let (mut pool, shape) = pool(b, node, x)?;
     let count_include_pad = node.attrs().flag("count_include_pad", false)?;
+    if whole && count_include_pad {
+        let spatial = &b.shape(x)?[2..];
+        for (axis, &extent) in spatial.iter().enumerate() {
+            let last = (shape[axis + 2] as i128 - 1) * pool.strides[axis] as i128;
+            let end = last + reach(pool.kernel[axis], pool.dilations[axis]);
+            let needed = end - extent as i128 - pool.pads_before[axis] as i128;
+            let needed = usize::try_from(needed).unwrap_or(0);
+            pool.pads_after[axis] = pool.pads_after[axis].max(needed);
+        }
+    }
     b.emit(
         node,
         Op::AveragePool {
