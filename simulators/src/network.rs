@@ -11,6 +11,8 @@ use align_check_graph::{
     self as graph, Activation, Binary, Constant, Graph, Node, Op, Quantizer, ValueId,
 };
 
+use align_check_specs::Product;
+
 use crate::error::Error;
 use crate::ops::{constant, movement::Movement, window::Windows};
 use crate::quantize::CodeGrid;
@@ -49,6 +51,13 @@ pub struct Layer {
     pub result_shape: Vec<usize>,
     /// Shape of the output: the same elements in the same order.
     pub shape: Vec<usize>,
+    /// Shapes of [`inputs`](Self::inputs).
+    pub input_shapes: Vec<Vec<usize>>,
+    /// Where the file has the output's axes in another order: axis `i` of the file's tensor is axis
+    /// `file_axes[i]`.
+    pub file_axes: Option<Vec<usize>>,
+    /// Whether the file stores the output as integers.
+    pub stored: bool,
 }
 
 /// The arithmetic of a layer.
@@ -72,6 +81,9 @@ pub enum Kind {
         /// Whether the model asks for a mean over whole axes (`GlobalAveragePool`, `ReduceMean`), and not
         /// for a pool whose window happens to be as large.
         axes: bool,
+        /// Channels of the result, where this is the mean over height and width of an image that keeps
+        /// these axes.
+        image: Option<Channels>,
     },
     /// Maximum over windows.
     MaxPool(Windows),
@@ -90,6 +102,8 @@ pub enum Kind {
     Softmax {
         /// The axis.
         axis: usize,
+        /// What the input is multiplied by.
+        beta: f32,
     },
     /// The same codes, read with another grid.
     Reinterpret {
@@ -126,8 +140,8 @@ pub struct Linear {
     pub factor: f64,
     /// Images in the batch.
     pub batch: usize,
-    /// Whether this is a fully connected layer (`Gemm`, `MatMul`).
-    pub fully_connected: bool,
+    /// Which kernel computes it.
+    pub product: Product,
 }
 
 /// A bias, one entry an output channel.
@@ -278,6 +292,43 @@ impl Layer {
                     | Kind::Reinterpret { .. }
                     | Kind::Pass
             )
+    }
+
+    /// The extents of a tensor that is broadcast to the output, in the file's order of axes.
+    pub fn in_file_order(&self, shape: &[usize]) -> Vec<usize> {
+        let missing = self.shape.len().saturating_sub(shape.len());
+        let full: Vec<usize> = std::iter::repeat_n(1, missing)
+            .chain(shape.iter().copied())
+            .collect();
+        match &self.file_axes {
+            Some(axes) => axes.iter().map(|&axis| full[axis]).collect(),
+            None => full,
+        }
+    }
+
+    /// For each element of the output, whether kernels that walk over the file's tensor in calls of `run`
+    /// elements do it in whole blocks of `block`.
+    pub fn in_blocks(&self, run: usize, block: usize) -> Arc<[bool]> {
+        let whole = run - run % block.max(1);
+        let inside = |position: usize| position % run.max(1) < whole;
+        let count: usize = self.shape.iter().product();
+        let Some(axes) = &self.file_axes else {
+            return (0..count).map(inside).collect();
+        };
+        // Distance in the file of two neighbours along each axis of the graph.
+        let mut steps = vec![0; self.shape.len()];
+        let mut step = 1;
+        for &axis in axes.iter().rev() {
+            steps[axis] = step;
+            step *= self.shape[axis];
+        }
+        let own = crate::ops::movement::strides(&self.shape);
+        (0..count)
+            .map(|i| {
+                let axes = 0..self.shape.len();
+                inside(axes.map(|a| i / own[a] % self.shape[a] * steps[a]).sum())
+            })
+            .collect()
     }
 
     /// Number of terms that each output sums, for bounds of float summation errors.
@@ -516,7 +567,10 @@ impl<'g> Builder<'g> {
                 }
             }
             Op::Binary(op) => {
-                if let Some((post, input)) = self.affine_post(node) {
+                // A quantized constant is an operand like another; a real one is a factor or an offset.
+                let codes = |&&i: &&ValueId| self.constant(i).is_some_and(|c| c.grid().is_some());
+                let quantized = node.inputs.iter().find(codes).is_some();
+                if let Some((post, input)) = self.affine_post(node).filter(|_| !quantized) {
                     Core {
                         node,
                         kind: Kind::Pass,
@@ -547,7 +601,10 @@ impl<'g> Builder<'g> {
                     return Err(Self::unsupported(node, "parameters that are not constant"));
                 }
             },
-            Op::Softmax { axis } => plain(Kind::Softmax { axis: *axis }),
+            Op::Softmax { axis, beta } => plain(Kind::Softmax {
+                axis: *axis,
+                beta: *beta,
+            }),
             Op::MaxPool(pool) => plain(Kind::MaxPool(Windows::pool(
                 pool,
                 in_shape(0),
@@ -560,10 +617,12 @@ impl<'g> Builder<'g> {
             } => plain(Kind::Average {
                 windows: Windows::pool(pool, in_shape(0), out_shape, *count_include_pad),
                 axes: false,
+                image: None,
             }),
             Op::Mean { axes } => plain(Kind::Average {
                 windows: Windows::axes(axes, in_shape(0)),
                 axes: true,
+                image: self.image_mean(node, axes),
             }),
             Op::Concat { axis } => {
                 let (operands, inputs) = operands();
@@ -622,7 +681,11 @@ impl<'g> Builder<'g> {
         for &index in &chain.nodes {
             self.used[index] = true;
         }
+        let input_shapes = inputs.iter().map(|&i| graph.shape(i).to_vec()).collect();
         self.layers.push(Layer {
+            input_shapes,
+            file_axes: graph.values[chain.output].file_axes.clone(),
+            stored: graph.values[chain.output].stored.is_some(),
             name: node.name.clone(),
             op: chain.ops.join("+"),
             tensor: graph.values[chain.output].name.clone(),
@@ -684,6 +747,21 @@ impl<'g> Builder<'g> {
                 *chain = ahead.clone();
             }
         }
+    }
+
+    /// The channels of a mean's result, where it is one over height and width that keeps these axes. Files that
+    /// store integers have the channels last, fake-quantized models first.
+    fn image_mean(&self, node: &Node, axes: &[usize]) -> Option<Channels> {
+        let (x, out) = (node.inputs[0], self.graph.shape(node.output));
+        let value = &self.graph.values[x];
+        let [height, width, channels] = match (&value.file_axes, value.stored.is_some()) {
+            (Some(file), _) => <[usize; 3]>::try_from(file.get(1..4)?).ok()?,
+            (None, true) => [1, 2, 3],
+            (None, false) => [2, 3, 1],
+        };
+        let both = [height.min(width), height.max(width)];
+        let fits = value.shape.len() == 4 && out.len() == 4 && axes == both;
+        fits.then(|| Channels::along(channels, out))
     }
 
     /// An activation or a batch normalization as a step on reals.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use align_check_graph::{Activation, Binary, Quantizer};
 use align_check_specs::{
-    AverageRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
+    AverageRule, Bounds, Derivation, Division, Grid, Order, Overflow, Product, Quantize,
+    RescaleRule, SigmoidRule, Spec,
 };
 
 use crate::adapt::{self, ValueGrid};
@@ -14,9 +15,11 @@ use crate::network::{Folded, Kind, Layer, Linear, Network, Operand, Post};
 use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::average::Average;
-use crate::rules::elementwise::{self, PairFunction};
+use crate::rules::elementwise::{self, PairFunction, Walk};
 use crate::rules::real::RealQuantizer;
 use crate::rules::requantize::{Requantizer, Unit};
+use crate::rules::resize::Resampler;
+use crate::rules::softmax::Softmax;
 use crate::rules::unary::{self, CodeFunction};
 use crate::tensor::{Channels, Data};
 
@@ -127,21 +130,57 @@ pub enum Finish {
         /// Input code of the first entry.
         first: i64,
     },
+    /// A table, and another one for elements in whole blocks of a vector kernel.
+    Tables {
+        /// Outputs, from input code `first` on.
+        table: Vec<i32>,
+        /// The same for elements in blocks.
+        blocks: Vec<i32>,
+        /// Input code of the first entry.
+        first: i64,
+        /// Which elements these are.
+        inside: Arc<[bool]>,
+    },
     /// A function of the input code, where a table would be too large.
     Function(CodeFunction),
-    /// A function of two codes, and a clamp in stored codes.
-    Pair(PairFunction, (i32, i32)),
+    /// A function of two codes.
+    Pair(Box<Pair>),
+    /// A softmax along the layer's axis.
+    Softmax(Box<Softmax>),
+    /// A linear resampling.
+    Resample(Box<Resampler>),
     /// A mean, and a clamp in stored codes.
     Average(Box<Average>, (i32, i32)),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
-    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`, one entry a channel.
-    Float(Vec<RealQuantizer>, Channels),
+    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
+    Float(Box<FloatFinish>),
     /// The real through [`Layer::posts`], then the logarithmic quantizer.
     Gfpq {
         /// A table in place of the function behind the sum.
         sigmoid: Option<Activation>,
     },
+}
+
+/// A function of two codes.
+pub struct Pair {
+    /// Itself.
+    pub function: PairFunction,
+    /// A clamp in stored codes.
+    pub clamp: (i32, i32),
+    /// Elements in whole blocks of a vector kernel, and their function.
+    pub blocks: Option<(PairFunction, Arc<[bool]>)>,
+}
+
+/// `[quantize]` of a layer's reals.
+#[derive(Debug)]
+pub struct FloatFinish {
+    /// One entry a channel.
+    pub quantizers: Vec<RealQuantizer>,
+    /// Which element belongs to which entry.
+    pub channels: Channels,
+    /// Elements in whole blocks, and the quantizers of those that are not.
+    pub tail: Option<(Vec<RealQuantizer>, Arc<[bool]>)>,
 }
 
 impl std::fmt::Debug for Finish {
@@ -153,6 +192,9 @@ impl std::fmt::Debug for Finish {
             Self::Real => "Real",
             Self::Requantize { .. } => "Requantize",
             Self::Table { .. } => "Table",
+            Self::Tables { .. } => "Tables",
+            Self::Softmax(_) => "Softmax",
+            Self::Resample(_) => "Resample",
             Self::Function(_) => "Function",
             Self::Pair(..) => "Pair",
             Self::Average(..) => "Average",
@@ -232,7 +274,8 @@ impl Planner<'_> {
         };
         let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
             Some(quantizer) => {
-                let adapted = adapt::activation(&self.spec.activations, quantizer)?;
+                let rule = adapt::as_stored(&self.spec.activations, layer.stored);
+                let adapted = adapt::activation(&rule, quantizer)?;
                 Out {
                     grid: adapted.grid,
                     mismatch: adapted.mismatch,
@@ -520,6 +563,30 @@ impl Planner<'_> {
         };
     }
 
+    /// Reals through `[quantize]`, one grid a channel.
+    fn quantized(&self, labels: Vec<Labels>, channels: Channels) -> Finish {
+        let rule = &self.spec.quantize;
+        let bound = |rule: &Quantize| -> Vec<RealQuantizer> {
+            let own = labels.iter().map(|&out| RealQuantizer::new(rule, out));
+            own.collect()
+        };
+        let tail = rule.tail.map(|tail| {
+            let behind = Quantize {
+                division: tail.division,
+                rounding: tail.rounding,
+                ..rule.clone()
+            };
+            let count = self.layer.shape.iter().product();
+            let inside = self.layer.in_blocks(count, tail.block as usize);
+            (bound(&behind), inside)
+        });
+        Finish::Float(Box::new(FloatFinish {
+            quantizers: bound(rule),
+            channels,
+            tail,
+        }))
+    }
+
     /// How the layer ends, whether the target computes it in float, and the rules that it rests on.
     fn finish(
         &self,
@@ -573,7 +640,18 @@ impl Planner<'_> {
             ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
             ValueGrid::Codes { grid, relabel, .. } if !self.exact() => {
                 match Labels::of(grid, *relabel) {
-                    Some(out) => self.integer(linear, out),
+                    Some(out) => match self.spec.unsigned_kernels().filter(|_| out.min >= 0) {
+                        Some(spec) => {
+                            let own = Planner {
+                                spec: &spec,
+                                ..*self
+                            };
+                            let (finish, float, mut rules) = own.integer(linear, out)?;
+                            rules.push("unsigned");
+                            Ok((finish, float, rules))
+                        }
+                        None => self.integer(linear, out),
+                    },
                     None => Ok(self.float_channels(grid, *relabel)),
                 }
             }
@@ -585,11 +663,11 @@ impl Planner<'_> {
     fn float_channels(&self, grid: &CodeGrid, relabel: i64) -> (Finish, bool, Vec<&'static str>) {
         let layer = self.layer;
         let count = grid.scale.values.len().max(grid.zero_point.values.len());
-        let quantizers = (0..count)
-            .map(|c| RealQuantizer::new(&self.spec.quantize, Labels::of_channel(grid, relabel, c)))
+        let labels = (0..count)
+            .map(|c| Labels::of_channel(grid, relabel, c))
             .collect();
         let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
-        let finish = Finish::Float(quantizers, grid.channels(&layer.shape));
+        let finish = self.quantized(labels, grid.channels(&layer.shape));
         (finish, !plain, vec!["quantize"])
     }
 
@@ -627,7 +705,7 @@ impl Planner<'_> {
         let spec = self.spec;
         let float = || {
             (
-                Finish::Float(vec![RealQuantizer::new(&spec.quantize, out)], Channels::ONE),
+                self.quantized(vec![out], Channels::ONE),
                 true,
                 vec!["quantize"],
             )
@@ -652,12 +730,8 @@ impl Planner<'_> {
                             requantizer: Box::new(requantizer),
                             channels: layer.channels(),
                         };
-                        let requantize = if own.fully_connected && spec.fully_connected.is_some() {
-                            "fully-connected"
-                        } else {
-                            "requantize"
-                        };
-                        (finish, false, vec!["bias", requantize])
+                        let (_, section) = spec.of_product(own.product);
+                        (finish, false, vec!["bias", section])
                     }
                     Err(_) => float(),
                 }
@@ -675,7 +749,7 @@ impl Planner<'_> {
                     bias: folded.add[0],
                     code: None,
                 };
-                let rule = spec.fully_connected.as_ref().unwrap_or(&spec.requantize);
+                let (rule, section) = spec.of_product(Product::FullyConnected);
                 match Requantizer::new(
                     rule,
                     &spec.bias,
@@ -689,7 +763,7 @@ impl Planner<'_> {
                             requantizer: Box::new(requantizer),
                             channels: Channels::ONE,
                         };
-                        (finish, false, vec!["accumulator", "requantize"])
+                        (finish, false, vec!["accumulator", section])
                     }
                     Err(_) => float(),
                 }
@@ -701,37 +775,39 @@ impl Planner<'_> {
                 ) else {
                     return Ok(float());
                 };
-                let clamp = clamp_codes(out, &folded);
-                let pair = match op {
-                    Binary::Add | Binary::Sub => spec
-                        .ops
-                        .add
-                        .and_then(|rule| elementwise::add(rule, spec, *op, [a, b], out))
-                        .map(|f| (f, "ops.add")),
-                    Binary::Mul => match spec.ops.mul {
-                        Some(rule) => elementwise::mul(rule, spec, [a, b], out)
-                            .ok()
-                            .flatten()
-                            .map(|f| (f, "ops.mul")),
-                        None => None,
-                    },
-                    Binary::Div => None,
+                let function = match (op, spec.ops.add, spec.ops.mul) {
+                    (Binary::Add | Binary::Sub, Some(rule), _) => {
+                        elementwise::add(rule, spec, *op, [a, b], out)
+                            .map(|f| (f, "ops.add", elementwise::add_bounds(rule)))
+                    }
+                    (Binary::Mul, _, Some(rule)) => elementwise::mul(rule, spec, [a, b], out)
+                        .ok()
+                        .flatten()
+                        .map(|f| (f, "ops.mul", elementwise::mul_bounds(rule))),
+                    _ => None,
                 };
-                match pair {
-                    Some((function, rule)) => (Finish::Pair(function, clamp), false, vec![rule]),
+                match function {
+                    Some((function, rule, bounds)) => {
+                        let pair = Pair {
+                            function,
+                            clamp: clamp_codes(out, &folded, bounds),
+                            blocks: self.pair_blocks(*op, operands, [a, b], out),
+                        };
+                        (Finish::Pair(Box::new(pair)), false, vec![rule])
+                    }
                     None => float(),
                 }
             }
-            (Kind::Average { axes, .. }, Some(folded)) if folded.is_clamp() => {
+            (Kind::Average { axes, image, .. }, Some(folded)) if folded.is_clamp() => {
                 let (rule, name): (Option<AverageRule>, _) = match spec.ops.global_average {
                     Some(rule) if *axes => (Some(rule), "ops.global-average"),
                     _ => (spec.ops.average, "ops.average"),
                 };
                 let average = match (rule, self.labels(0)) {
-                    (Some(rule), Some(x)) => Average::new(rule, spec, x, out).ok().flatten(),
+                    (Some(rule), Some(x)) => Average::new(rule, spec, x, out, *image).ok().flatten(),
                     _ => None,
                 };
-                let clamp = clamp_codes(out, &folded);
+                let clamp = clamp_codes(out, &folded, Bounds::HalfAway);
                 match average {
                     Some(average) => (Finish::Average(Box::new(average), clamp), false, vec![name]),
                     None => float(),
@@ -747,12 +823,45 @@ impl Planner<'_> {
                         functions.push(None);
                         continue;
                     }
-                    match self.rescale(x, out, &folded) {
+                    match self.rescale(spec.ops.concat.or(spec.ops.rescale), x, out, &folded) {
                         Some(function) => functions.push(Some(function)),
                         None => return Ok(float()),
                     }
                 }
-                (Finish::Concat(functions), false, vec!["ops.rescale"])
+                let rule = match spec.ops.concat {
+                    Some(_) => "ops.concat",
+                    None => "ops.rescale",
+                };
+                (Finish::Concat(functions), false, vec![rule])
+            }
+            (Kind::Softmax { beta, .. }, Some(folded)) if folded.is_identity() => {
+                let softmax = match (spec.ops.softmax, self.labels(0)) {
+                    (Some(rule), Some(x)) => Softmax::new(rule, *beta, x, out),
+                    _ => None,
+                };
+                match softmax {
+                    Some(softmax) => {
+                        let finish = Finish::Softmax(Box::new(softmax));
+                        (finish, false, vec!["ops.softmax"])
+                    }
+                    None => float(),
+                }
+            }
+            (Kind::Resample(resize), Some(folded)) if folded.is_identity() => {
+                let resampler = match (spec.ops.resize, self.labels(0), &layer.input_shapes[0][..])
+                {
+                    (Some(rule), Some(x), &[.., height, width]) => {
+                        Resampler::new(rule, resize, [height, width], [x, out])
+                    }
+                    _ => None,
+                };
+                match resampler {
+                    Some(resampler) => {
+                        let finish = Finish::Resample(Box::new(resampler));
+                        (finish, false, vec!["ops.resize"])
+                    }
+                    None => float(),
+                }
             }
             (Kind::Pass | Kind::MaxPool(_), folded) => {
                 let Some(x) = self.labels(0) else {
@@ -761,7 +870,9 @@ impl Planner<'_> {
                     return Ok((finish, !layer.posts.is_empty(), rules));
                 };
                 match self.unary(x, out, folded) {
-                    Some((function, rule)) => (self.table(function), false, vec![rule]),
+                    Some((function, rule)) => {
+                        (self.table(function, rule, x, out), false, vec![rule])
+                    }
                     None => float(),
                 }
             }
@@ -805,12 +916,15 @@ impl Planner<'_> {
                 }
             })
             .collect();
-        let rule = match &spec.fully_connected {
-            Some(rule) if linear.fully_connected => rule,
-            _ => &spec.requantize,
-        };
+        let mut rule = spec.of_product(linear.product).0.clone();
+        let per_channel = |grid: &Arc<CodeGrid>| !grid.is_uniform();
+        if rule.derivation == Derivation::F32ProductPerTensor
+            && linear.weights.grid().is_some_and(per_channel)
+        {
+            rule.derivation = Derivation::F64;
+        }
         let clamp = (folded.lo, folded.hi);
-        Requantizer::new(rule, &spec.bias, &spec.accumulator, &units, out, clamp)
+        Requantizer::new(&rule, &spec.bias, &spec.accumulator, &units, out, clamp)
     }
 
     /// A function of one code.
@@ -824,13 +938,17 @@ impl Planner<'_> {
         match (&self.layer.posts[..], folded) {
             (_, Some(folded)) if folded.is_clamp() => {
                 if same_grid(x, out) {
-                    let (lo, hi) = clamp_codes(out, &folded);
+                    let (lo, hi) = clamp_codes(out, &folded, Bounds::HalfAway);
                     // The same grid: nothing is computed, codes may lie in another range.
                     let function: CodeFunction =
                         Box::new(move |code| out.store(x.raw(code)).clamp(lo, hi));
                     Some((function, "activations"))
                 } else {
-                    self.rescale(x, out, &folded).map(|f| (f, "ops.rescale"))
+                    let (rule, name) = match ops.relu {
+                        Some(rule) if !folded.is_identity() => (Some(rule), "ops.relu"),
+                        _ => (ops.rescale, "ops.rescale"),
+                    };
+                    self.rescale(rule, x, out, &folded).map(|f| (f, name))
                 }
             }
             ([Post::Leaky { slope, .. }], _) if slope.len() == 1 => match ops.leaky_relu {
@@ -855,22 +973,72 @@ impl Planner<'_> {
         }
     }
 
-    fn rescale(&self, x: Labels, out: Labels, folded: &Folded) -> Option<CodeFunction> {
-        let rule: RescaleRule = self.spec.ops.rescale?;
-        unary::rescale(rule, self.spec, x, out, (folded.lo, folded.hi))
+    fn rescale(
+        &self,
+        rule: Option<RescaleRule>,
+        x: Labels,
+        out: Labels,
+        folded: &Folded,
+    ) -> Option<CodeFunction> {
+        unary::rescale(rule?, self.spec, x, out, (folded.lo, folded.hi))
             .ok()
             .flatten()
     }
 
-    fn table(&self, function: CodeFunction) -> Finish {
-        match self.codes(0) {
-            Some((grid, _)) if grid.max - grid.min < TABLE => Finish::Table {
-                table: (grid.min..=grid.max)
-                    .map(|code| function(code as i32))
-                    .collect(),
-                first: grid.min,
+    /// What an addition does in whole blocks of a vector kernel, and which elements these are.
+    fn pair_blocks(
+        &self,
+        op: Binary,
+        operands: &[Operand; 2],
+        labels: [Labels; 2],
+        out: Labels,
+    ) -> Option<(PairFunction, Arc<[bool]>)> {
+        let layer = self.layer;
+        let rule = match op {
+            Binary::Mul | Binary::Div => return None,
+            Binary::Add | Binary::Sub => self.spec.ops.add?,
+        };
+        if layer.result_shape != layer.shape {
+            return None;
+        }
+        let [a, b] = operands.each_ref().map(|operand| {
+            layer.in_file_order(match operand {
+                Operand::Input(index) => &layer.input_shapes[*index],
+                Operand::Constant(tensor) => &tensor.shape,
+            })
+        });
+        let own = layer.in_file_order(&layer.shape);
+        let walk = (Walk::of([&a, &b], &own), own.iter().product());
+        let (function, run, block) =
+            elementwise::add_blocks(rule, self.spec, op, labels, out, walk)?;
+        Some((function, layer.in_blocks(run, block)))
+    }
+
+    fn table(&self, function: CodeFunction, rule: &str, x: Labels, out: Labels) -> Finish {
+        let (min, max) = match self.codes(0) {
+            Some((grid, _)) if grid.max - grid.min < TABLE => (grid.min, grid.max),
+            _ => return Finish::Function(function),
+        };
+        let entries = |function: CodeFunction| -> Vec<i32> {
+            (min..=max).map(|code| function(code as i32)).collect()
+        };
+        let table = entries(function);
+        let blocks = match (rule, self.spec.ops.rescale) {
+            ("ops.rescale", Some(rule)) if matches!(self.layer.kind, Kind::Pass) => {
+                unary::rescale_blocks(rule, self.spec, x, out)
+            }
+            _ => None,
+        };
+        match blocks {
+            Some((function, block)) => Finish::Tables {
+                table,
+                blocks: entries(function),
+                first: min,
+                inside: self
+                    .layer
+                    .in_blocks(self.layer.shape.iter().product(), block),
             },
-            _ => Finish::Function(function),
+            None => Finish::Table { table, first: min },
         }
     }
 }
@@ -892,22 +1060,9 @@ fn same_grid(x: Labels, out: Labels) -> bool {
 }
 
 /// A clamp of reals in stored codes.
-fn clamp_codes(out: Labels, folded: &Folded) -> (i32, i32) {
-    let code = |x: f64| {
-        let steps = libm::round(x / out.scale);
-        out.store((steps as i64).saturating_add(out.zero_point))
-    };
-    let lo = if folded.lo.is_infinite() {
-        out.store(out.min)
-    } else {
-        code(folded.lo)
-    };
-    let hi = if folded.hi.is_infinite() {
-        out.store(out.max)
-    } else {
-        code(folded.hi)
-    };
-    (lo, hi.max(lo))
+fn clamp_codes(out: Labels, folded: &Folded, rule: Bounds) -> (i32, i32) {
+    let (lo, hi) = out.bounds(rule, (folded.lo, folded.hi));
+    (out.store(lo), out.store(hi))
 }
 
 /// The grids of every value under a spec, and the plan of every layer.
@@ -924,7 +1079,8 @@ pub fn plan(
     for &input in &network.graph.inputs {
         if let Some(stored) = network.stored(input) {
             let quantizer = Quantizer::Affine(stored.clone());
-            let adapted = adapt::activation(&spec.activations, &quantizer);
+            let rule = adapt::as_stored(&spec.activations, true);
+            let adapted = adapt::activation(&rule, &quantizer);
             grids[input] = adapted
                 .map_err(|what| Error::Unsupported {
                     node: network.name(input).to_string(),

@@ -6,7 +6,7 @@ use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, vectorize};
 use crate::network::{Kind, Layer, Linear, apply_posts};
 use crate::ops::{constant, real};
-use crate::plan::{Finish, LayerPlan, Sum};
+use crate::plan::{Finish, FloatFinish, LayerPlan, Sum};
 use crate::quantize::affine;
 use crate::quantize::{self, CodeGrid, tables};
 use crate::rules::requantize::round_to_i32;
@@ -210,14 +210,26 @@ impl Runner<'_> {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
             Finish::Letter => self.letter(inputs, sums),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
-            Finish::Float(quantizers, channels) => {
-                let codes = self
-                    .reals(inputs, sums)
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &v)| quantizers[channels.of_index(i)].code(v as f32))
-                    .collect();
-                self.coded(codes)
+            Finish::Float(float) => {
+                let FloatFinish {
+                    quantizers,
+                    channels,
+                    tail,
+                } = &**float;
+                let code = |(i, &v): (usize, &f64)| {
+                    let own = match tail {
+                        Some((behind, inside)) if !inside[i] => behind,
+                        _ => quantizers,
+                    };
+                    own[channels.of_index(i)].code(v as f32)
+                };
+                self.coded(
+                    self.reals(inputs, sums)
+                        .iter()
+                        .enumerate()
+                        .map(code)
+                        .collect(),
+                )
             }
             Finish::Reinterpret => match &inputs[0].data {
                 Data::Codes { codes, .. } => self.coded(codes.clone()),
@@ -276,6 +288,48 @@ impl Runner<'_> {
                 };
                 self.coded(self.windowed(codes))
             }
+            Finish::Tables {
+                table,
+                blocks,
+                first,
+                inside,
+            } => {
+                let codes = match &inputs[0].data {
+                    Data::Codes { codes, .. } => codes
+                        .iter()
+                        .zip(inside.iter())
+                        .map(|(&q, &inside)| {
+                            let own = if inside { blocks } else { table };
+                            own[(i64::from(q) - first) as usize]
+                        })
+                        .collect(),
+                    Data::Real(_) => Vec::new(),
+                };
+                self.coded(codes)
+            }
+            Finish::Softmax(softmax) => match (&self.layer.kind, &inputs[0].data) {
+                (Kind::Softmax { axis, .. }, Data::Codes { codes, .. }) => {
+                    let shape = &inputs[0].shape;
+                    let inner = crate::ops::movement::strides(shape)[*axis];
+                    let mut out = vec![0; codes.len()];
+                    for start in 0..codes.len() {
+                        if start / inner % shape[*axis] != 0 {
+                            continue;
+                        }
+                        let at = |k: usize| start + k * inner;
+                        let row: Vec<i32> = (0..shape[*axis]).map(|k| codes[at(k)]).collect();
+                        for (k, code) in softmax.row(&row).into_iter().enumerate() {
+                            out[at(k)] = code;
+                        }
+                    }
+                    self.coded(out)
+                }
+                _ => self.coded(Vec::new()),
+            },
+            Finish::Resample(resampler) => match &inputs[0].data {
+                Data::Codes { codes, .. } => self.coded(resampler.codes(codes)),
+                Data::Real(_) => self.coded(Vec::new()),
+            },
             Finish::Function(function) => {
                 let codes = match &inputs[0].data {
                     Data::Codes { codes, .. } => codes.iter().map(|&q| function(q)).collect(),
@@ -283,7 +337,15 @@ impl Runner<'_> {
                 };
                 self.coded(self.windowed(codes))
             }
-            Finish::Pair(function, (lo, hi)) => {
+            Finish::Pair(pair) => {
+                let (lo, hi) = pair.clamp;
+                let function = |i: usize, a: i32, b: i32| {
+                    let code = match &pair.blocks {
+                        Some((blocks, inside)) if inside[i] => blocks(a, b),
+                        _ => (pair.function)(a, b),
+                    };
+                    code.clamp(lo, hi)
+                };
                 let Kind::Binary { operands, .. } = &self.layer.kind else {
                     return self.coded(Vec::new());
                 };
@@ -301,13 +363,14 @@ impl Runner<'_> {
                     (None, None) => qa
                         .iter()
                         .zip(qb)
-                        .map(|(&a, &b)| function(a, b).clamp(*lo, *hi))
+                        .enumerate()
+                        .map(|(i, (&a, &b))| function(i, a, b))
                         .collect(),
                     (ia, ib) => (0..out.iter().product())
                         .map(|i| {
                             let a = qa[at(ia.as_deref(), i)];
                             let b = qb[at(ib.as_deref(), i)];
-                            function(a, b).clamp(*lo, *hi)
+                            function(i, a, b)
                         })
                         .collect(),
                 };
@@ -507,7 +570,12 @@ impl Runner<'_> {
             Kind::Resample(resize) => {
                 real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
             }
-            Kind::Softmax { axis } => real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis),
+            Kind::Softmax { axis, beta } => real::softmax(
+                &inputs[0].to_real(),
+                &inputs[0].shape,
+                *axis,
+                f64::from(*beta),
+            ),
             // Only codes can be read anew: no plan asks for the reals in between.
             Kind::Pass | Kind::Reinterpret { .. } => inputs[0].to_real().into_owned(),
         }

@@ -141,6 +141,8 @@ pub enum ZeroPoints {
     Any,
     /// Symmetric only.
     Zero,
+    /// Any unsigned code; signed ones are symmetric (`TFLite`'s weights).
+    Unsigned,
 }
 
 /// How many scales a weight tensor has.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use align_check_graph::{Constant, Graph, Node, Op, ValueId};
+use align_check_specs::Product;
 
 use super::movement::Movement;
 use crate::kernels::ConvShape;
@@ -65,13 +66,21 @@ pub fn build(
                 dilations: image(&conv.dilations)?,
                 groups: conv.groups,
             };
+            // A depthwise convolution of one channel is known by its name only.
+            let depthwise = conv.groups == shape.channels
+                && (conv.groups > 1 || node.op_type.starts_with("DEPTHWISE"));
+            let product = if depthwise {
+                Product::Depthwise
+            } else {
+                Product::Convolution
+            };
             let linear = Linear {
                 form: LinearForm::Image,
                 bias: bias(2, shape.out_channels, 1.0)?,
                 weights,
                 factor: 1.0,
                 batch: out[0],
-                fully_connected: false,
+                product,
                 shape,
             };
             (linear, x)
@@ -117,7 +126,7 @@ pub fn build(
                 bias: bias(2, shape.out_channels, 1.0)?,
                 factor: 1.0,
                 batch: out[0],
-                fully_connected: false,
+                product: Product::Transposed,
                 shape,
             };
             (linear, x)
@@ -166,7 +175,7 @@ pub fn build(
                 },
                 factor: f64::from(gemm.alpha),
                 batch: 1,
-                fully_connected: true,
+                product: Product::FullyConnected,
             };
             (linear, x)
         }
@@ -184,7 +193,7 @@ pub fn build(
                     bias: None,
                     factor: 1.0,
                     batch: 1,
-                    fully_connected: true,
+                    product: Product::FullyConnected,
                 };
                 (linear, x)
             }
@@ -196,7 +205,7 @@ pub fn build(
                     bias: None,
                     factor: 1.0,
                     batch: 1,
-                    fully_connected: true,
+                    product: Product::FullyConnected,
                 };
                 (linear, node.inputs[1])
             }

@@ -1,0 +1,184 @@
+//! `[ops] softmax` of codes.
+
+use std::sync::LazyLock;
+
+use align_check_specs::{Rounding, SoftmaxRule};
+
+use super::Labels;
+use crate::num::gemmlowp::{divide_by_pot, exp_negative_32, high_mul_32, reciprocal_of_sum};
+use crate::num::lut::Lut16;
+use crate::num::{self, FixedMultiplier};
+
+/// A softmax, bound to its grids.
+#[derive(Debug, Clone)]
+pub struct Softmax {
+    arithmetic: Arithmetic,
+    out: Labels,
+}
+
+#[derive(Debug, Clone)]
+enum Arithmetic {
+    Gemmlowp {
+        multiplier: i64,
+        shift: i32,
+        /// Differences to the largest code below this count as no part of the sum.
+        smallest: i64,
+    },
+    F32Table(Vec<f32>),
+    Int16Tables(FixedMultiplier),
+}
+
+/// `exp` on `[-10, 0]` (`tflite/kernels/activations.cc`, `InitializeExpLUT`).
+static EXP: LazyLock<Lut16> = LazyLock::new(|| {
+    let unit = 10.0 / 65535.0;
+    Lut16::new(unit * -65535.0, 0.0, libm::exp)
+});
+
+/// `1 / (1 + x)` on `[0, 1]`.
+static RECIPROCAL: LazyLock<Lut16> = LazyLock::new(|| Lut16::new(0.0, 1.0, |x| 1.0 / (1.0 + x)));
+
+impl Softmax {
+    /// Binds the rule. `None`: the rule is not one of codes.
+    pub fn new(rule: SoftmaxRule, beta: f32, x: Labels, out: Labels) -> Option<Self> {
+        let q31 = |m: f64| FixedMultiplier::from_real(m, 31, Rounding::HalfAway).value;
+        let arithmetic = match rule {
+            SoftmaxRule::Exact | SoftmaxRule::F32 => return None,
+            // tflite/kernels/internal/quantization_util.cc PreprocessSoftmaxScaling, CalculateInputRadius
+            SoftmaxRule::Gemmlowp => {
+                let real = f64::from(beta) * x.scale * f64::from(1 << 26);
+                let m = q31(real.min(f64::from(i32::MAX)));
+                let radius = 31.0 * f64::from(1 << 26) / libm::exp2(f64::from(m.exponent));
+                Arithmetic::Gemmlowp {
+                    multiplier: m.mantissa,
+                    shift: m.exponent.max(0),
+                    smallest: -(libm::floor(radius) as i64),
+                }
+            }
+            // tflite/kernels/internal/optimized/optimized_ops.h PopulateSoftmaxLookupTable
+            SoftmaxRule::F32Table => {
+                let scale = -(x.scale_f32() * beta);
+                let entry = |i: u16| libm::exp(f64::from(scale * f32::from(i))) as f32;
+                Arithmetic::F32Table((0..256).map(entry).collect())
+            }
+            SoftmaxRule::Int16Tables => {
+                let m = f64::from(x.scale_f32() * beta) / (10.0 / 65535.0);
+                Arithmetic::Int16Tables(q31(m))
+            }
+        };
+        Some(Self { arithmetic, out })
+    }
+
+    /// Stored codes of one row from the stored codes of its input.
+    pub fn row(&self, codes: &[i32]) -> Vec<i32> {
+        let largest = codes.iter().copied().max().unwrap_or(0);
+        let differences = codes.iter().map(|&q| i64::from(q) - i64::from(largest));
+        match &self.arithmetic {
+            Arithmetic::Gemmlowp {
+                multiplier,
+                shift,
+                smallest,
+            } => {
+                let exps: Vec<Option<i64>> = differences
+                    .map(|d| {
+                        (d >= *smallest)
+                            .then(|| exp_negative_32(high_mul_32(d << shift, *multiplier)))
+                    })
+                    .collect();
+                let sum = exps.iter().flatten().map(|&e| divide_by_pot(e, 12)).sum();
+                let (reciprocal, over) = reciprocal_of_sum(sum);
+                let finish = |e: Option<i64>| match e {
+                    None => self.out.store(self.out.min),
+                    Some(e) => {
+                        let bits = (over + 31 - 8) as u32;
+                        let v = divide_by_pot(high_mul_32(reciprocal, e), bits);
+                        self.out.store(v + self.out.min)
+                    }
+                };
+                exps.into_iter().map(finish).collect()
+            }
+            Arithmetic::F32Table(table) => {
+                let exps: Vec<f32> = differences
+                    .map(|d| table[d.unsigned_abs().min(255) as usize])
+                    .collect();
+                let sum = exps.iter().fold(0.0f32, |sum, e| sum + e);
+                let inverse = 1.0 / (sum * self.out.scale_f32());
+                let finish = |e: &f32| {
+                    let v = num::round_f32(e * inverse, Rounding::HalfAway) as i64;
+                    self.out.store(v + self.out.zero_point)
+                };
+                exps.iter().map(finish).collect()
+            }
+            // tflite/kernels/internal/reference/softmax.h SoftmaxInt16
+            Arithmetic::Int16Tables(multiplier) => {
+                let exps: Vec<i64> = differences
+                    .map(|d| {
+                        let code = double_rounded(*multiplier, d) + 32767;
+                        EXP.at(code.clamp(-32768, 32767))
+                    })
+                    .collect();
+                let sum: i64 = exps.iter().sum();
+                let headroom = i64::from((sum as u32).leading_zeros());
+                let shifted = ((sum << (headroom - 1)) + (1 << 13)) >> 14;
+                let reciprocal = RECIPROCAL.at((shifted - (3 << 15)).clamp(-32768, 32767));
+                let finish = |e: i64| {
+                    let v = (e * reciprocal + (1 << (30 - headroom))) >> (31 - headroom);
+                    self.out.store(v.clamp(0, 32767) + self.out.zero_point)
+                };
+                exps.into_iter().map(finish).collect()
+            }
+        }
+    }
+}
+
+/// `MultiplyByQuantizedMultiplier` with two roundings.
+fn double_rounded(m: FixedMultiplier, x: i64) -> i64 {
+    let raised = x << m.exponent.max(0);
+    divide_by_pot(high_mul_32(raised, m.mantissa), (-m.exponent).max(0) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(scale: f64, zero_point: i64, min: i64, max: i64) -> Labels {
+        Labels {
+            scale,
+            zero_point,
+            min,
+            max,
+            relabel: 0,
+        }
+    }
+
+    /// Within one step (four of the int16 rule) of the real softmax, on rows of equal, near and far codes.
+    #[test]
+    fn rows_stay_near_the_real_softmax() {
+        let rows: [&[i32]; 5] = [
+            &[0],
+            &[-128, 127],
+            &[5; 40],
+            &[-128, -100, -3, 0, 3, 4, 5, 127],
+            &[127; 200],
+        ];
+        for (rule, out, most) in [
+            (SoftmaxRule::Gemmlowp, labels(1.0 / 256.0, -128, -128, 127), 1),
+            (SoftmaxRule::F32Table, labels(1.0 / 256.0, -128, -128, 127), 1),
+            (SoftmaxRule::Int16Tables, labels(1.0 / 32768.0, 0, -32768, 32767), 8),
+        ] {
+            for scale in [2f64.powi(-5), 0.1, 1.0] {
+                let x = labels(scale, 0, -128, 127);
+                let softmax = Softmax::new(rule, 1.0, x, out).expect("a rule of codes");
+                for row in rows {
+                    let largest = row.iter().max().expect("not empty");
+                    let e = |q: &i32| libm::exp(f64::from(q - largest) * scale);
+                    let sum: f64 = row.iter().map(e).sum();
+                    for (q, code) in row.iter().zip(softmax.row(row)) {
+                        let wanted = libm::round(e(q) / sum / out.scale) as i64 + out.zero_point;
+                        let off = (i64::from(code) - wanted.clamp(out.min, out.max)).abs();
+                        assert!(off <= most, "{rule:?}, {scale}, {row:?}: {code}, not {wanted}");
+                    }
+                }
+            }
+        }
+    }
+}
