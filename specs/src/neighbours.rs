@@ -215,6 +215,9 @@ impl List<'_> {
     }
 
     fn ops(&mut self) {
+        if self.own.quantize.division == Division::Model {
+            return;
+        }
         let own = self.own.ops.clone();
         macro_rules! variants {
             ($path:literal, $field:ident, $rule:ty) => {
