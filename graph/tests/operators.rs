@@ -214,8 +214,14 @@ fn softmax() {
     let node =
         |opset, attrs: &[_]| Build::xy(opset, &[2, 3, 4]).node("Softmax", &["x"], &["y"], attrs);
     assert_eq!(node(13, &[]).op().0, Op::Softmax { axis: 2, beta: 1.0 });
-    assert_eq!(node(13, &[int("axis", -2)]).op().0, Op::Softmax { axis: 1, beta: 1.0 });
-    assert_eq!(node(11, &[int("axis", 2)]).op().0, Op::Softmax { axis: 2, beta: 1.0 });
+    assert_eq!(
+        node(13, &[int("axis", -2)]).op().0,
+        Op::Softmax { axis: 1, beta: 1.0 }
+    );
+    assert_eq!(
+        node(11, &[int("axis", 2)]).op().0,
+        Op::Softmax { axis: 2, beta: 1.0 }
+    );
     // Below opset 13 over all axes from `axis` on.
     let graph = node(11, &[]).graph();
     let ops: Vec<_> = graph

@@ -280,6 +280,9 @@ impl List<'_> {
     }
 
     fn ops(&mut self, section: &str, own: &Ops, of: fn(&mut Spec) -> Option<&mut Ops>) {
+        if self.own.quantize.division == Division::Model {
+            return;
+        }
         macro_rules! variants {
             ($name:literal, $field:ident, $rule:ty) => {
                 if own.$field.is_some() {

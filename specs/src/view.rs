@@ -113,7 +113,13 @@ impl Spec {
         PATHS
             .iter()
             .filter_map(|path| path.strip_prefix("ops."))
-            .filter(|op| !matches!(*op, "global-average" | "relu" | "concat"))
+            // Not operations of their own.
+            .filter(|op| {
+                !matches!(
+                    *op,
+                    "global-average" | "relu" | "concat" | "dynamic-quantize" | "dequantize"
+                )
+            })
             .filter(|op| {
                 !stated
                     .iter()

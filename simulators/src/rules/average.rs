@@ -89,9 +89,12 @@ impl Average {
         };
         let whole_kernel = rule == AverageRule::F32Inside && windows.padding_counts;
         let kernel = windows.kernel.iter().product::<usize>() as u32;
-        let divisor = |i: usize| match whole_kernel {
-            true => kernel,
-            false => windows.divisors[i % windows.len().max(1)],
+        let divisor = |i: usize| {
+            if whole_kernel {
+                kernel
+            } else {
+                windows.divisors[i % windows.len().max(1)]
+            }
         };
         if matches!(rule, AverageRule::F32 | AverageRule::F32Inside) {
             let sums = windows.fold(codes, 0.0f32, |sum, q| {

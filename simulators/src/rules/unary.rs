@@ -337,7 +337,8 @@ pub fn sigmoid(
 /// (microsoft/onnxruntime `onnxruntime/core/mlas/lib/logistic.cpp`, `x86_64/LogisticKernelFma3.S`).
 #[allow(
     clippy::excessive_precision,
-    reason = "the source's numbers, rounded to f32"
+    clippy::unreadable_literal,
+    reason = "the source's numbers as they stand there, rounded to f32"
 )]
 pub fn mlas_logistic(x: f32) -> f32 {
     /// Coefficients of the odd numerator, from the highest power down.
