@@ -57,6 +57,7 @@ pub(crate) const PATHS: &[&str] = &[
     "fully-connected.left-shift",
     "fully-connected.zero-point",
     "fully-connected.clamp",
+    "fully-connected.bias",
     "ops.add",
     "ops.mul",
     "ops.average",
@@ -68,6 +69,7 @@ pub(crate) const PATHS: &[&str] = &[
     "ops.softmax",
     "ops.dequantize",
     "placement.quantizers",
+    "placement.conv-add",
 ];
 
 impl Spec {
@@ -118,7 +120,10 @@ impl Spec {
         rows.add("bias.format", word(&self.bias.format));
         if matches!(
             self.bias.format,
-            BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint | BiasFormat::Int8Shifted
+            BiasFormat::Int32
+                | BiasFormat::Int32WithZeroPoint
+                | BiasFormat::Int32ReciprocalF32
+                | BiasFormat::Int8Shifted
         ) {
             rows.add("bias.rounding", word(&self.bias.rounding));
         }
@@ -129,6 +134,7 @@ impl Spec {
         }
         rows.ops(&self.ops);
         rows.add("placement.quantizers", word(&self.placement.quantizers));
+        rows.optional("placement.conv-add", self.placement.conv_add.as_ref());
         rows.0
     }
 }
@@ -194,6 +200,9 @@ impl Rows {
         }
         self.add(format!("{section}.zero-point"), word(&rule.zero_point));
         self.add(format!("{section}.clamp"), word(&rule.clamp));
+        if let Some(bias) = &rule.bias {
+            self.add(format!("{section}.bias"), word(&bias.format));
+        }
     }
 
     fn ops(&mut self, ops: &Ops) {
@@ -246,7 +255,8 @@ pub(crate) fn has_shifts(multiplier: Multiplier) -> bool {
         | Multiplier::F32TwoSteps { .. }
         | Multiplier::F32Reduced { .. }
         | Multiplier::F64
-        | Multiplier::F64Reduced { .. } => false,
+        | Multiplier::F64Reduced { .. }
+        | Multiplier::FakeQuantize { .. } => false,
     }
 }
 
@@ -286,6 +296,7 @@ fn multiplier(rule: Multiplier) -> String {
             format!("f64 of {bits} bits, {}", word(&rounding))
         }
         Multiplier::PowerOfTwo => "power-of-two".to_owned(),
+        Multiplier::FakeQuantize { fold } => format!("fake-quantize, folded {}", word(&fold)),
     }
 }
 

@@ -64,7 +64,11 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
         | AverageRule::IntegerTrunc
         | AverageRule::IntegerFloor
         | AverageRule::IntegerTruncHundredth
-        | AverageRule::Q8ThreeSteps => Needs::IntegerGrid,
+        | AverageRule::Q8ThreeSteps
+        | AverageRule::F32Mean
+        | AverageRule::F32MeanInside
+        | AverageRule::F32MeanKernel
+        | AverageRule::FakeQuantize => Needs::IntegerGrid,
     };
     let mut out = Vec::new();
     out.extend(ops.add.map(|rule| {
@@ -76,7 +80,10 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
             | AddRule::F32RatiosFmaConstant
             | AddRule::Q31Shift20
             | AddRule::RequantizeEach
-            | AddRule::Q8Floor => Needs::IntegerGrid,
+            | AddRule::Q8Floor
+            | AddRule::F32Fma
+            | AddRule::Q22Shift
+            | AddRule::FakeQuantize => Needs::IntegerGrid,
         };
         ("add", needs)
     }));
@@ -86,7 +93,8 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
             MulRule::F32Combined
             | MulRule::F32CombinedInside
             | MulRule::Requantize
-            | MulRule::RequantizeF32Scale => Needs::IntegerGrid,
+            | MulRule::RequantizeF32Scale
+            | MulRule::FakeQuantize => Needs::IntegerGrid,
         };
         ("mul", needs)
     }));
@@ -98,7 +106,9 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
     out.extend(ops.rescale.map(|rule| {
         let needs = match rule {
             RescaleRule::Exact | RescaleRule::F32 => Needs::Nothing,
-            RescaleRule::Requantize | RescaleRule::Q15 => Needs::IntegerGrid,
+            RescaleRule::Requantize | RescaleRule::Q15 | RescaleRule::FakeQuantize => {
+                Needs::IntegerGrid
+            }
         };
         ("rescale", needs)
     }));
@@ -115,6 +125,7 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
     out.extend(ops.hard_swish.map(|rule| {
         let needs = match rule {
             HardSwishRule::Exact | HardSwishRule::F32 => Needs::Nothing,
+            HardSwishRule::F32Inside => Needs::IntegerGrid,
             HardSwishRule::Dpu2731 => Needs::PowersOfTwo,
         };
         ("hard-swish", needs)
