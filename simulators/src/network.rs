@@ -432,7 +432,14 @@ fn join(graph: &Graph, layers: &mut [Layer]) {
             let (at, own) = origins[operand]?;
             let (conv, other) = (&layers[at], &layers[origins[1 - operand]?.0]);
             let plain = matches!(&conv.kind, Kind::Linear(linear) if !linear.fully_connected)
-                && conv.posts.is_empty();
+                && conv.posts.is_empty()
+                && match &conv.quantizer {
+                    None => true,
+                    Some(Quantizer::Affine(a)) => {
+                        a.scale.values.len() == 1 && a.zero_point.values.len() == 1
+                    }
+                    Some(_) => false,
+                };
             (own && plain && other.quantizer.is_some()).then(|| {
                 let inner = conv.quantizer.clone();
                 (at, Joined { operand, inner })

@@ -17,7 +17,7 @@ use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::average::Average;
 use crate::rules::elementwise::{self, PairFunction};
-use crate::rules::fake_quantize::{self, ConvAdd};
+use crate::rules::fake_quantize::{self, ConvAdd, Values};
 use crate::rules::real::{Dequantizer, RealQuantizer};
 use crate::rules::requantize::{self, Requantizer, Unit};
 use crate::rules::softmax::Softmax;
@@ -150,7 +150,7 @@ pub enum Finish {
     /// A function of two codes, and a clamp in stored codes.
     Pair(PairFunction, (i32, i32)),
     /// Integer sums as reals, by a scale and a bias of each channel in `f32`: a part of what reads them.
-    Values(Vec<[f32; 2]>, Channels),
+    Values(Values, Channels),
     /// The sum of [`Values`](Self::Values) and a code, and a clamp in stored codes.
     ConvAdd(Box<ConvAdd>, (i32, i32)),
     /// A mean, and a clamp in stored codes.
@@ -660,7 +660,8 @@ impl Planner<'_> {
                 _ => self.units(own, plan, None),
             };
             let finish = values.map_or(Finish::Real, |(channels, units)| {
-                Finish::Values(fake_quantize::values(&units), channels)
+                let inner = self.inner(layer.quantizer.as_ref());
+                Finish::Values(Values::new(&units, inner), channels)
             });
             return Ok((finish, false, rules));
         }
@@ -929,19 +930,17 @@ impl Planner<'_> {
             return None;
         };
         let kept = self.operand_labels(&operands[1 - joined.operand])?;
-        let inner = match &joined.inner {
-            None => None,
-            Some(quantizer) => {
-                match adapt::activation(&self.spec.activations, quantizer)
-                    .ok()?
-                    .grid
-                {
-                    ValueGrid::Codes { grid, relabel, .. } => Some(Labels::of(&grid, relabel)?),
-                    _ => return None,
-                }
-            }
-        };
+        let inner = self.inner(joined.inner.as_ref());
         Some(ConvAdd::new(inner, kept, out))
+    }
+
+    /// The grid between a convolution and an addition; `None` where there is no quantizer.
+    fn inner(&self, quantizer: Option<&Quantizer>) -> Option<Labels> {
+        let adapted = adapt::activation(&self.spec.activations, quantizer?);
+        match adapted.ok()?.grid {
+            ValueGrid::Codes { grid, relabel, .. } => Labels::of(&grid, relabel),
+            _ => None,
+        }
     }
 
     /// Bits of the widest codes that the layer reads or writes.
@@ -998,9 +997,10 @@ impl Planner<'_> {
             let (mul, add) = folded.map_or((1.0, 0.0), |f| (f.mul[c], f.add[c]));
             let plain = mul == 1.0 && add == 0.0;
             Unit {
-                x: match from_range && labels.min < 0 {
-                    true => f64::from(fake_quantize::signed_scale(labels)) * linear.factor,
-                    false => sx,
+                x: if from_range && labels.min < 0 {
+                    f64::from(fake_quantize::signed_scale(labels)) * linear.factor
+                } else {
+                    sx
                 },
                 w: plan.unit[c] / sx * mul,
                 zeros: zeros[c],

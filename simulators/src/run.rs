@@ -314,10 +314,8 @@ impl Runner<'_> {
                 self.coded(codes)
             }
             Finish::Values(values, channels) => {
-                let real = |(i, sum): (usize, i64)| {
-                    let [scale, bias] = values[channels.of_index(i)];
-                    f64::from(sum as f32 * scale + bias)
-                };
+                let real =
+                    |(i, sum): (usize, i64)| f64::from(values.real(sum, channels.of_index(i)));
                 let reals = match sums {
                     Sums::I32(sums) => {
                         let sums = sums.iter().map(|&sum| i64::from(sum));

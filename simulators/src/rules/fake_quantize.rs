@@ -192,12 +192,36 @@ impl ConvAdd {
     }
 }
 
-/// The reals of a convolution without its quantizer: scale and bias of each channel.
-pub fn values(units: &[Unit]) -> Vec<[f32; 2]> {
-    units
-        .iter()
-        .map(|unit| [unit.x as f32 * unit.w as f32, unit.bias as f32])
-        .collect()
+/// The reals of a convolution that an addition is part of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Values {
+    /// Scale and bias of each channel.
+    channels: Vec<[f32; 2]>,
+    /// One step beyond the range of the quantizer behind it: what lies further out is clamped by
+    /// [`ConvAdd`] all the same.
+    clamp: [f32; 2],
+}
+
+impl Values {
+    /// Binds the rule to the scales of a convolution, and the grid behind it (if there is one).
+    pub fn new(units: &[Unit], inner: Option<Labels>) -> Self {
+        let scales = |unit: &Unit| [unit.x as f32 * unit.w as f32, unit.bias as f32];
+        let clamp = inner.map_or([f32::NEG_INFINITY, f32::INFINITY], |x| {
+            let [low, high] = range(x);
+            [low - x.scale_f32(), high + x.scale_f32()]
+        });
+        Self {
+            channels: units.iter().map(scales).collect(),
+            clamp,
+        }
+    }
+
+    /// The real of a sum.
+    pub fn real(&self, sum: i64, channel: usize) -> f32 {
+        let [scale, bias] = self.channels[channel];
+        let [low, high] = self.clamp;
+        (sum as f32 * scale + bias).max(low).min(high)
+    }
 }
 
 /// `mul = "fake-quantize"`.
