@@ -226,6 +226,12 @@ fn switches(case: &Case) -> Vec<Switch> {
             ..spec.accumulator.clone()
         };
     });
+    if let Finish::Values(..) | Finish::ConvAdd(..) = case.plan.finish {
+        let text = "the addition is part of the convolution; a quantizer between them only clamps";
+        push("placement", text.into(), &|spec| {
+            spec.placement.conv_add = None;
+        });
+    }
     let sums = matches!(case.plan.finish, Finish::Requantize { .. });
     if sums {
         let steps = spec

@@ -61,6 +61,20 @@ pub struct Layer {
     pub file_axes: Option<Vec<usize>>,
     /// Whether the file stores the output as integers.
     pub stored: bool,
+    /// What this addition reads that nothing else reads, where that is a convolution's output and the other
+    /// operand is quantized.
+    pub joined: Option<Joined>,
+    /// Whether this is such a convolution.
+    pub joins: bool,
+}
+
+/// The operand of an addition that comes from a convolution of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// Which operand.
+    pub operand: usize,
+    /// The quantizer between the convolution and the addition.
+    pub inner: Option<Quantizer>,
 }
 
 /// The arithmetic of a layer.
@@ -250,7 +264,8 @@ impl Network {
                 builder.node(index)?;
             }
         }
-        let layers = builder.layers;
+        let mut layers = builder.layers;
+        join(&graph, &mut layers);
         // What layers need of the constants, they hold.
         let mut graph = graph;
         for value in &mut graph.values {
@@ -427,6 +442,67 @@ pub struct Folded {
     pub lo: f64,
     /// Upper bound.
     pub hi: f64,
+}
+
+/// Marks convolutions that only an addition reads. Where both operands are such, the first one counts.
+fn join(graph: &Graph, layers: &mut [Layer]) {
+    let mut producer = vec![None; graph.values.len()];
+    let mut readers = vec![0; graph.values.len()];
+    for (index, layer) in layers.iter().enumerate() {
+        producer[layer.output] = Some(index);
+        for &input in &layer.inputs {
+            readers[input] += 1;
+        }
+    }
+    for index in 0..layers.len() {
+        let Kind::Binary {
+            op: Binary::Add,
+            operands: [Operand::Input(a), Operand::Input(b)],
+            shapes: [left, right],
+        } = &layers[index].kind
+        else {
+            continue;
+        };
+        if left != right {
+            continue;
+        }
+        // Through nodes that only say how codes are read (`DequantizeLinear`).
+        let origin = |mut value: ValueId| {
+            let mut own = true;
+            loop {
+                let at: usize = producer[value]?;
+                own &= readers[value] == 1 && !graph.outputs.contains(&value);
+                let layer = &layers[at];
+                let plain = layer.posts.is_empty() && layer.quantizer.is_none();
+                if !plain || !matches!(layer.kind, Kind::Pass) {
+                    return Some((at, own));
+                }
+                value = layer.inputs[0];
+            }
+        };
+        let origins = [*a, *b].map(|input| origin(layers[index].inputs[input]));
+        let found = (0..2).find_map(|operand| {
+            let (at, own) = origins[operand]?;
+            let (conv, other) = (&layers[at], &layers[origins[1 - operand]?.0]);
+            let plain = matches!(&conv.kind, Kind::Linear(linear) if linear.product != Product::FullyConnected)
+                && conv.posts.is_empty()
+                && match &conv.quantizer {
+                    None => true,
+                    Some(Quantizer::Affine(a)) => {
+                        a.scale.values.len() == 1 && a.zero_point.values.len() == 1
+                    }
+                    Some(_) => false,
+                };
+            (own && plain && other.quantizer.is_some()).then(|| {
+                let inner = conv.quantizer.clone();
+                (at, Joined { operand, inner })
+            })
+        });
+        if let Some((conv, joined)) = found {
+            layers[conv].joins = true;
+            layers[index].joined = Some(joined);
+        }
+    }
 }
 
 /// Evaluates [`Layer::posts`] for one element.
@@ -722,6 +798,8 @@ impl<'g> Builder<'g> {
             result_shape: graph.shape(node.output).to_vec(),
             shape: graph.shape(chain.output).to_vec(),
             leaves,
+            joined: None,
+            joins: false,
         });
     }
 

@@ -361,6 +361,33 @@ impl Runner<'_> {
                 };
                 self.coded(codes)
             }
+            Finish::Values(values, channels) => {
+                let real =
+                    |(i, sum): (usize, i64)| f64::from(values.real(sum, channels.of_index(i)));
+                let reals = match sums {
+                    Sums::I32(sums) => {
+                        let sums = sums.iter().map(|&sum| i64::from(sum));
+                        sums.enumerate().map(real).collect()
+                    }
+                    Sums::I64(sums, _) => sums.iter().copied().enumerate().map(real).collect(),
+                    Sums::None | Sums::Real(_) => self.reals(inputs, sums),
+                };
+                Tensor::real(shape, reals)
+            }
+            Finish::ConvAdd(add, (lo, hi)) => {
+                let (Kind::Binary { operands, .. }, Some(joined)) =
+                    (&self.layer.kind, &self.layer.joined)
+                else {
+                    return self.coded(Vec::new());
+                };
+                let conv = operands[joined.operand].resolve(inputs).to_real();
+                let other = operands[1 - joined.operand].resolve(inputs);
+                let Data::Codes { codes, .. } = &other.data else {
+                    return self.coded(Vec::new());
+                };
+                let sum = |(&v, &q): (&f64, &i32)| add.code(v as f32, q).clamp(*lo, *hi);
+                self.coded(conv.iter().zip(codes).map(sum).collect())
+            }
             Finish::Average(average, (lo, hi)) => {
                 let (Kind::Average { windows, .. }, Data::Codes { codes, .. }) =
                     (&self.layer.kind, &inputs[0].data)

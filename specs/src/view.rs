@@ -54,6 +54,7 @@ pub(crate) const PATHS: &[&str] = &[
     "requantize.clamp",
     "requantize.bounds",
     "requantize.tail",
+    "fully-connected.bias",
     "ops.add",
     "ops.mul",
     "ops.average",
@@ -69,6 +70,7 @@ pub(crate) const PATHS: &[&str] = &[
     "ops.dequantize",
     "ops.resize",
     "placement.quantizers",
+    "placement.conv-add",
 ];
 
 /// Sections with the fields of `[requantize]`.
@@ -152,7 +154,10 @@ impl Spec {
         rows.add("bias.format", word(&self.bias.format));
         if matches!(
             self.bias.format,
-            BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint | BiasFormat::Int8Shifted
+            BiasFormat::Int32
+                | BiasFormat::Int32WithZeroPoint
+                | BiasFormat::Int32ReciprocalF32
+                | BiasFormat::Int8Shifted
         ) {
             rows.add("bias.rounding", word(&self.bias.rounding));
         }
@@ -183,6 +188,10 @@ impl Spec {
             rows.ops("unsigned.ops", &unsigned.ops);
         }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
+        rows.optional(
+            "placement.conv-add".to_owned(),
+            self.placement.conv_add.as_ref(),
+        );
         rows.0
     }
 }
@@ -261,6 +270,9 @@ impl Rows {
                 format!("channels behind blocks of {block}: {own}"),
             );
         }
+        if let Some(bias) = &rule.bias {
+            self.add(format!("{section}.bias"), word(&bias.format));
+        }
     }
 
     fn ops(&mut self, section: &str, ops: &Ops) {
@@ -322,7 +334,8 @@ pub(crate) fn has_shifts(multiplier: Multiplier) -> bool {
         | Multiplier::F32TwoSteps { .. }
         | Multiplier::F32Reduced { .. }
         | Multiplier::F64
-        | Multiplier::F64Reduced { .. } => false,
+        | Multiplier::F64Reduced { .. }
+        | Multiplier::FakeQuantize { .. } => false,
     }
 }
 
@@ -362,6 +375,7 @@ fn multiplier(rule: Multiplier) -> String {
             format!("f64 of {bits} bits, {}", word(&rounding))
         }
         Multiplier::PowerOfTwo => "power-of-two".to_owned(),
+        Multiplier::FakeQuantize { fold } => format!("fake-quantize, folded {}", word(&fold)),
     }
 }
 

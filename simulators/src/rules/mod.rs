@@ -2,6 +2,9 @@
 
 pub mod average;
 pub mod elementwise;
+pub mod fake_quantize;
+pub mod mean;
+pub mod qnnpack;
 pub mod real;
 pub mod requantize;
 pub mod resize;

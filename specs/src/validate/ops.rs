@@ -80,7 +80,10 @@ fn add(rule: AddRule) -> Needs {
         | AddRule::Q31Shift15Vector
         | AddRule::Q21HalfUp
         | AddRule::RequantizeEach
-        | AddRule::Q8Floor => Needs::IntegerGrid,
+        | AddRule::Q8Floor
+        | AddRule::F32Fma
+        | AddRule::Q22Shift
+        | AddRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -92,7 +95,8 @@ fn mul(rule: MulRule) -> Needs {
         | MulRule::F32CombinedHalfEven
         | MulRule::Requantize
         | MulRule::RequantizeF32Scale
-        | MulRule::RequantizeF32ScaleInt16 => Needs::IntegerGrid,
+        | MulRule::RequantizeF32ScaleInt16
+        | MulRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -110,7 +114,11 @@ fn average(rule: AverageRule) -> Needs {
         | AverageRule::IntegerTrunc
         | AverageRule::IntegerFloor
         | AverageRule::IntegerTruncHundredth
-        | AverageRule::Q8ThreeSteps => Needs::IntegerGrid,
+        | AverageRule::Q8ThreeSteps
+        | AverageRule::F32Mean
+        | AverageRule::F32MeanInside
+        | AverageRule::F32MeanKernel
+        | AverageRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -122,7 +130,8 @@ fn rescale(rule: RescaleRule) -> Needs {
         | RescaleRule::RequantizeVector
         | RescaleRule::Q8OrVector
         | RescaleRule::F32Affine
-        | RescaleRule::Q15 => Needs::IntegerGrid,
+        | RescaleRule::Q15
+        | RescaleRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -152,7 +161,7 @@ fn hard_swish(rule: HardSwishRule) -> Needs {
     match rule {
         HardSwishRule::Exact | HardSwishRule::F32 => Needs::Nothing,
         HardSwishRule::Dpu2731 => Needs::PowersOfTwo,
-        HardSwishRule::Int16FixedPoint => Needs::IntegerGrid,
+        HardSwishRule::F32Inside | HardSwishRule::Int16FixedPoint => Needs::IntegerGrid,
     }
 }
 
