@@ -19,6 +19,8 @@ const SECTIONS: &[&str] = &[
     "requantize",
     "fully-connected",
     "ops",
+    "precision",
+    "thresholds",
     "placement",
 ];
 

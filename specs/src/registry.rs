@@ -39,6 +39,8 @@ embedded!(
     "pulp-deeploy",
     "esp-dl-p4",
     "esp-dl-s3",
+    "hls4ml",
+    "finn",
 );
 
 /// Names of the embedded targets, in a fixed order.

@@ -5,6 +5,7 @@ pub mod elementwise;
 pub mod real;
 pub mod requantize;
 pub mod softmax;
+pub mod thresholds;
 pub mod unary;
 
 use std::sync::Arc;
