@@ -258,7 +258,16 @@ impl Network {
     /// # Errors
     /// [`Error::Unsupported`] where an operation has no simulation in this combination of operands.
     pub fn new(graph: Graph) -> Result<Self, Error> {
-        let mut builder = Builder::new(&graph);
+        Self::cut_at(graph, &|_| false)
+    }
+
+    /// As [`new`](Self::new), with layers that end at the tensors of these names as well: no step behind such a
+    /// tensor joins the layer that makes it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn cut_at(graph: Graph, ends: &dyn Fn(&str) -> bool) -> Result<Self, Error> {
+        let mut builder = Builder::new(&graph, ends);
         for index in 0..graph.nodes.len() {
             if !builder.used[index] {
                 builder.node(index)?;
@@ -529,6 +538,8 @@ pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
 
 struct Builder<'g> {
     graph: &'g Graph,
+    /// Names of tensors at which layers end.
+    ends: &'g dyn Fn(&str) -> bool,
     readers: Vec<Vec<usize>>,
     /// What quantizers and data movement make of constants.
     made: Vec<Option<Arc<Tensor>>>,
@@ -545,9 +556,10 @@ struct Core<'g> {
 }
 
 impl<'g> Builder<'g> {
-    fn new(graph: &'g Graph) -> Self {
+    fn new(graph: &'g Graph, ends: &'g dyn Fn(&str) -> bool) -> Self {
         Self {
             graph,
+            ends,
             readers: graph.readers(),
             made: vec![None; graph.values.len()],
             used: vec![false; graph.nodes.len()],
@@ -815,7 +827,8 @@ impl<'g> Builder<'g> {
                 return;
             };
             let node = &graph.nodes[reader];
-            if graph.outputs.contains(&ahead.output) {
+            let name = &graph.values[ahead.output].name;
+            if graph.outputs.contains(&ahead.output) || (self.ends)(name) {
                 return;
             }
             ahead.nodes.push(reader);

@@ -11,6 +11,7 @@ use align_check_specs::{
 
 use crate::adapt::{self, ValueGrid};
 use crate::error::Error;
+use crate::hls4ml::Fixed;
 use crate::kernels::{Isa, PackedWeights};
 use crate::network::{Folded, Kind, Layer, Linear, Network, Operand, Post};
 use crate::num::Width;
@@ -23,6 +24,7 @@ use crate::rules::real::{Dequantizer, RealQuantizer};
 use crate::rules::requantize::{self, Requantizer, Unit};
 use crate::rules::resize::Resampler;
 use crate::rules::softmax::Softmax;
+use crate::rules::thresholds::{self, Counted};
 use crate::rules::unary::{self, CodeFunction};
 use crate::tensor::{Channels, Data};
 
@@ -185,6 +187,10 @@ pub enum Finish {
         /// A table in place of the function behind the sum.
         sigmoid: Option<Activation>,
     },
+    /// Everything in fixed-point types: hls4ml.
+    Fixed(Box<Fixed>),
+    /// Thresholds that the real in front of [`Layer::posts`], or the sum, reaches: FINN.
+    Thresholds(Box<Counted>),
 }
 
 /// A function of two codes.
@@ -230,6 +236,8 @@ impl std::fmt::Debug for Finish {
             Self::Concat(_) => "Concat",
             Self::Float(..) => "Float",
             Self::Gfpq { .. } => "Gfpq",
+            Self::Fixed(_) => "Fixed",
+            Self::Thresholds(_) => "Thresholds",
         })
     }
 }
@@ -770,6 +778,12 @@ impl Planner<'_> {
                     vec!["quantize"],
                 ),
             });
+        }
+        if let Some(rule) = &self.spec.thresholds {
+            let input = self.codes(0).map(|(grid, _)| &**grid);
+            let counted = thresholds::plan(rule, layer, linear, input)?;
+            let rules = thresholds::rules(linear.is_some());
+            return Ok((Finish::Thresholds(Box::new(counted)), false, rules));
         }
         match out {
             ValueGrid::Gfpq { .. } => Ok(self.gfpq()),

@@ -239,6 +239,16 @@ impl Runner<'_> {
                 Data::Codes { codes, .. } => self.coded(codes.clone()),
                 Data::Real(_) => self.coded(Vec::new()),
             },
+            Finish::Fixed(fixed) => fixed.run(self.layer, inputs, &self.plan.out),
+            Finish::Thresholds(counted) => {
+                let codes = match sums {
+                    Sums::I32(sums) => counted.sums(sums.iter().map(|&s| i64::from(s))),
+                    Sums::I64(sums, _) => counted.sums(sums.iter().copied()),
+                    // What stands in front of the ReLU.
+                    Sums::None | Sums::Real(_) => counted.reals(&self.results(inputs, sums)),
+                };
+                self.coded(codes)
+            }
             Finish::Gfpq { sigmoid } => {
                 let ValueGrid::Gfpq { gfpq, z } = &self.plan.out else {
                     return Tensor::real(shape, self.reals(inputs, sums));

@@ -5,10 +5,11 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, Bounds, DequantizeRule, Derivation, Division,
-    DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops, Overflow,
-    QuantizeTail, Requantize, RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule,
-    Spec, Step, ZeroPointPosition,
+    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, Compare, DequantizeRule, Derivation,
+    Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
+    Overflow, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule, ResizeRule,
+    Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
+    ThresholdArithmetic, ThresholdRules, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -39,6 +40,15 @@ impl Spec {
             own: self,
             found: Vec::new(),
         };
+        if let Some(own) = self.precision {
+            // Recordings come with a table, which takes the place of everything else.
+            list.precision(own);
+            return list.found;
+        }
+        if let Some(own) = self.thresholds {
+            list.thresholds(own);
+            return list.found;
+        }
         list.quantize();
         list.bias();
         list.accumulator();
@@ -149,6 +159,47 @@ impl List<'_> {
                 });
             });
         }
+    }
+
+    fn precision(&mut self, own: PrecisionRules) {
+        macro_rules! variants {
+            ($path:literal, $field:ident, $rule:ty) => {
+                for &rule in <$rule>::VARIANTS {
+                    self.push($path, word(&rule), |spec| {
+                        spec.precision = Some(PrecisionRules {
+                            $field: rule,
+                            ..own
+                        });
+                    });
+                }
+            };
+        }
+        variants!("precision.product", product, ProductRule);
+        variants!("precision.bias", bias, BiasPosition);
+        variants!("precision.order", order, TermOrder);
+    }
+
+    fn thresholds(&mut self, own: ThresholdRules) {
+        macro_rules! change {
+            ($path:literal, $field:ident, $rules:expr) => {
+                for &rule in $rules {
+                    self.push($path, word(&rule), |spec| {
+                        spec.thresholds = Some(ThresholdRules {
+                            $field: rule,
+                            ..own
+                        });
+                    });
+                }
+            };
+        }
+        change!(
+            "thresholds.arithmetic",
+            arithmetic,
+            ThresholdArithmetic::VARIANTS
+        );
+        change!("thresholds.compare", compare, Compare::VARIANTS);
+        change!("thresholds.division", division, SumDivision::VARIANTS);
+        change!("thresholds.rounding", rounding, &ROUNDINGS);
     }
 
     fn bias(&mut self) {

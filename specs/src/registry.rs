@@ -52,6 +52,8 @@ embedded!(
     "esp-dl-p4",
     "esp-dl-s3",
     "nvdla",
+    "hls4ml",
+    "finn",
 );
 
 /// Names of the embedded targets, in a fixed order.

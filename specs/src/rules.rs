@@ -875,6 +875,121 @@ pub enum PlacementRule {
     Model,
 }
 
+/// Sums and casts in the fixed-point types of a precision table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PrecisionRules {
+    /// What a cast to a type does.
+    pub types: TypeArithmetic,
+    /// When a product is cast to the accumulator's type.
+    pub product: ProductRule,
+    /// When the bias is added.
+    pub bias: BiasPosition,
+    /// In which order products are added.
+    pub order: TermOrder,
+}
+
+/// What a cast to a fixed-point type does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum TypeArithmetic {
+    /// Xilinx's `ap_fixed`: rounded by the type's quantization mode, then its overflow mode.
+    ApFixed,
+}
+
+/// When a product is cast to the accumulator's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProductRule {
+    /// Before it is added (hls4ml).
+    Cast,
+    /// It is added exactly, then the sum is cast.
+    Whole,
+    /// All products are added exactly, then their sum is cast.
+    AfterSum,
+}
+
+/// When a bias is added to a sum of products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasPosition {
+    /// The accumulator starts from it.
+    First,
+    /// After the last product.
+    Last,
+}
+
+/// In which order the products of a sum are added; the natural one is kernel row, kernel column, channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum TermOrder {
+    /// Natural; with hls4ml's resource strategy and a reuse factor `r`, every `r`-th product, `r` times.
+    Strategy,
+    /// The same, from the last product to the first.
+    StrategyReversed,
+    /// Natural, whatever the strategy.
+    ChannelLast,
+    /// Channel, kernel row, kernel column.
+    ChannelFirst,
+}
+
+/// Quantizers as FINN makes thresholds of them: a code counts the thresholds that a number reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ThresholdRules {
+    /// How thresholds are computed.
+    pub arithmetic: ThresholdArithmetic,
+    /// Whether a threshold itself counts.
+    pub compare: Compare,
+    /// How a threshold is brought into the unit of an integer sum.
+    pub division: SumDivision,
+    /// How it becomes an integer there.
+    pub rounding: Rounding,
+}
+
+/// How the thresholds of a quantizer with scale `s` are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThresholdArithmetic {
+    /// `first + s*k`, every operation in `f32`; `first` is `s/2` behind a `ReLU`, else
+    /// `-(s/2) - s*(n/2 - 1)` for `n` thresholds, less `s` unless the range is narrow (FINN).
+    #[serde(rename = "f32")]
+    F32,
+    /// `s * (k + 1/2)` in `f32`: one rounding.
+    #[serde(rename = "f32-half-steps")]
+    F32HalfSteps,
+    /// In `f64`, rounded once to `f32`.
+    #[serde(rename = "f64")]
+    F64,
+}
+
+/// Whether a number that equals a threshold reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compare {
+    /// `x >= t`.
+    AtLeast,
+    /// `x > t`.
+    Above,
+}
+
+/// How a threshold is divided by the unit `sx * sw` of a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum SumDivision {
+    /// `f32(t / f32(sx * sw))` (FINN).
+    Product,
+    /// `f32(f32(t / sx) / sw)`.
+    InputFirst,
+    /// `f32(f32(t / sw) / sx)`.
+    WeightFirst,
+    /// `f32(t * f32(1 / f32(sx * sw)))`.
+    Reciprocal,
+    /// In `f64`.
+    #[serde(rename = "f64")]
+    F64,
+}
+
 /// How a rule is known; ordered from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -1045,6 +1160,12 @@ pub struct Spec {
     /// Kernels of unsigned codes, where they differ.
     #[serde(default)]
     pub unsigned: Option<Unsigned>,
+    /// Fixed-point types of each layer, from a precision table. Absent: the target takes no table.
+    #[serde(default)]
+    pub precision: Option<PrecisionRules>,
+    /// Quantizers that count thresholds. They take the place of `[quantize]`, `[bias]` and `[requantize]`.
+    #[serde(default)]
+    pub thresholds: Option<ThresholdRules>,
     /// Placement.
     pub placement: Placement,
     /// Evidence of every rule above.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier, Ops,
-    Overflow, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
+    Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
+    Ops, Overflow, Quantize, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -69,6 +69,14 @@ pub(crate) const PATHS: &[&str] = &[
     "ops.dynamic-quantize",
     "ops.dequantize",
     "ops.resize",
+    "precision.types",
+    "precision.product",
+    "precision.bias",
+    "precision.order",
+    "thresholds.arithmetic",
+    "thresholds.compare",
+    "thresholds.division",
+    "thresholds.rounding",
     "placement.quantizers",
     "placement.conv-add",
 ];
@@ -135,34 +143,15 @@ impl Spec {
         let mut rows = Rows::default();
         rows.activations(&self.activations);
         rows.weights(&self.weights);
-        rows.add("quantize.division", word(&self.quantize.division));
-        rows.add("quantize.rounding", word(&self.quantize.rounding));
-        rows.add("quantize.zero-point", word(&self.quantize.zero_point));
-        if let Some(tail) = &self.quantize.tail {
-            let QuantizeTail {
-                block,
-                division,
-                rounding,
-            } = tail;
-            let value = format!(
-                "behind blocks of {block}: {}, {}",
-                word(division),
-                word(rounding)
-            );
-            rows.add("quantize.tail", value);
-        }
-        rows.add("bias.format", word(&self.bias.format));
-        if matches!(
-            self.bias.format,
-            BiasFormat::Int32
-                | BiasFormat::Int32WithZeroPoint
-                | BiasFormat::Int32ReciprocalF32
-                | BiasFormat::Int8Shifted
-        ) {
-            rows.add("bias.rounding", word(&self.bias.rounding));
+        // Thresholds take the place of these.
+        let counts = self.thresholds.is_some();
+        if !counts {
+            rows.quantize(&self.quantize, &self.bias);
         }
         rows.accumulator(&self.accumulator);
-        rows.requantize("requantize", &self.requantize);
+        if !counts {
+            rows.requantize("requantize", &self.requantize);
+        }
         for (section, rule) in [
             (SUMS[0], &self.convolution),
             (SUMS[1], &self.depthwise),
@@ -186,6 +175,18 @@ impl Spec {
                 }
             }
             rows.ops("unsigned.ops", &unsigned.ops);
+        }
+        if let Some(rule) = &self.precision {
+            rows.add("precision.types", word(&rule.types));
+            rows.add("precision.product", word(&rule.product));
+            rows.add("precision.bias", word(&rule.bias));
+            rows.add("precision.order", word(&rule.order));
+        }
+        if let Some(rule) = &self.thresholds {
+            rows.add("thresholds.arithmetic", word(&rule.arithmetic));
+            rows.add("thresholds.compare", word(&rule.compare));
+            rows.add("thresholds.division", word(&rule.division));
+            rows.add("thresholds.rounding", word(&rule.rounding));
         }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
         rows.optional(
@@ -233,6 +234,35 @@ impl Rows {
         self.add("weights.zero-point", word(&rule.zero_point));
         self.add("weights.granularity", word(&rule.granularity));
         self.add("weights.rounding", word(&rule.rounding));
+    }
+
+    fn quantize(&mut self, rule: &Quantize, bias: &Bias) {
+        self.add("quantize.division", word(&rule.division));
+        self.add("quantize.rounding", word(&rule.rounding));
+        self.add("quantize.zero-point", word(&rule.zero_point));
+        if let Some(tail) = &rule.tail {
+            let QuantizeTail {
+                block,
+                division,
+                rounding,
+            } = tail;
+            let value = format!(
+                "behind blocks of {block}: {}, {}",
+                word(division),
+                word(rounding)
+            );
+            self.add("quantize.tail", value);
+        }
+        self.add("bias.format", word(&bias.format));
+        if matches!(
+            bias.format,
+            BiasFormat::Int32
+                | BiasFormat::Int32WithZeroPoint
+                | BiasFormat::Int32ReciprocalF32
+                | BiasFormat::Int8Shifted
+        ) {
+            self.add("bias.rounding", word(&bias.rounding));
+        }
     }
 
     fn accumulator(&mut self, rule: &Accumulator) {

@@ -9,6 +9,7 @@ pub mod real;
 pub mod requantize;
 pub mod resize;
 pub mod softmax;
+pub mod thresholds;
 pub mod unary;
 
 use std::sync::Arc;
