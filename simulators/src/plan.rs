@@ -749,7 +749,7 @@ impl Planner<'_> {
                     bias: folded.add[0],
                     code: None,
                 };
-                let (rule, section) = spec.of_product(Product::FullyConnected);
+                let (rule, section) = spec.of_product(Product::FullyConnectedUnbiased);
                 match Requantizer::new(
                     rule,
                     &spec.bias,
@@ -776,7 +776,7 @@ impl Planner<'_> {
                     return Ok(float());
                 };
                 let function = match (op, spec.ops.add, spec.ops.mul) {
-                    (Binary::Add | Binary::Sub, Some(rule), _) => {
+                    (Binary::Add | Binary::AddShifted | Binary::Sub, Some(rule), _) => {
                         elementwise::add(rule, spec, *op, [a, b], out)
                             .map(|f| (f, "ops.add", elementwise::add_bounds(rule)))
                     }
@@ -996,7 +996,7 @@ impl Planner<'_> {
         let layer = self.layer;
         let rule = match op {
             Binary::Mul | Binary::Div => return None,
-            Binary::Add | Binary::Sub => self.spec.ops.add?,
+            Binary::Add | Binary::AddShifted | Binary::Sub => self.spec.ops.add?,
         };
         if layer.result_shape != layer.shape {
             return None;

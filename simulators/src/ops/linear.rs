@@ -175,7 +175,11 @@ pub fn build(
                 },
                 factor: f64::from(gemm.alpha),
                 batch: 1,
-                product: Product::FullyConnected,
+                product: if node.inputs.len() > 2 {
+                    Product::FullyConnected
+                } else {
+                    Product::FullyConnectedUnbiased
+                },
             };
             (linear, x)
         }
@@ -193,7 +197,7 @@ pub fn build(
                     bias: None,
                     factor: 1.0,
                     batch: 1,
-                    product: Product::FullyConnected,
+                    product: Product::FullyConnectedUnbiased,
                 };
                 (linear, x)
             }
@@ -205,7 +209,7 @@ pub fn build(
                     bias: None,
                     factor: 1.0,
                     batch: 1,
-                    product: Product::FullyConnected,
+                    product: Product::FullyConnectedUnbiased,
                 };
                 (linear, node.inputs[1])
             }

@@ -9,7 +9,7 @@ use align_check_specs::{
 use super::Labels;
 use super::real::RealQuantizer;
 use super::unary::{factor, shift_rounding};
-use crate::num::{self, FixedMultiplier};
+use crate::num::{self, FixedMultiplier, gemmlowp};
 use crate::ops::real::binary;
 
 /// A function from two stored codes to a stored code.
@@ -58,6 +58,9 @@ pub fn add(
         | AddRule::Q31Shift20Vector
         | AddRule::Q31Shift20VectorFloor
         | AddRule::Q31Shift15Vector => {
+            if op == Binary::AddShifted {
+                return shifted(a, b, out);
+            }
             let sum = Q31Sum::new(rule, spec, [a, b], out);
             Box::new(move |qa, qb| {
                 let [va, vb] = [(sum.ma, a.steps(qa)), (sum.mb, b.steps(qb))]
@@ -134,6 +137,19 @@ pub fn add(
             })
         }
     })
+}
+
+/// Each operand is brought to the output's power-of-two scale by a shift that rounds half away
+/// (`tflite/kernels/internal/reference/add.h`, int16 with `pot_scale_int16`).
+fn shifted(a: Labels, b: Labels, out: Labels) -> Option<PairFunction> {
+    let exponent = num::power_of_two(out.scale)?;
+    let down = |x: Labels| u32::try_from(exponent - num::power_of_two(x.scale)?).ok();
+    let (down_a, down_b) = (down(a)?, down(b)?);
+    Some(Box::new(move |qa, qb| {
+        let va = gemmlowp::divide_by_pot(a.steps(qa), down_a.min(62));
+        let vb = gemmlowp::divide_by_pot(b.steps(qb), down_b.min(62));
+        out.store(va + vb + out.zero_point)
+    }))
 }
 
 /// `TFLite`'s sum of two operands (`tflite/kernels/add.cc`): both are shifted left and scaled to twice the
