@@ -173,10 +173,14 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
                 why.push("negative codes".into());
             }
         }
-        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Signed | Signedness::AsStored) if !affine.signed => {
+        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Signed | Signedness::AsStored)
+            if !affine.signed =>
+        {
             relabel = -half;
         }
-        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if affine.signed => relabel = half,
+        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if affine.signed => {
+            relabel = half
+        }
         (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
     }
     if why.is_empty() {

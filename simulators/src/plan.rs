@@ -804,7 +804,9 @@ impl Planner<'_> {
                     _ => (spec.ops.average, "ops.average"),
                 };
                 let average = match (rule, self.labels(0)) {
-                    (Some(rule), Some(x)) => Average::new(rule, spec, x, out, *image).ok().flatten(),
+                    (Some(rule), Some(x)) => {
+                        Average::new(rule, spec, x, out, *image).ok().flatten()
+                    }
                     _ => None,
                 };
                 let clamp = clamp_codes(out, &folded, Bounds::HalfAway);

@@ -6,8 +6,8 @@ use strum::VariantArray as _;
 
 use crate::{
     AddRule, AverageRule, BiasFormat, Bounds, Derivation, Division, HardSwishRule, LeakyReluRule,
-    MulRule, Multiplier, Ops, Overflow, QuantizeTail, Requantize, RescaleRule, ResizeRule, Rounding,
-    Shift, SigmoidRule, SoftmaxRule, Spec, Step, ZeroPointPosition,
+    MulRule, Multiplier, Ops, Overflow, QuantizeTail, Requantize, RescaleRule, ResizeRule,
+    Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.

@@ -857,8 +857,18 @@ impl Spec {
             };
         }
         ops!(
-            add, mul, average, global_average, rescale, relu, concat, leaky_relu, sigmoid, hard_swish,
-            softmax, resize
+            add,
+            mul,
+            average,
+            global_average,
+            rescale,
+            relu,
+            concat,
+            leaky_relu,
+            sigmoid,
+            hard_swish,
+            softmax,
+            resize
         );
         Some(spec)
     }

@@ -198,16 +198,31 @@ mod tests {
             let real = libm::exp(x as f64 / f64::from(1 << 26)) * 2f64.powi(31);
             assert!((exp_negative_32(x) as f64 - real).abs() < 256.0, "exp {x}");
         }
-        for sum in [1i64, 2, 3, 1 << 18, 1 << 19, (1 << 19) + 1, 12345 << 12, (1 << 31) - 1] {
+        for sum in [
+            1i64,
+            2,
+            3,
+            1 << 18,
+            1 << 19,
+            (1 << 19) + 1,
+            12345 << 12,
+            (1 << 31) - 1,
+        ] {
             let (mantissa, over) = reciprocal_of_sum(sum);
             let real = f64::from(1 << 19) / sum as f64;
             let own = mantissa as f64 / 2f64.powi(31) / 2f64.powi(over as i32);
-            assert!((own / real - 1.0).abs() < 1e-7, "1 / {sum}: {own}, not {real}");
+            assert!(
+                (own / real - 1.0).abs() < 1e-7,
+                "1 / {sum}: {own}, not {real}"
+            );
         }
         for x in i64::from(i16::MIN)..=i64::from(i16::MAX) {
             let real = x as f64 / 4096.0;
             let sigmoid = 32768.0 / (1.0 + libm::exp(-real));
-            assert!((logistic_16(x) as f64 - sigmoid).abs() < 16.0, "logistic {x}");
+            assert!(
+                (logistic_16(x) as f64 - sigmoid).abs() < 16.0,
+                "logistic {x}"
+            );
             let tanh = 32768.0 * libm::tanh(real);
             assert!((tanh_16(x) as f64 - tanh).abs() < 32.0, "tanh {x}");
         }

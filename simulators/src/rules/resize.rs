@@ -37,7 +37,9 @@ impl Resampler {
         shape: [usize; 2],
         [x, out]: [Labels; 2],
     ) -> Option<Self> {
-        let (outer, inner) = resize.axes.split_at_checked(resize.axes.len().checked_sub(2)?)?;
+        let (outer, inner) = resize
+            .axes
+            .split_at_checked(resize.axes.len().checked_sub(2)?)?;
         let moved = outer.iter().any(|axis| *axis != ResizeAxis::Copy);
         if matches!(rule, ResizeRule::Exact | ResizeRule::F32) || moved || x.scale != out.scale {
             return None;

@@ -161,9 +161,21 @@ mod tests {
             &[127; 200],
         ];
         for (rule, out, most) in [
-            (SoftmaxRule::Gemmlowp, labels(1.0 / 256.0, -128, -128, 127), 1),
-            (SoftmaxRule::F32Table, labels(1.0 / 256.0, -128, -128, 127), 1),
-            (SoftmaxRule::Int16Tables, labels(1.0 / 32768.0, 0, -32768, 32767), 8),
+            (
+                SoftmaxRule::Gemmlowp,
+                labels(1.0 / 256.0, -128, -128, 127),
+                1,
+            ),
+            (
+                SoftmaxRule::F32Table,
+                labels(1.0 / 256.0, -128, -128, 127),
+                1,
+            ),
+            (
+                SoftmaxRule::Int16Tables,
+                labels(1.0 / 32768.0, 0, -32768, 32767),
+                8,
+            ),
         ] {
             for scale in [2f64.powi(-5), 0.1, 1.0] {
                 let x = labels(scale, 0, -128, 127);
@@ -175,7 +187,10 @@ mod tests {
                     for (q, code) in row.iter().zip(softmax.row(row)) {
                         let wanted = libm::round(e(q) / sum / out.scale) as i64 + out.zero_point;
                         let off = (i64::from(code) - wanted.clamp(out.min, out.max)).abs();
-                        assert!(off <= most, "{rule:?}, {scale}, {row:?}: {code}, not {wanted}");
+                        assert!(
+                            off <= most,
+                            "{rule:?}, {scale}, {row:?}: {code}, not {wanted}"
+                        );
                     }
                 }
             }

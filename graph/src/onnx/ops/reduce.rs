@@ -87,7 +87,13 @@ pub(super) fn softmax_of(
     ];
     let rows = b.reshaped(node, x, &flat, "rows")?;
     let soft = b.temporary(output, "rows");
-    b.emit(node, Op::Softmax { axis: 1, beta: 1.0 }, &[rows], flat, soft)?;
+    b.emit(
+        node,
+        Op::Softmax { axis: 1, beta: 1.0 },
+        &[rows],
+        flat,
+        soft,
+    )?;
     b.emit_helper(node, Op::Reshape, &[soft], shape, output, "shape")
 }
 

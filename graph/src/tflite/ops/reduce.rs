@@ -1,10 +1,10 @@
 //! Means and softmax.
 
 use super::{axis_of, flag};
+use crate::Op;
 use crate::onnx::fail::{Outcome, malformed, unsupported};
 use crate::tflite::FileNode;
 use crate::tflite::bind::{Behind, Binder, file_order, inverse, permuted};
-use crate::Op;
 
 pub(super) fn mean(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.operand(node, 0)?;
