@@ -234,6 +234,9 @@ pub enum DynamicPart {
 pub enum Binary {
     /// `a + b`
     Add,
+    /// The same, where a `TFLite` file asks 16-bit kernels to bring each operand to the output's power-of-two
+    /// scale by a rounding shift of its own (`pot_scale_int16`).
+    AddShifted,
     /// `a - b`
     Sub,
     /// `a * b`

@@ -955,7 +955,7 @@ impl<'g> Builder<'g> {
         let ones = vec![1.0; c.len()];
         let zeros = vec![0.0; c.len()];
         let (mul, add) = match (op, swapped) {
-            (Binary::Add, _) => (ones, c),
+            (Binary::Add | Binary::AddShifted, _) => (ones, c),
             (Binary::Sub, false) => (ones, c.iter().map(|v| -v).collect()),
             (Binary::Sub, true) => (ones.iter().map(|v| -v).collect(), c),
             (Binary::Mul, _) => (c, zeros),

@@ -905,7 +905,7 @@ impl Planner<'_> {
                     bias: folded.add[0],
                     code: None,
                 };
-                let (rule, section) = spec.of_product(Product::FullyConnected);
+                let (rule, section) = spec.of_product(Product::FullyConnectedUnbiased);
                 if let Multiplier::FakeQuantize { .. } = rule.multiplier {
                     // What is folded is known of constant weights only.
                     return Ok(float());
@@ -950,7 +950,7 @@ impl Planner<'_> {
                     return Ok(float());
                 };
                 let function = match (op, spec.ops.add, spec.ops.mul) {
-                    (Binary::Add | Binary::Sub, Some(rule), _) => {
+                    (Binary::Add | Binary::AddShifted | Binary::Sub, Some(rule), _) => {
                         elementwise::add(rule, spec, *op, [a, b], out, repeats)
                             .map(|f| (f, "ops.add", elementwise::add_bounds(rule)))
                     }
@@ -1244,7 +1244,7 @@ impl Planner<'_> {
         let layer = self.layer;
         let rule = match op {
             Binary::Mul | Binary::Div => return None,
-            Binary::Add | Binary::Sub => self.spec.ops.add?,
+            Binary::Add | Binary::AddShifted | Binary::Sub => self.spec.ops.add?,
         };
         if layer.result_shape != layer.shape {
             return None;

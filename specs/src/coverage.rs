@@ -21,6 +21,7 @@ const SECTIONS: &[&str] = &[
     "depthwise",
     "transposed",
     "fully-connected",
+    "fully-connected-unbiased",
     "ops",
     "unsigned",
     "unsigned.ops",
@@ -74,8 +75,11 @@ impl Spec {
             ("depthwise", Product::Depthwise),
             ("transposed", Product::Transposed),
             ("fully-connected", Product::FullyConnected),
+            ("fully-connected-unbiased", Product::FullyConnectedUnbiased),
         ] {
-            if let Some(rest) = rule.strip_prefix(section) {
+            if let Some(rest) = rule.strip_prefix(section)
+                && (rest.is_empty() || rest.starts_with('.'))
+            {
                 return format!("{}{rest}", self.of_product(product).1);
             }
         }

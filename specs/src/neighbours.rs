@@ -68,6 +68,7 @@ impl Spec {
         section!("depthwise", depthwise);
         section!("transposed", transposed);
         section!("fully-connected", fully_connected);
+        section!("fully-connected-unbiased", fully_connected_unbiased);
         list.ops("ops", &self.ops, |spec| Some(&mut spec.ops));
         if let Some(unsigned) = &self.unsigned {
             macro_rules! unsigned {

@@ -1050,24 +1050,31 @@ pub enum Product {
     Depthwise,
     /// A transposed convolution.
     Transposed,
-    /// A fully connected layer or a matrix product.
+    /// A fully connected layer.
     FullyConnected,
+    /// A fully connected layer without a bias, or a matrix product.
+    FullyConnectedUnbiased,
 }
 
 impl Spec {
     /// The rules of a kind of sums, and the section where they stand.
     pub fn of_product(&self, product: Product) -> (&Requantize, &'static str) {
         let convolution = (self.convolution.as_ref(), "convolution");
-        let (own, general) = match product {
-            Product::Convolution => (convolution, (None, "")),
-            Product::Depthwise => ((self.depthwise.as_ref(), "depthwise"), convolution),
-            Product::Transposed => ((self.transposed.as_ref(), "transposed"), convolution),
-            Product::FullyConnected => (
-                (self.fully_connected.as_ref(), "fully-connected"),
-                (None, ""),
-            ),
+        let depthwise = (self.depthwise.as_ref(), "depthwise");
+        let transposed = (self.transposed.as_ref(), "transposed");
+        let connected = (self.fully_connected.as_ref(), "fully-connected");
+        let unbiased = (
+            self.fully_connected_unbiased.as_ref(),
+            "fully-connected-unbiased",
+        );
+        let sections = match product {
+            Product::Convolution => [convolution, convolution],
+            Product::Depthwise => [depthwise, convolution],
+            Product::Transposed => [transposed, convolution],
+            Product::FullyConnected => [connected, connected],
+            Product::FullyConnectedUnbiased => [unbiased, connected],
         };
-        for (rule, section) in [own, general] {
+        for (rule, section) in sections {
             if let Some(rule) = rule {
                 return (rule, section);
             }
@@ -1154,6 +1161,9 @@ pub struct Spec {
     /// Fully connected layers, where they differ from `[requantize]`.
     #[serde(default)]
     pub fully_connected: Option<Requantize>,
+    /// Fully connected layers without a bias, where they differ from others.
+    #[serde(default)]
+    pub fully_connected_unbiased: Option<Requantize>,
     /// Other operations.
     #[serde(default)]
     pub ops: Ops,

@@ -40,6 +40,10 @@ fn sums(spec: &Spec) -> Vec<(String, &Requantize)> {
     add("depthwise", spec.depthwise.as_ref());
     add("transposed", spec.transposed.as_ref());
     add("fully-connected", spec.fully_connected.as_ref());
+    add(
+        "fully-connected-unbiased",
+        spec.fully_connected_unbiased.as_ref(),
+    );
     if let Some(own) = &spec.unsigned {
         add("unsigned.convolution", own.convolution.as_ref());
         add("unsigned.depthwise", own.depthwise.as_ref());

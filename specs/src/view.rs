@@ -82,7 +82,13 @@ pub(crate) const PATHS: &[&str] = &[
 ];
 
 /// Sections with the fields of `[requantize]`.
-const SUMS: [&str; 4] = ["convolution", "depthwise", "transposed", "fully-connected"];
+const SUMS: [&str; 5] = [
+    "convolution",
+    "depthwise",
+    "transposed",
+    "fully-connected",
+    "fully-connected-unbiased",
+];
 
 /// Whether an evidence entry may name this path.
 pub(crate) fn is_path(name: &str) -> bool {
@@ -157,6 +163,7 @@ impl Spec {
             (SUMS[1], &self.depthwise),
             (SUMS[2], &self.transposed),
             (SUMS[3], &self.fully_connected),
+            (SUMS[4], &self.fully_connected_unbiased),
         ] {
             if let Some(rule) = rule {
                 rows.requantize(section, rule);

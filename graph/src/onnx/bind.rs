@@ -604,7 +604,7 @@ impl<'m> Binder<'m> {
             _ => return Ok(Codes::default()),
         };
         match op {
-            Op::Binary(Binary::Add | Binary::Sub | Binary::Mul)
+            Op::Binary(Binary::Add | Binary::AddShifted | Binary::Sub | Binary::Mul)
             | Op::Activation(Activation::Relu | Activation::Clip { .. })
                 if all.iter().all(plain) =>
             {

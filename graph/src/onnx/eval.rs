@@ -228,7 +228,7 @@ fn arithmetic(binary: Binary, a: &Tensor, b: &Tensor, out: &[usize]) -> Outcome<
     match zip(a, b, out)? {
         Pair::F32(a, b) => {
             let f: fn(f32, f32) -> f32 = match binary {
-                Binary::Add => |x, y| x + y,
+                Binary::Add | Binary::AddShifted => |x, y| x + y,
                 Binary::Sub => |x, y| x - y,
                 Binary::Mul => |x, y| x * y,
                 Binary::Div => |x, y| x / y,
@@ -240,7 +240,7 @@ fn arithmetic(binary: Binary, a: &Tensor, b: &Tensor, out: &[usize]) -> Outcome<
         Pair::I64(a, b) => {
             // Integer division truncates (ONNX `Div`).
             let f: fn(i64, i64) -> Option<i64> = match binary {
-                Binary::Add => i64::checked_add,
+                Binary::Add | Binary::AddShifted => i64::checked_add,
                 Binary::Sub => i64::checked_sub,
                 Binary::Mul => i64::checked_mul,
                 Binary::Div => i64::checked_div,

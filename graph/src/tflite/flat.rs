@@ -114,6 +114,11 @@ impl<'a> Table<'a> {
         Ok(self.u8(id)? != 0)
     }
 
+    /// A flag whose default is true.
+    pub(super) fn set_flag(&self, id: usize) -> Outcome<bool> {
+        Ok(self.scalar(id)?.is_none_or(|bytes: [u8; 1]| bytes[0] != 0))
+    }
+
     pub(super) fn i32(&self, id: usize, default: i32) -> Outcome<i32> {
         Ok(self.scalar(id)?.map_or(default, i32::from_le_bytes))
     }

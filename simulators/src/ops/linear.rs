@@ -178,7 +178,11 @@ pub fn build(
                 rows: by_row,
                 factor: f64::from(gemm.alpha),
                 batch: 1,
-                product: Product::FullyConnected,
+                product: if node.inputs.len() > 2 {
+                    Product::FullyConnected
+                } else {
+                    Product::FullyConnectedUnbiased
+                },
             };
             (linear, x)
         }
@@ -197,7 +201,7 @@ pub fn build(
                     rows: None,
                     factor: 1.0,
                     batch: 1,
-                    product: Product::FullyConnected,
+                    product: Product::FullyConnectedUnbiased,
                 };
                 (linear, x)
             }
@@ -210,7 +214,7 @@ pub fn build(
                     rows: None,
                     factor: 1.0,
                     batch: 1,
-                    product: Product::FullyConnected,
+                    product: Product::FullyConnectedUnbiased,
                 };
                 (linear, node.inputs[1])
             }

@@ -26,7 +26,7 @@ pub fn activation(function: Activation, x: f64) -> f64 {
 /// One of the operations with two operands.
 pub fn binary(op: Binary, a: f64, b: f64) -> f64 {
     match op {
-        Binary::Add => a + b,
+        Binary::Add | Binary::AddShifted => a + b,
         Binary::Sub => a - b,
         Binary::Mul => a * b,
         Binary::Div => a / b,

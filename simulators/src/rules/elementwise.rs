@@ -11,7 +11,7 @@ use super::fake_quantize;
 use super::qnnpack;
 use super::real::RealQuantizer;
 use super::unary::{factor, shift_rounding};
-use crate::num::{self, FixedMultiplier};
+use crate::num::{self, FixedMultiplier, gemmlowp};
 use crate::ops::real::binary;
 
 /// A function from two stored codes to a stored code.
@@ -76,6 +76,9 @@ pub fn add(
         | AddRule::Q31Shift20Vector
         | AddRule::Q31Shift20VectorFloor
         | AddRule::Q31Shift15Vector => {
+            if op == Binary::AddShifted {
+                return shifted(a, b, out);
+            }
             let sum = Q31Sum::new(rule, spec, [a, b], out);
             Box::new(move |qa, qb| {
                 let [va, vb] = [(sum.ma, a.steps(qa)), (sum.mb, b.steps(qb))]
@@ -186,6 +189,19 @@ fn ratios(rule: AddRule, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
         };
         out.store(num::round_f32(v, Rounding::HalfEven) as i64)
     })
+}
+
+/// Each operand is brought to the output's power-of-two scale by a shift that rounds half away
+/// (`tflite/kernels/internal/reference/add.h`, int16 with `pot_scale_int16`).
+fn shifted(a: Labels, b: Labels, out: Labels) -> Option<PairFunction> {
+    let exponent = num::power_of_two(out.scale)?;
+    let down = |x: Labels| u32::try_from(exponent - num::power_of_two(x.scale)?).ok();
+    let (down_a, down_b) = (down(a)?, down(b)?);
+    Some(Box::new(move |qa, qb| {
+        let va = gemmlowp::divide_by_pot(a.steps(qa), down_a.min(62));
+        let vb = gemmlowp::divide_by_pot(b.steps(qb), down_b.min(62));
+        out.store(va + vb + out.zero_point)
+    }))
 }
 
 /// `TFLite`'s sum of two operands (`tflite/kernels/add.cc`): both are shifted left and scaled to twice the
@@ -405,4 +421,138 @@ pub fn mul(
         MulRule::Requantize => requantized(spec.requantize.derivation)?,
         MulRule::RequantizeF32Scale => requantized(Derivation::F32)?,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use align_check_specs::{Rounding, Spec};
+
+    use super::*;
+    use crate::num::shift_right;
+
+    fn labels(scale: f64, zero_point: i64, min: i64, max: i64) -> Labels {
+        Labels {
+            scale,
+            zero_point,
+            min,
+            max,
+            relabel: 0,
+        }
+    }
+
+    fn target(name: &str) -> Spec {
+        Spec::resolve(name).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn walks_are_those_of_the_fivefold_broadcast() {
+        let walk = |a: &[usize], b: &[usize], out: &[usize]| Walk::of([a, b], out);
+        assert_eq!(walk(&[2, 3, 4], &[2, 3, 4], &[2, 3, 4]), Walk::Rows(24));
+        assert_eq!(walk(&[2, 3, 4], &[1, 1, 4], &[2, 3, 4]), Walk::Rows(4));
+        assert_eq!(walk(&[2, 3, 4], &[1, 3, 4], &[2, 3, 4]), Walk::Rows(12));
+        assert_eq!(walk(&[2, 3, 4], &[1, 1, 1], &[2, 3, 4]), Walk::Scalar(24));
+        assert_eq!(walk(&[2, 3, 4], &[2, 3, 1], &[2, 3, 4]), Walk::Scalar(4));
+        assert_eq!(walk(&[2, 1, 4], &[1, 3, 1], &[2, 3, 4]), Walk::Scalar(4));
+        let far = walk(&[2, 1, 4, 1, 6], &[1, 3, 1, 5, 1], &[2, 3, 4, 5, 6]);
+        assert_eq!(far, Walk::Elements);
+    }
+
+    /// `a * b / 2^31` half up, by the slow definition.
+    fn high(a: i128, b: i64) -> i128 {
+        shift_right(a * i128::from(b), 31, Rounding::HalfUp).value
+    }
+
+    /// Every pair of 8-bit codes at its extremes and around its zero point, in `i128`.
+    #[test]
+    fn blocks_and_shifts_are_those_of_the_slow_definitions() {
+        let spec = target("litert-x86");
+        let codes: Vec<i32> = (-128..=127)
+            .step_by(5)
+            .chain([-127, -1, 0, 1, 127])
+            .collect();
+        let out = labels(0.037, 3, -128, 127);
+        for (sa, sb) in [(0.02, 0.11), (0.25, 1.0 / 512.0), (0.3, 0.3), (1e-3, 0.9)] {
+            let (a, b) = (labels(sa, -128, -128, 127), labels(sb, 17, -128, 127));
+            let q31 = |m: f64| FixedMultiplier::from_real(m, 31, Rounding::HalfAway).value;
+            let twice = 2.0 * sa.max(sb);
+            let (ma, mb) = (q31(sa / twice), q31(sb / twice));
+            let mo = q31(twice / (f64::from(1 << 20) * out.scale));
+            for walk in [Walk::Rows(64), Walk::Scalar(64)] {
+                let rule = AddRule::Q31Shift20Vector;
+                let (function, ..) =
+                    add_blocks(rule, &spec, Binary::Add, [a, b], out, (walk, 64)).expect("blocks");
+                for (&qa, &qb) in codes.iter().flat_map(|a| codes.iter().map(move |b| (a, b))) {
+                    let part = |x: Labels, q: i32, m: FixedMultiplier| {
+                        let v = i128::from(x.steps(q)) << 20;
+                        let down = m.exponent.unsigned_abs();
+                        match walk {
+                            Walk::Rows(_) => high(v >> down, m.mantissa),
+                            _ => high(v, m.mantissa) >> down,
+                        }
+                    };
+                    let sum = part(a, qa, ma) + part(b, qb, mb);
+                    let down = mo.exponent.unsigned_abs();
+                    let v = shift_right(high(sum, mo.mantissa), down, Rounding::HalfAway).value;
+                    let wanted = (v + 3).clamp(-128, 127);
+                    assert_eq!(i128::from(function(qa, qb)), wanted, "{sa} {sb} {qa} {qb}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_21_bit_addition_is_its_definition() {
+        let spec = target("xnnpack");
+        let out = labels(0.04, -5, -128, 127);
+        for (sa, sb) in [(0.02, 0.11), (0.25, 1.0 / 512.0), (3.0, 0.04)] {
+            let (a, b) = (labels(sa, 4, -128, 127), labels(sb, -128, -128, 127));
+            let sub =
+                add(AddRule::Q21HalfUp, &spec, Binary::Sub, [a, b], out, false).expect("a rule");
+            let ratio = |s: f64| f64::from(s as f32 / 0.04f32);
+            let larger = ratio(sa).max(ratio(sb));
+            let shift = (0..40)
+                .find(|&s| libm::ldexp(larger, s) >= f64::from(1 << 20))
+                .expect("a shift");
+            let fixed = |s: f64| num::round_f64(libm::ldexp(ratio(s), shift), Rounding::HalfEven);
+            for qa in -128..=127 {
+                for qb in [-128, -127, -1, 0, 1, 77, 127] {
+                    let exact = i128::from(a.steps(qa)) * fixed(sa) as i128
+                        - i128::from(b.steps(qb)) * fixed(sb) as i128;
+                    let v = shift_right(exact, shift as u32, Rounding::HalfUp).value;
+                    let wanted = (v - 5).clamp(-128, 127);
+                    assert_eq!(i128::from(sub(qa, qb)), wanted, "{sa} {sb} {qa} {qb}");
+                }
+            }
+        }
+    }
+
+    /// A saturated product whose zero point wraps, and one that does not saturate.
+    #[test]
+    fn products_of_16_bits_saturate_and_then_wrap() {
+        let spec = target("litert-x86");
+        let byte = |scale| labels(scale, 0, 0, 255);
+        let out = labels(1e-3, 255, 0, 255);
+        let rule = MulRule::RequantizeF32ScaleInt16;
+        let product = mul(rule, &spec, [byte(1.0), byte(1.0)], out);
+        let product = product.expect("scales that fit").expect("a rule of codes");
+        assert_eq!(product(0, 9), 255);
+        // 65025 steps of 1000 saturate at 32767; + 255 wraps to -32514.
+        assert_eq!(product(255, 255), 0);
+    }
+
+    #[test]
+    fn shifted_operands_round_half_away_each() {
+        let grid = |exponent| labels(libm::exp2(f64::from(exponent)), 0, -32768, 32767);
+        let add = shifted(grid(-14), grid(-12), grid(-12)).expect("powers of two");
+        for (a, b, wanted) in [
+            (2, 0, 1),
+            (-2, 0, -1),
+            (1, 5, 5),
+            (-6, 1, -1),
+            (32767, 32767, 32767),
+        ] {
+            assert_eq!(add(a, b), wanted, "{a} {b}");
+        }
+        assert!(shifted(grid(-12), grid(-12), grid(-14)).is_none());
+    }
 }

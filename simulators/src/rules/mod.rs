@@ -101,3 +101,26 @@ impl Labels {
         self.scale as f32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_an_activation_round_by_their_rule() {
+        let labels = Labels {
+            scale: 4.0,
+            zero_point: 1,
+            min: -128,
+            max: 127,
+            relabel: 0,
+        };
+        // 6 / 4 is a tie; with an odd zero point inside, it is one at 2.5.
+        assert_eq!(labels.bound(Bounds::HalfAway, 6.0), 3);
+        assert_eq!(labels.bound(Bounds::HalfEven, 6.0), 3);
+        assert_eq!(labels.bound(Bounds::HalfEvenInside, 6.0), 2);
+        assert_eq!(labels.bound(Bounds::HalfAway, 1e9), 127);
+        let open = (f64::NEG_INFINITY, f64::INFINITY);
+        assert_eq!(labels.bounds(Bounds::HalfEvenInside, open), (-128, 127));
+    }
+}

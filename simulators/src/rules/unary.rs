@@ -22,7 +22,8 @@ const NO_BIAS: Bias = Bias {
     rounding: Rounding::HalfEven,
 };
 
-/// A requantization of `code - zx` by one real factor.
+/// A requantization of `code - zx`, or of a product of two of them, by one real factor. Kernels hold these
+/// numbers in at most 32 bits, whatever the accumulators of their convolutions have.
 ///
 /// # Errors
 /// A text where the scales do not fit the rule.
@@ -45,7 +46,11 @@ pub fn factor(
     if rule.zero_point == ZeroPointPosition::InBias {
         rule.zero_point = ZeroPointPosition::AfterRounding;
     }
-    Requantizer::new(&rule, &NO_BIAS, accumulator, &units, out, clamp)
+    let accumulator = Accumulator {
+        bits: accumulator.bits.map(|bits| bits.min(32)),
+        ..accumulator.clone()
+    };
+    Requantizer::new(&rule, &NO_BIAS, &accumulator, &units, out, clamp)
 }
 
 /// `[ops] rescale`: the same real on another grid, with a fused clamp. `None`: the rule is the reference's.

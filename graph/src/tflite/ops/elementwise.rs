@@ -47,6 +47,29 @@ pub(super) fn prelu(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     b.produce(node, 0, (op, inputs), Behind::computed(), shape, &order)
 }
 
+/// An addition; of 16-bit codes whose scales are all powers of two, the file says by which kernel
+/// (`tensorflow/lite/kernels/add.cc`, `general_scale_int16`).
+pub(super) fn add(b: &mut Binder, node: &FileNode) -> Outcome<()> {
+    let slots = [b.input(node, 0)?, b.input(node, 1)?, node.output()?];
+    let shifted = |grid: &Grid| {
+        let Grid::Codes(grid) = grid else {
+            return false;
+        };
+        let mantissa = |scale: f32| scale.to_bits() & 0x7F_FFFF;
+        grid.bits == 16 && grid.scale.values.iter().all(|&s| mantissa(s) == 0)
+    };
+    let asked = match b.options(node)? {
+        Some(options) => options.set_flag(1)?,
+        None => false,
+    };
+    let kind = if asked && slots.iter().all(|&slot| shifted(b.grid(slot))) {
+        Binary::AddShifted
+    } else {
+        Binary::Add
+    };
+    binary(b, node, kind)
+}
+
 pub(super) fn binary(b: &mut Binder, node: &FileNode, binary: Binary) -> Outcome<()> {
     let (x, y) = (b.input(node, 0)?, b.input(node, 1)?);
     let shape = broadcast(&b.shape(x)?, &b.shape(y)?)?;

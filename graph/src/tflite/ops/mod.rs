@@ -23,7 +23,7 @@ pub(super) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         "AVERAGE_POOL_2D" => window::average_pool(b, node),
         "MAX_POOL_2D" => window::max_pool(b, node),
         "FULLY_CONNECTED" => matrix::fully_connected(b, node),
-        "ADD" => elementwise::binary(b, node, Binary::Add),
+        "ADD" => elementwise::add(b, node),
         "SUB" => elementwise::binary(b, node, Binary::Sub),
         "MUL" => elementwise::binary(b, node, Binary::Mul),
         "RELU" => elementwise::unary(b, node, RELU),
