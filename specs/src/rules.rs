@@ -218,6 +218,9 @@ pub enum BiasFormat {
     F32AfterScale,
     /// An `int8` with a power-of-two scale of its own, shifted left into the accumulator (DPU).
     Int8Shifted,
+    /// An `int8` that is worth 128 units of the accumulator (MAX78000).
+    #[serde(rename = "int8-times-128")]
+    Int8Times128,
 }
 
 /// Decisions E and F: sums of products.
@@ -467,8 +470,10 @@ pub enum AddRule {
     RequantizeEach,
     /// Scales of 8 fractional bits, floor, then one rounding shift (`hexagon_nn`).
     Q8Floor,
-    /// Aligned to the larger fraction, one rounding shift (DPU).
+    /// Aligned to the larger fraction, one rounding shift (DPU, ESP-DL).
     AlignedShift,
+    /// `(a * sa + b * sb) / sy` exactly, rounded once as the last step of `[requantize]` rounds (PULP).
+    RoundedOnce,
 }
 
 /// How two quantized tensors are multiplied.
@@ -517,6 +522,8 @@ pub enum AverageRule {
     IntegerFloor,
     /// As `integer-trunc`, with 0.01 added to the quotient in `f32` before (`HAWQ`).
     IntegerTruncHundredth,
+    /// `sum * sx / (n * sy)` exactly, rounded once as the last step of `[requantize]` rounds (ESP-DL).
+    RoundedOnce,
     /// Integer sum times a table multiplier, shifted, rounded half up (DPU).
     DpuTable,
     /// Sum of codes with 8 fractional bits, three rounding steps (`hexagon_nn` `avgpool_d32`).

@@ -229,7 +229,7 @@ impl Check<'_> {
                     (fits, "'f32-two-steps', between whose two steps it is added")
                 }
                 BiasFormat::F32InAccumulator => (float, "'f32', 'f32-two-steps' or 'f64'"),
-                BiasFormat::Int8Shifted => {
+                BiasFormat::Int8Shifted | BiasFormat::Int8Times128 => {
                     (rule.multiplier == Multiplier::PowerOfTwo, "'power-of-two'")
                 }
                 BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint => (true, ""),

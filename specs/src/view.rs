@@ -118,7 +118,10 @@ impl Spec {
         rows.add("bias.format", word(&self.bias.format));
         if matches!(
             self.bias.format,
-            BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint | BiasFormat::Int8Shifted
+            BiasFormat::Int32
+                | BiasFormat::Int32WithZeroPoint
+                | BiasFormat::Int8Shifted
+                | BiasFormat::Int8Times128
         ) {
             rows.add("bias.rounding", word(&self.bias.rounding));
         }

@@ -88,6 +88,12 @@ pub fn rescale(
     }))
 }
 
+/// The rounding that ends `[requantize]`.
+pub fn last_rounding(spec: &Spec) -> Rounding {
+    let last = spec.requantize.steps.last();
+    last.map_or(Rounding::HalfEven, |step| step.rounding)
+}
+
 /// A fused clamp in the target's codes.
 fn real_clamp(out: Labels, clamp: (f64, f64)) -> (i64, i64) {
     let code = |x: f64, open: i64| {

@@ -64,6 +64,7 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
         | AverageRule::IntegerTrunc
         | AverageRule::IntegerFloor
         | AverageRule::IntegerTruncHundredth
+        | AverageRule::RoundedOnce
         | AverageRule::Q8ThreeSteps => Needs::IntegerGrid,
     };
     let mut out = Vec::new();
@@ -76,6 +77,7 @@ fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
             | AddRule::F32RatiosFmaConstant
             | AddRule::Q31Shift20
             | AddRule::RequantizeEach
+            | AddRule::RoundedOnce
             | AddRule::Q8Floor => Needs::IntegerGrid,
         };
         ("add", needs)
