@@ -158,6 +158,9 @@ pub enum Op {
     Identity,
     /// A quantizer of the file.
     Quantize(Quantizer),
+    /// One output of ONNX `DynamicQuantizeLinear`, whose scale and zero point follow from the range of its
+    /// input. The codes are plain numbers here: no grid is known before the data is.
+    DynamicQuantize(DynamicPart),
     /// The codes of the input, read with another scale and zero point: files may state others where a tensor
     /// is read than where it is made.
     Reinterpret {
@@ -211,6 +214,17 @@ pub struct Gemm {
     pub trans_a: bool,
     /// Whether the second input is transposed.
     pub trans_b: bool,
+}
+
+/// The outputs of `DynamicQuantizeLinear`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DynamicPart {
+    /// Codes of 8 bits, unsigned.
+    Codes,
+    /// The scale, a scalar.
+    Scale,
+    /// The zero point, a scalar.
+    ZeroPoint,
 }
 
 /// Elementwise operations with two inputs.

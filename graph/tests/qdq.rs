@@ -5,8 +5,8 @@ mod common;
 use align_check_graph::onnx::proto::AttributeProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{
-    Affine, Binary, Constant, Graph, Node, Op, PadMode, PerChannel, Quantizer, Rounding, Value,
-    ZeroPointAdded,
+    Affine, Binary, Constant, DynamicPart, Graph, Node, Op, PadMode, PerChannel, Quantizer,
+    Rounding, Value, ZeroPointAdded,
 };
 use common::{Build, int, ints, says, text};
 
@@ -750,10 +750,8 @@ fn other_domains_and_formats() {
     let relu = Build::xy(17, &[4]).node("Relu", &["x"], &["y"], &[]);
     assert_eq!(relu.read().unwrap().format(), "onnx");
     let dynamic = Build::xy(17, &[4]).node("DynamicQuantizeLinear", &["x"], &["y", "s", "z"], &[]);
-    says(
-        &dynamic.unsupported(),
-        &["DynamicQuantizeLinear", "statically"],
-    );
+    let parts: Vec<_> = dynamic.graph().nodes.iter().map(|n| n.op.clone()).collect();
+    assert_eq!(parts, [Op::DynamicQuantize(DynamicPart::Codes)]);
     let mixed = plain(13)
         .import("qonnx.custom_op.general", 1)
         .node("DequantizeLinear", &["q", "s", "z"], &["d"], &[])

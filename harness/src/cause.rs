@@ -333,6 +333,7 @@ fn to_the_letter(spec: &mut Spec) {
     model_grids(spec);
     exact_multiplier(spec);
     spec.quantize.division = Division::Model;
+    spec.ops.dequantize = None;
 }
 
 /// One exact product, one exact bias, one rounding.

@@ -10,6 +10,7 @@ mod error;
 pub mod kernels;
 pub mod network;
 pub mod num;
+pub mod nvdla;
 pub mod ops;
 pub mod plan;
 pub mod quantize;

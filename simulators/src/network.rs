@@ -103,6 +103,8 @@ pub enum Kind {
         /// How they are read.
         to: graph::Affine,
     },
+    /// One output of a quantizer whose scale follows from its input's range.
+    DynamicQuantize(graph::DynamicPart),
     /// Nothing but [`Layer::posts`] and the quantizer.
     Pass,
 }
@@ -615,6 +617,7 @@ impl<'g> Builder<'g> {
                 plain(Kind::Movement(movement))
             }
             Op::Identity | Op::Quantize(_) => plain(Kind::Pass),
+            Op::DynamicQuantize(part) => plain(Kind::DynamicQuantize(*part)),
             Op::Reinterpret { from, to } => plain(Kind::Reinterpret {
                 from: from.clone(),
                 to: to.clone(),

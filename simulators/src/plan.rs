@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Activation, Binary, Quantizer};
+use align_check_graph::{Activation, Binary, DynamicPart, Quantizer};
 use align_check_specs::{
-    AverageRule, DequantizeRule, Division, Grid, Order, Overflow, RescaleRule, SigmoidRule, Spec,
+    AverageRule, DequantizeRule, Division, DynamicQuantizeRule, Grid, Order, Overflow, RescaleRule,
+    SigmoidRule, Spec,
 };
 
 use crate::adapt::{self, ValueGrid};
@@ -109,6 +110,8 @@ pub enum Finish {
         /// Largest code that is kept.
         hi: i32,
     },
+    /// One output of a quantizer whose scale follows from its input's range; the scale of an empty range.
+    DynamicQuantize(DynamicPart, f32),
     /// The codes stay what they are; their meaning changes.
     Reinterpret,
     /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter.
@@ -154,6 +157,7 @@ impl std::fmt::Debug for Finish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Keep { .. } => "Keep",
+            Self::DynamicQuantize(..) => "DynamicQuantize",
             Self::Reinterpret => "Reinterpret",
             Self::Letter => "Letter",
             Self::Real => "Real",
@@ -611,6 +615,16 @@ impl Planner<'_> {
             lo: grid.min as i32,
             hi: grid.max as i32,
         };
+        if let (Kind::DynamicQuantize(part), Some(rule)) =
+            (&layer.kind, self.spec.ops.dynamic_quantize)
+        {
+            let empty = match rule {
+                DynamicQuantizeRule::EmptyScaleOne => 1.0,
+                DynamicQuantizeRule::EmptyScale255th => 1.0 / 255.0,
+            };
+            let finish = Finish::DynamicQuantize(*part, empty);
+            return Ok((finish, false, vec!["ops.dynamic-quantize"]));
+        }
         if let Kind::Reinterpret { .. } = layer.kind {
             return match (&self.inputs[0], out) {
                 (

@@ -219,6 +219,10 @@ impl Runner<'_> {
                     .collect();
                 self.coded(codes)
             }
+            Finish::DynamicQuantize(part, empty) => {
+                let values = real::dynamic_quantize(*part, &inputs[0].to_real(), *empty);
+                Tensor::real(shape, values)
+            }
             Finish::Reinterpret => match &inputs[0].data {
                 Data::Codes { codes, .. } => self.coded(codes.clone()),
                 Data::Real(_) => self.coded(Vec::new()),
@@ -542,6 +546,7 @@ impl Runner<'_> {
                 real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
             }
             Kind::Softmax { axis } => real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis),
+            Kind::DynamicQuantize(part) => real::dynamic_quantize(*part, &inputs[0].to_real(), 1.0),
             // Only codes can be read anew: no plan asks for the reals in between.
             Kind::Pass | Kind::Reinterpret { .. } => inputs[0].to_real().into_owned(),
         }

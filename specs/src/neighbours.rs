@@ -5,9 +5,9 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, DequantizeRule, Derivation, Division, HardSwishRule,
-    LeakyReluRule, MulRule, Multiplier, Overflow, Requantize, RescaleRule, Rounding, Shift,
-    SigmoidRule, SoftmaxRule, Spec, Step, ZeroPointPosition,
+    AddRule, AverageRule, BiasFormat, DequantizeRule, Derivation, Division, DynamicQuantizeRule,
+    HardSwishRule, LeakyReluRule, MulRule, Multiplier, Overflow, Requantize, RescaleRule, Rounding,
+    Shift, SigmoidRule, SoftmaxRule, Spec, Step, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -233,6 +233,11 @@ impl List<'_> {
         variants!("ops.leaky-relu", leaky_relu, LeakyReluRule);
         variants!("ops.sigmoid", sigmoid, SigmoidRule);
         variants!("ops.hard-swish", hard_swish, HardSwishRule);
+        variants!(
+            "ops.dynamic-quantize",
+            dynamic_quantize,
+            DynamicQuantizeRule
+        );
         variants!("ops.softmax", softmax, SoftmaxRule);
         variants!("ops.dequantize", dequantize, DequantizeRule);
     }

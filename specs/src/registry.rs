@@ -39,6 +39,7 @@ embedded!(
     "pulp-deeploy",
     "esp-dl-p4",
     "esp-dl-s3",
+    "nvdla",
 );
 
 /// Names of the embedded targets, in a fixed order.

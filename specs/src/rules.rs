@@ -433,6 +433,9 @@ pub struct Ops {
     /// `HardSigmoid` and `HardSwish`.
     #[serde(default)]
     pub hard_swish: Option<HardSwishRule>,
+    /// `DynamicQuantizeLinear`, whose scale follows from its input's range.
+    #[serde(default)]
+    pub dynamic_quantize: Option<DynamicQuantizeRule>,
     /// `Softmax` of a quantized tensor.
     #[serde(default)]
     pub softmax: Option<SoftmaxRule>,
@@ -616,6 +619,18 @@ pub enum DequantizeRule {
     F32,
     /// The same product in `f64`, rounded once to `f32`.
     F64,
+}
+
+/// How a quantizer whose scale follows from its input's range treats an empty range; the rest is ONNX'
+/// definition in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum DynamicQuantizeRule {
+    /// The scale is 1 (ONNX Runtime).
+    EmptyScaleOne,
+    /// The scale is 1/255 (ONNX' `ReferenceEvaluator`).
+    #[serde(rename = "empty-scale-255th")]
+    EmptyScale255th,
 }
 
 /// Where the target puts its quantizers.

@@ -66,6 +66,7 @@ pub(crate) const PATHS: &[&str] = &[
     "ops.sigmoid",
     "ops.hard-swish",
     "ops.softmax",
+    "ops.dynamic-quantize",
     "ops.dequantize",
     "placement.quantizers",
 ];
@@ -213,6 +214,7 @@ impl Rows {
             sigmoid,
             hard_swish,
             softmax,
+            dynamic_quantize,
             dequantize,
         } = ops;
         self.optional("ops.add", add.as_ref());
@@ -224,6 +226,7 @@ impl Rows {
         self.optional("ops.sigmoid", sigmoid.as_ref());
         self.optional("ops.hard-swish", hard_swish.as_ref());
         self.optional("ops.softmax", softmax.as_ref());
+        self.optional("ops.dynamic-quantize", dynamic_quantize.as_ref());
         self.optional("ops.dequantize", dequantize.as_ref());
     }
 

@@ -191,7 +191,7 @@ impl<'m> Binder<'m> {
     }
 
     /// A tensor's contents as they are stored, where they are known: reals may be codes.
-    fn stored(&self, slot: Slot) -> Outcome<Option<Tensor>> {
+    pub(super) fn stored(&self, slot: Slot) -> Outcome<Option<Tensor>> {
         let known = self.known(slot)?;
         let tensor = |data: &Arc<Constant>| Tensor {
             shape: known.shape.clone(),

@@ -1,8 +1,10 @@
 //! Operations on reals, in `f64` with `libm`'s functions, so that every platform gives the same bytes.
 
-use align_check_graph::{Activation, Binary, Resize, ResizeAxis};
+use align_check_graph::{Activation, Binary, DynamicPart, Resize, ResizeAxis};
+use align_check_specs::Rounding;
 
 use super::movement::strides;
+use crate::num;
 
 /// One of the elementwise functions.
 pub fn activation(function: Activation, x: f64) -> f64 {
@@ -101,4 +103,27 @@ pub fn broadcast_index(own: &[usize], shape: &[usize]) -> Option<Vec<u32>> {
             })
             .collect(),
     )
+}
+
+/// ONNX `DynamicQuantizeLinear` in `f32`: `s = (max - min) / 255` over a range that holds 0 (`empty` where it
+/// holds nothing else), `z = half-even(clamp(-min / s, 0, 255))`, codes `saturate(half-even(x / s) + z)`.
+/// Sources: ONNX operator documentation; microsoft/onnxruntime
+/// `onnxruntime/core/providers/cpu/quantization/dynamicquantizelinear.cc`.
+pub fn dynamic_quantize(part: DynamicPart, values: &[f64], empty: f32) -> Vec<f64> {
+    let x = || values.iter().map(|&v| v as f32);
+    let (min, max) = x().fold((0.0f32, 0.0f32), |(lo, hi), v| (lo.min(v), hi.max(v)));
+    let scale = if max == min {
+        empty
+    } else {
+        (max - min) / 255.0
+    };
+    let zero = num::round_f32((0.0 - min / scale).clamp(0.0, 255.0), Rounding::HalfEven);
+    match part {
+        DynamicPart::Scale => vec![f64::from(scale)],
+        DynamicPart::ZeroPoint => vec![f64::from(zero)],
+        DynamicPart::Codes => x()
+            .map(|v| num::round_f32(v / scale, Rounding::HalfEven) + zero)
+            .map(|code| f64::from(code.clamp(0.0, 255.0)))
+            .collect(),
+    }
 }

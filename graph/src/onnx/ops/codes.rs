@@ -9,7 +9,7 @@ use crate::onnx::grid::{self, Clipped, Codes, Integer, MOVEMENTS};
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::tensor::Tensor;
 use crate::onnx::{Domain, FileNode, Slot};
-use crate::{Affine, Binary, Constant, Op, PerChannel, Quantizer};
+use crate::{Affine, Binary, Constant, DynamicPart, Op, PerChannel, Quantizer};
 
 /// Operators on plain integers (scale 1, zero point 0) that give the same result on reals.
 const ON_PLAIN_INTEGERS: [&str; 4] = ["Add", "Sub", "Mul", "QuantizeLinear"];
@@ -250,6 +250,23 @@ fn scaled(b: &mut Binder, node: &FileNode, x: Slot, grid: &Affine, output: Slot)
         Tensor::new(shape, Constant::F32(grid.scale.values.clone())),
     )?;
     super::elementwise::binary_of(b, node, Binary::Mul, [x, factor], output)
+}
+
+/// Codes, scale and zero point, each an operation of its own on the same input.
+pub(super) fn dynamic_quantize(b: &mut Binder, node: &FileNode) -> Outcome<()> {
+    let x = b.input(node, 0)?;
+    let shape = b.shape(x)?.to_vec();
+    let parts = [
+        (DynamicPart::Codes, shape, "codes"),
+        (DynamicPart::Scale, Vec::new(), "scale"),
+        (DynamicPart::ZeroPoint, Vec::new(), "zero_point"),
+    ];
+    for ((part, shape, suffix), output) in parts.into_iter().zip(&node.outputs) {
+        if let Some(output) = *output {
+            b.emit_helper(node, Op::DynamicQuantize(part), &[x], shape, output, suffix)?;
+        }
+    }
+    Ok(())
 }
 
 /// The grid that a node gives to a tensor that it reads: the inputs `[scale, zero point]` and the tensor's

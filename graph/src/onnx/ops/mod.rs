@@ -84,9 +84,7 @@ fn onnx(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         "QLinearMatMul" => qoperator::matmul(b, node),
         "ConvInteger" => qoperator::conv_integer(b, node),
         "MatMulInteger" => qoperator::matmul_integer(b, node),
-        "DynamicQuantizeLinear" => unsupported(
-            "its scale depends on the data that it sees; quantize the model statically, with calibrated activations",
-        ),
+        "DynamicQuantizeLinear" => codes::dynamic_quantize(b, node),
         _ => fold::lower(b, node),
     }
 }

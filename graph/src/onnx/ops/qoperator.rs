@@ -270,6 +270,14 @@ pub(super) fn concat(b: &mut Binder, node: &FileNode) -> Outcome<()> {
 /// An operand of `ConvInteger` and `MatMulInteger`, whose codes count as they are, less a zero point.
 fn integers(b: &mut Binder, node: &FileNode, at: usize, axis: Option<usize>) -> Outcome<Slot> {
     let x = b.input(node, at)?;
+    // A zero point that follows from data (DynamicQuantizeLinear) is subtracted as what it is: a number.
+    if let Some(zero) = node.optional(at + 2)
+        && b.stored(zero)?.is_none()
+    {
+        let less = b.temporary(x, "less_zero_point");
+        elementwise::binary_of(b, node, Binary::Sub, [x, zero], less)?;
+        return Ok(less);
+    }
     let grid = grid_on(b, node, x, PerChannel::uniform(1.0), at + 2, axis)?;
     b.coded(node, x, grid)
 }
