@@ -5,5 +5,7 @@
 
 mod cmsis_nn;
 mod dory;
+mod esp_dl;
+mod espdl_file;
 mod max78000;
 mod torch;
