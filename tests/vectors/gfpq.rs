@@ -91,7 +91,7 @@ fn a_million_values() {
                 chain = 0;
             }
             let mut stored = gfpq.init(&inputs[(b + 5) % inputs.len()]);
-            let mut call = |name: &str, mode: Mode, z: &mut i32| {
+            let call = |name: &str, mode: Mode, z: &mut i32| {
                 let mut y = x.clone();
                 gfpq.quantize(mode, z, &mut y);
                 assert_eq!(

@@ -90,7 +90,7 @@ fn q31_product() {
     let (own, others) = specs();
     assert_eq!(rule(&own), 0);
     let counts: Vec<usize> = others.iter().map(rule).collect();
-    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts, [1130, 1193, 5113, 3893, 249, 21, 0]);
 }
 
 /// Shift to the left, Q31 product, pack to bytes.
@@ -101,7 +101,8 @@ fn end_of_a_convolution() {
     let (own, others) = specs();
     assert_eq!(rule(&own), 0);
     let counts: Vec<usize> = others.iter().map(rule).collect();
-    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0]);
+    // Results below zero become 0: half away is half up here, and so is one rounding in two.
+    assert_eq!(counts, [278, 0, 1103, 1103, 0, 0, 907]);
 }
 
 /// The offset of a 32-bit requantization behind the product, or in front of it.
@@ -115,7 +116,7 @@ fn place_of_an_offset() {
     assert_eq!(read("y_after").wrong(after), 0);
     assert_eq!(read("y_scalar").wrong(after), 0);
     assert_eq!(read("y_before").wrong(before), 0);
-    assert_eq!(read("y_before").wrong(after), 0);
+    assert_eq!(read("y_before").wrong(after), 770);
 }
 
 /// Rounding shifts and products, saturating packs, shifts to the left, sums of products.
@@ -136,25 +137,22 @@ fn single_instructions() {
             words.wrong(shift(Some(16), r)),
         )
     });
-    assert_eq!(found, [(0, 0), (0, 0), (0, 0)]);
+    assert_eq!(found, [(0, 0), (395, 566), (1765, 2570)]);
 
     let products = Sequence::read("vmpy-h-rh", &["a", "b", "y"]);
     let product = |r: Rounding| {
         move |v: &[i64]| fit(shift_right((v[0] * v[1]).into(), 15, r).value as i64, 16)
     };
     let found = roundings.map(|r| products.wrong(product(r)));
-    assert_eq!(found, [0, 0, 0]);
+    assert_eq!(found, [0, 501, 3893]);
 
     let pack = Sequence::read("pack", &["x", "y"]);
     assert_eq!(pack.wrong(|v| byte(fit(v[0], 16))), 0);
-    assert_eq!(pack.wrong(|v| byte(wrap(v[0].into(), 16).value)), 0);
+    let wrapping = pack.wrong(|v| byte(wrap(v[0].into(), 16).value));
 
     let left = Sequence::read("vasl", &["x", "shift", "y"]);
     assert_eq!(left.wrong(|v| wrap(i128::from(v[0]) << v[1], 32).value), 0);
-    assert_eq!(
-        left.wrong(|v| saturate(i128::from(v[0]) << v[1], 32).value),
-        0
-    );
+    let saturating = left.wrong(|v| saturate(i128::from(v[0]) << v[1], 32).value);
 
     let keys = ["acc", "x0", "x1", "x2", "x3", "w0", "w1", "w2", "w3", "y"];
     let sums = Sequence::read("vrmpy", &keys);
@@ -167,7 +165,8 @@ fn single_instructions() {
         i128::from(v[0]) + products.map(|(a, b)| i128::from(a * b)).sum::<i128>()
     };
     assert_eq!(sums.wrong(|v| wrap(sum(v), 32).value), 0);
-    assert_eq!(sums.wrong(|v| saturate(sum(v), 32).value), 0);
+    let saturating_sums = sums.wrong(|v| saturate(sum(v), 32).value);
+    assert_eq!((wrapping, saturating, saturating_sums), (3113, 4779, 512));
 }
 
 /// Sums of two tensors, means, and both ways of moving bytes to another grid.
@@ -182,7 +181,7 @@ fn operations() {
         }
     };
     let found = [Rounding::Floor, Rounding::HalfUp, Rounding::Trunc].map(|r| add.wrong(sum(r)));
-    assert_eq!(found, [0, 0, 0]);
+    assert_eq!(found, [0, 137, 35]);
 
     let average = Sequence::read("average", &["sum256", "shift", "mantissa", "y"]);
     let mean = |second: Rounding| {
@@ -193,7 +192,7 @@ fn operations() {
         }
     };
     let found = [Rounding::HalfUp, Rounding::Floor].map(|r| average.wrong(mean(r)));
-    assert_eq!(found, [0, 0]);
+    assert_eq!(found, [0, 1056]);
 
     let concat = Sequence::read("concat", &["x", "scale", "offset", "y"]);
     let moved = |v: &[i64]| byte(half_up(v[0] * v[1] + v[2] * 256, 15));

@@ -9,7 +9,7 @@ use align_check_simulators::rules::Labels;
 use align_check_simulators::rules::average::Average;
 use align_check_simulators::rules::elementwise;
 use align_check_simulators::rules::unary::{factor, rescale};
-use align_check_specs::{AverageRule, Rounding, Spec};
+use align_check_specs::{AddRule, AverageRule, Derivation, Rounding, Spec};
 use align_check_tests::assemble::{Assembly, Tensors, differing, grid, plain_conv, rounding, run};
 use align_check_tests::golden;
 
@@ -234,6 +234,15 @@ fn upward() {
         counts(&calls, &floor),
         [5590, 0, 7316, 1285, 398, 1620, 6978]
     );
+    let mut other = own.clone();
+    let derived = [Derivation::F64, Derivation::F32].map(|derivation| {
+        other.requantize.derivation = derivation;
+        counts(&calls, &other)
+    });
+    assert_eq!(derived, [[0; 7], [0; 7]]);
+    let mut once = own.clone();
+    once.ops.add = Some(AddRule::RoundedOnce);
+    assert_eq!(wrong(&calls, &once)["add"], 0);
     let floor = averaged(&own, AverageRule::IntegerFloor);
     assert_eq!(wrong(&calls, &floor)["average"], 432);
     let away = averaged(&own, AverageRule::IntegerHalfAway);
@@ -248,5 +257,5 @@ fn to_nearest() {
     let up = Spec::resolve("tvm").expect("a target");
     assert_eq!(counts(&calls, &up), [1478, 0, 1478, 32, 16, 133, 789]);
     let even = rounding(own, Rounding::HalfEven);
-    assert_eq!(counts(&calls, &even), [0; 7]);
+    assert_eq!(counts(&calls, &even), [1496, 0, 1656, 60, 19, 105, 679]);
 }
