@@ -19,7 +19,7 @@ fn clamp(code: i128, quant: &Quant) -> i64 {
 fn logistic(x: f32) -> f32 {
     let d = x.clamp(-18.0, 18.0);
     let q = d * d;
-    let p = fma(4.370_310_1e-11, q, 1.156_273_2e-7);
+    let p = fma(4.370_31e-11, q, 1.156_273_2e-7);
     let p = fma(p, q, 6.085_748_6e-5);
     let p = fma(p, q, 8.513_771e-3);
     let p = fma(p, q, 2.482_879_5e-1);

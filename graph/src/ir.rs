@@ -103,6 +103,8 @@ pub enum Op {
     Softmax {
         /// Axis, non-negative.
         axis: usize,
+        /// What the input is multiplied by (`TFLite`; else 1).
+        beta: f32,
     },
     /// Maximum over windows; padding never wins.
     MaxPool(Pool),
@@ -317,6 +319,19 @@ pub enum PadMode {
 pub struct Resize {
     /// One table per axis.
     pub axes: Vec<ResizeAxis>,
+    /// How the tables were made, where the file says so in `TFLite`'s terms: integer kernels make their own.
+    pub coordinates: Option<Coordinates>,
+}
+
+/// Where output `i` of a resampling lies in the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coordinates {
+    /// `i * scale`.
+    Asymmetric,
+    /// `(i + 1/2) * scale - 1/2`.
+    HalfPixel,
+    /// `i * scale`, where the scale makes the first and last elements meet.
+    AlignCorners,
 }
 
 /// Sampling positions along one axis.

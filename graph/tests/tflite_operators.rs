@@ -528,7 +528,10 @@ fn softmax() {
             .node_with("SOFTMAX", &["p"], &["y"], &[Field::F32(beta)])
     };
     let graph = build(1.0).graph();
-    assert_eq!(node(&graph, "SOFTMAX_1").op, Op::Softmax { axis: 1 });
+    assert_eq!(
+        node(&graph, "SOFTMAX_1").op,
+        Op::Softmax { axis: 1, beta: 1.0 }
+    );
     let graph = build(2.0).graph();
     assert_eq!(
         names(&graph)[2..],
@@ -637,7 +640,11 @@ fn paddings() {
         ResizeAxis::Nearest(vec![0, 0, 1, 1, 0]),
         ResizeAxis::Nearest(vec![0, 1, 2, 2]),
     ];
-    assert_eq!(node(&graph, "MIRROR_PAD_1").op, Op::Resize(Resize { axes }));
+    let wanted = Resize {
+        axes,
+        coordinates: None,
+    };
+    assert_eq!(node(&graph, "MIRROR_PAD_1").op, Op::Resize(wanted));
     says(
         &build("PAD", None, &[], &[1, 5, 5, 3]).malformed(),
         &["[1, 5, 4, 3]"],

@@ -163,7 +163,7 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             if grid.zero_point.values.iter().any(|&z| z != 0) {
                 why.push("a zero point".into());
             }
-            if signed == Signedness::Signed && grid.max >= half {
+            if matches!(signed, Signedness::Signed | Signedness::AsStored) && grid.max >= half {
                 why.push(format!(
                     "codes up to {} (the target's {bits} bits are signed)",
                     grid.max
@@ -173,9 +173,15 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
                 why.push("negative codes".into());
             }
         }
-        (ZeroPoints::Any, Signedness::Signed) if !affine.signed => relabel = -half,
-        (ZeroPoints::Any, Signedness::Unsigned) if affine.signed => relabel = half,
-        (ZeroPoints::Any, _) => {}
+        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Signed | Signedness::AsStored)
+            if !affine.signed =>
+        {
+            relabel = -half;
+        }
+        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if affine.signed => {
+            relabel = half
+        }
+        (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
     }
     if why.is_empty() {
         let grid = ValueGrid::Codes {
@@ -216,7 +222,7 @@ fn own_grid(
     hi: f64,
 ) -> CodeGrid {
     let half = 1i64 << (bits - 1);
-    let signed = signed == Signedness::Signed
+    let signed = matches!(signed, Signedness::Signed | Signedness::AsStored)
         || (signed == Signedness::Any && (zero_point == ZeroPoints::Any || lo < 0.0));
     let (min, max) = if signed {
         (-half, half - 1)
@@ -253,6 +259,15 @@ pub struct AdaptedWeights {
     pub model: bool,
     /// Why they are not.
     pub mismatch: Option<String>,
+}
+
+/// The rule for a value that the model's file stores as integers, or does not.
+pub fn as_stored(rule: &Activations, stored: bool) -> Activations {
+    let mut rule = rule.clone();
+    if stored && rule.signed == Signedness::AsStored {
+        rule.signed = Signedness::Any;
+    }
+    rule
 }
 
 /// Brings constant weights, output channels along axis 0, onto the target's grid.
@@ -324,7 +339,10 @@ pub fn weights(
                 }
                 Some(grid)
                     if rule.zero_point == ZeroPoints::Zero
-                        && grid.zero_point.values.iter().any(|&z| z != 0) =>
+                        && grid.zero_point.values.iter().any(|&z| z != 0)
+                        || rule.zero_point == ZeroPoints::Unsigned
+                            && grid.min < 0
+                            && grid.zero_point.values.iter().any(|&z| z != 0) =>
                 {
                     Some("a weight zero point".into())
                 }

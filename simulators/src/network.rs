@@ -11,6 +11,8 @@ use align_check_graph::{
     self as graph, Activation, Binary, Constant, Graph, Node, Op, Quantizer, ValueId,
 };
 
+use align_check_specs::Product;
+
 use crate::error::Error;
 use crate::ops::{constant, movement::Movement, window::Windows};
 use crate::quantize::CodeGrid;
@@ -52,6 +54,13 @@ pub struct Layer {
     /// Whether the output leaves the network as the reals that its elements mean: no layer reads it, and the
     /// file does not store it as integers.
     pub leaves: bool,
+    /// Shapes of [`inputs`](Self::inputs).
+    pub input_shapes: Vec<Vec<usize>>,
+    /// Where the file has the output's axes in another order: axis `i` of the file's tensor is axis
+    /// `file_axes[i]`.
+    pub file_axes: Option<Vec<usize>>,
+    /// Whether the file stores the output as integers.
+    pub stored: bool,
 }
 
 /// The arithmetic of a layer.
@@ -77,6 +86,9 @@ pub enum Kind {
         /// Whether the model asks for a mean over whole axes (`GlobalAveragePool`, `ReduceMean`), and not
         /// for a pool whose window happens to be as large.
         axes: bool,
+        /// Channels of the result, where this is the mean over height and width of an image that keeps
+        /// these axes.
+        image: Option<Channels>,
     },
     /// Maximum over windows.
     MaxPool(Windows),
@@ -95,6 +107,8 @@ pub enum Kind {
     Softmax {
         /// The axis.
         axis: usize,
+        /// What the input is multiplied by.
+        beta: f32,
     },
     /// The same codes, read with another grid.
     Reinterpret {
@@ -135,8 +149,8 @@ pub struct Linear {
     pub factor: f64,
     /// Images in the batch.
     pub batch: usize,
-    /// Whether this is a fully connected layer (`Gemm`, `MatMul`).
-    pub fully_connected: bool,
+    /// Which kernel computes it.
+    pub product: Product,
 }
 
 /// The entries of a bias.
@@ -296,6 +310,43 @@ impl Layer {
                     | Kind::Reinterpret { .. }
                     | Kind::Pass
             )
+    }
+
+    /// The extents of a tensor that is broadcast to the output, in the file's order of axes.
+    pub fn in_file_order(&self, shape: &[usize]) -> Vec<usize> {
+        let missing = self.shape.len().saturating_sub(shape.len());
+        let full: Vec<usize> = std::iter::repeat_n(1, missing)
+            .chain(shape.iter().copied())
+            .collect();
+        match &self.file_axes {
+            Some(axes) => axes.iter().map(|&axis| full[axis]).collect(),
+            None => full,
+        }
+    }
+
+    /// For each element of the output, whether kernels that walk over the file's tensor in calls of `run`
+    /// elements do it in whole blocks of `block`.
+    pub fn in_blocks(&self, run: usize, block: usize) -> Arc<[bool]> {
+        let whole = run - run % block.max(1);
+        let inside = |position: usize| position % run.max(1) < whole;
+        let count: usize = self.shape.iter().product();
+        let Some(axes) = &self.file_axes else {
+            return (0..count).map(inside).collect();
+        };
+        // Distance in the file of two neighbours along each axis of the graph.
+        let mut steps = vec![0; self.shape.len()];
+        let mut step = 1;
+        for &axis in axes.iter().rev() {
+            steps[axis] = step;
+            step *= self.shape[axis];
+        }
+        let own = crate::ops::movement::strides(&self.shape);
+        (0..count)
+            .map(|i| {
+                let axes = 0..self.shape.len();
+                inside(axes.map(|a| i / own[a] % self.shape[a] * steps[a]).sum())
+            })
+            .collect()
     }
 
     /// Number of terms that each output sums, for bounds of float summation errors.
@@ -534,10 +585,9 @@ impl<'g> Builder<'g> {
                 }
             }
             Op::Binary(op) => {
-                let folded = self
-                    .affine_post(node)
-                    .filter(|_| !self.has_code_operand(node));
-                if let Some((post, input)) = folded {
+                // A quantized constant is an operand like another; a real one is a factor or an offset.
+                let folded = self.affine_post(node);
+                if let Some((post, input)) = folded.filter(|_| !self.has_code_operand(node)) {
                     Core {
                         node,
                         kind: Kind::Pass,
@@ -573,7 +623,10 @@ impl<'g> Builder<'g> {
                     return Err(Self::unsupported(node, "parameters that are not constant"));
                 }
             },
-            Op::Softmax { axis } => plain(Kind::Softmax { axis: *axis }),
+            Op::Softmax { axis, beta } => plain(Kind::Softmax {
+                axis: *axis,
+                beta: *beta,
+            }),
             Op::MaxPool(pool) => plain(Kind::MaxPool(Windows::pool(
                 pool,
                 in_shape(0),
@@ -586,10 +639,12 @@ impl<'g> Builder<'g> {
             } => plain(Kind::Average {
                 windows: Windows::pool(pool, in_shape(0), out_shape, *count_include_pad),
                 axes: false,
+                image: None,
             }),
             Op::Mean { axes } => plain(Kind::Average {
                 windows: Windows::axes(axes, in_shape(0)),
                 axes: true,
+                image: self.image_mean(node, axes),
             }),
             Op::Concat { axis } => {
                 let (operands, inputs) = operands();
@@ -651,7 +706,11 @@ impl<'g> Builder<'g> {
         }
         let leaves =
             self.readers[chain.output].is_empty() && graph.value(chain.output).stored.is_none();
+        let input_shapes = inputs.iter().map(|&i| graph.shape(i).to_vec()).collect();
         self.layers.push(Layer {
+            input_shapes,
+            file_axes: graph.values[chain.output].file_axes.clone(),
+            stored: graph.values[chain.output].stored.is_some(),
             name: node.name.clone(),
             op: chain.ops.join("+"),
             tensor: graph.values[chain.output].name.clone(),
@@ -714,6 +773,21 @@ impl<'g> Builder<'g> {
                 *chain = ahead.clone();
             }
         }
+    }
+
+    /// The channels of a mean's result, where it is one over height and width that keeps these axes. Files that
+    /// store integers have the channels last, fake-quantized models first.
+    fn image_mean(&self, node: &Node, axes: &[usize]) -> Option<Channels> {
+        let (x, out) = (node.inputs[0], self.graph.shape(node.output));
+        let value = &self.graph.values[x];
+        let [height, width, channels] = match (&value.file_axes, value.stored.is_some()) {
+            (Some(file), _) => <[usize; 3]>::try_from(file.get(1..4)?).ok()?,
+            (None, true) => [1, 2, 3],
+            (None, false) => [2, 3, 1],
+        };
+        let both = [height.min(width), height.max(width)];
+        let fits = value.shape.len() == 4 && out.len() == 4 && axes == both;
+        fits.then(|| Channels::along(channels, out))
     }
 
     /// An activation or a batch normalization as a step on reals.

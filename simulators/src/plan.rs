@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use align_check_graph::{Activation, Binary, DynamicPart, Quantizer};
 use align_check_specs::{
-    AverageRule, DequantizeRule, Division, DynamicQuantizeRule, Grid, Order, Overflow, RescaleRule,
-    SigmoidRule, Spec,
+    AverageRule, Bounds, DequantizeRule, Derivation, Division, DynamicQuantizeRule, Grid, Order,
+    Overflow, Product, Quantize, RescaleRule, SigmoidRule, Spec,
 };
 
 use crate::adapt::{self, ValueGrid};
@@ -16,9 +16,10 @@ use crate::num::Width;
 use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::average::Average;
-use crate::rules::elementwise::{self, PairFunction};
+use crate::rules::elementwise::{self, PairFunction, Walk};
 use crate::rules::real::{Dequantizer, RealQuantizer};
 use crate::rules::requantize::{self, Requantizer, Unit};
+use crate::rules::resize::Resampler;
 use crate::rules::softmax::Softmax;
 use crate::rules::unary::{self, CodeFunction};
 use crate::tensor::{Channels, Data};
@@ -132,10 +133,23 @@ pub enum Finish {
         /// Input code of the first entry.
         first: i64,
     },
+    /// A table, and another one for elements in whole blocks of a vector kernel.
+    Tables {
+        /// Outputs, from input code `first` on.
+        table: Vec<i32>,
+        /// The same for elements in blocks.
+        blocks: Vec<i32>,
+        /// Input code of the first entry.
+        first: i64,
+        /// Which elements these are.
+        inside: Arc<[bool]>,
+    },
     /// A function of the input code, where a table would be too large.
     Function(CodeFunction),
-    /// A function of two codes, and a clamp in stored codes.
-    Pair(PairFunction, (i32, i32)),
+    /// A function of two codes.
+    Pair(Box<Pair>),
+    /// A linear resampling.
+    Resample(Box<Resampler>),
     /// A mean, and a clamp in stored codes.
     Average(Box<Average>, (i32, i32)),
     /// A softmax over rows, and a clamp in stored codes.
@@ -144,13 +158,34 @@ pub enum Finish {
     Dequantize(Dequantizer, Channels),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
-    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`, one entry a channel.
-    Float(Vec<RealQuantizer>, Channels),
+    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
+    Float(Box<FloatFinish>),
     /// The real through [`Layer::posts`], then the logarithmic quantizer.
     Gfpq {
         /// A table in place of the function behind the sum.
         sigmoid: Option<Activation>,
     },
+}
+
+/// A function of two codes.
+pub struct Pair {
+    /// Itself.
+    pub function: PairFunction,
+    /// A clamp in stored codes.
+    pub clamp: (i32, i32),
+    /// Elements in whole blocks of a vector kernel, and their function.
+    pub blocks: Option<(PairFunction, Arc<[bool]>)>,
+}
+
+/// `[quantize]` of a layer's reals.
+#[derive(Debug)]
+pub struct FloatFinish {
+    /// One entry a channel.
+    pub quantizers: Vec<RealQuantizer>,
+    /// Which element belongs to which entry.
+    pub channels: Channels,
+    /// Elements in whole blocks, and the quantizers of those that are not.
+    pub tail: Option<(Vec<RealQuantizer>, Arc<[bool]>)>,
 }
 
 impl std::fmt::Debug for Finish {
@@ -163,6 +198,8 @@ impl std::fmt::Debug for Finish {
             Self::Real => "Real",
             Self::Requantize { .. } => "Requantize",
             Self::Table { .. } => "Table",
+            Self::Tables { .. } => "Tables",
+            Self::Resample(_) => "Resample",
             Self::Function(_) => "Function",
             Self::Pair(..) => "Pair",
             Self::Average(..) => "Average",
@@ -244,7 +281,8 @@ impl Planner<'_> {
         };
         let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
             Some(quantizer) => {
-                let adapted = adapt::activation(&self.spec.activations, quantizer)?;
+                let rule = adapt::as_stored(&self.spec.activations, layer.stored);
+                let adapted = adapt::activation(&rule, quantizer)?;
                 Out {
                     grid: adapted.grid,
                     mismatch: adapted.mismatch,
@@ -604,6 +642,30 @@ impl Planner<'_> {
         Some(Finish::Dequantize(dequantizer, channels))
     }
 
+    /// Reals through `[quantize]`, one grid a channel.
+    fn quantized(&self, labels: Vec<Labels>, channels: Channels) -> Finish {
+        let rule = &self.spec.quantize;
+        let bound = |rule: &Quantize| -> Vec<RealQuantizer> {
+            let own = labels.iter().map(|&out| RealQuantizer::new(rule, out));
+            own.collect()
+        };
+        let tail = rule.tail.map(|tail| {
+            let behind = Quantize {
+                division: tail.division,
+                rounding: tail.rounding,
+                ..rule.clone()
+            };
+            let count = self.layer.shape.iter().product();
+            let inside = self.layer.in_blocks(count, tail.block as usize);
+            (bound(&behind), inside)
+        });
+        Finish::Float(Box::new(FloatFinish {
+            quantizers: bound(rule),
+            channels,
+            tail,
+        }))
+    }
+
     /// How the layer ends, whether the target computes it in float, and the rules that it rests on.
     fn finish(
         &self,
@@ -670,7 +732,18 @@ impl Planner<'_> {
             ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
             ValueGrid::Codes { grid, relabel, .. } if !self.exact() => {
                 match Labels::of(grid, *relabel) {
-                    Some(out) => self.integer(linear, out),
+                    Some(out) => match self.spec.unsigned_kernels().filter(|_| out.min >= 0) {
+                        Some(spec) => {
+                            let own = Planner {
+                                spec: &spec,
+                                ..*self
+                            };
+                            let (finish, float, mut rules) = own.integer(linear, out)?;
+                            rules.push("unsigned");
+                            Ok((finish, float, rules))
+                        }
+                        None => self.integer(linear, out),
+                    },
                     None => Ok(self.float_channels(grid, *relabel)),
                 }
             }
@@ -682,11 +755,11 @@ impl Planner<'_> {
     fn float_channels(&self, grid: &CodeGrid, relabel: i64) -> (Finish, bool, Vec<&'static str>) {
         let layer = self.layer;
         let count = grid.scale.values.len().max(grid.zero_point.values.len());
-        let quantizers = (0..count)
-            .map(|c| RealQuantizer::new(&self.spec.quantize, Labels::of_channel(grid, relabel, c)))
+        let labels = (0..count)
+            .map(|c| Labels::of_channel(grid, relabel, c))
             .collect();
         let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
-        let finish = Finish::Float(quantizers, grid.channels(&layer.shape));
+        let finish = self.quantized(labels, grid.channels(&layer.shape));
         (finish, !plain, vec!["quantize"])
     }
 
@@ -724,7 +797,7 @@ impl Planner<'_> {
         let spec = self.spec;
         let float = || {
             (
-                Finish::Float(vec![RealQuantizer::new(&spec.quantize, out)], Channels::ONE),
+                self.quantized(vec![out], Channels::ONE),
                 true,
                 vec!["quantize"],
             )
@@ -749,11 +822,7 @@ impl Planner<'_> {
                             requantizer: Box::new(requantizer),
                             channels,
                         };
-                        let requantize = if own.fully_connected && spec.fully_connected.is_some() {
-                            "fully-connected"
-                        } else {
-                            "requantize"
-                        };
+                        let (_, requantize) = spec.of_product(own.product);
                         let stored = own.bias.iter().chain(own.rows.iter().map(|r| &r.entries));
                         let bias = if stored.clone().all(|bias| bias.codes.is_some()) {
                             "bias.format"
@@ -778,7 +847,7 @@ impl Planner<'_> {
                     bias: folded.add[0],
                     code: None,
                 };
-                let rule = spec.fully_connected.as_ref().unwrap_or(&spec.requantize);
+                let (rule, section) = spec.of_product(Product::FullyConnected);
                 match Requantizer::new(
                     rule,
                     &spec.bias,
@@ -792,7 +861,7 @@ impl Planner<'_> {
                             requantizer: Box::new(requantizer),
                             channels: Channels::ONE,
                         };
-                        (finish, false, vec!["accumulator", "requantize"])
+                        (finish, false, vec!["accumulator", section])
                     }
                     Err(_) => float(),
                 }
@@ -813,37 +882,41 @@ impl Planner<'_> {
                 ) else {
                     return Ok(float());
                 };
-                let clamp = clamp_codes(out, &folded);
-                let pair = match op {
-                    Binary::Add | Binary::Sub => spec
-                        .ops
-                        .add
-                        .and_then(|rule| elementwise::add(rule, spec, *op, [a, b], out, repeats))
-                        .map(|f| (f, "ops.add")),
-                    Binary::Mul => match spec.ops.mul {
-                        Some(rule) => elementwise::mul(rule, spec, [a, b], out)
-                            .ok()
-                            .flatten()
-                            .map(|f| (f, "ops.mul")),
-                        None => None,
-                    },
-                    Binary::Div => None,
+                let function = match (op, spec.ops.add, spec.ops.mul) {
+                    (Binary::Add | Binary::Sub, Some(rule), _) => {
+                        elementwise::add(rule, spec, *op, [a, b], out, repeats)
+                            .map(|f| (f, "ops.add", elementwise::add_bounds(rule)))
+                    }
+                    (Binary::Mul, _, Some(rule)) => elementwise::mul(rule, spec, [a, b], out)
+                        .ok()
+                        .flatten()
+                        .map(|f| (f, "ops.mul", elementwise::mul_bounds(rule))),
+                    _ => None,
                 };
-                match pair {
-                    Some((function, rule)) => (Finish::Pair(function, clamp), false, vec![rule]),
+                match function {
+                    Some((function, rule, bounds)) => {
+                        let pair = Pair {
+                            function,
+                            clamp: clamp_codes(out, &folded, bounds),
+                            blocks: self.pair_blocks(*op, operands, [a, b], out),
+                        };
+                        (Finish::Pair(Box::new(pair)), false, vec![rule])
+                    }
                     None => float(),
                 }
             }
-            (Kind::Average { axes, .. }, Some(folded)) if folded.is_clamp() => {
+            (Kind::Average { axes, image, .. }, Some(folded)) if folded.is_clamp() => {
                 let (rule, name): (Option<AverageRule>, _) = match spec.ops.global_average {
                     Some(rule) if *axes => (Some(rule), "ops.global-average"),
                     _ => (spec.ops.average, "ops.average"),
                 };
                 let average = match (rule, self.labels(0)) {
-                    (Some(rule), Some(x)) => Average::new(rule, spec, x, out).ok().flatten(),
+                    (Some(rule), Some(x)) => {
+                        Average::new(rule, spec, x, out, *image).ok().flatten()
+                    }
                     _ => None,
                 };
-                let clamp = clamp_codes(out, &folded);
+                let clamp = clamp_codes(out, &folded, Bounds::HalfAway);
                 match average {
                     Some(average) => (Finish::Average(Box::new(average), clamp), false, vec![name]),
                     None => float(),
@@ -859,21 +932,42 @@ impl Planner<'_> {
                         functions.push(None);
                         continue;
                     }
-                    match self.rescale(x, out, &folded) {
+                    match self.rescale(spec.ops.concat.or(spec.ops.rescale), x, out, &folded) {
                         Some(function) => functions.push(Some(function)),
                         None => return Ok(float()),
                     }
                 }
-                (Finish::Concat(functions), false, vec!["ops.rescale"])
+                let rule = match spec.ops.concat {
+                    Some(_) => "ops.concat",
+                    None => "ops.rescale",
+                };
+                (Finish::Concat(functions), false, vec![rule])
             }
-            (Kind::Softmax { axis }, Some(folded)) if folded.is_clamp() => {
+            (Kind::Resample(resize), Some(folded)) if folded.is_identity() => {
+                let resampler = match (spec.ops.resize, self.labels(0), &layer.input_shapes[0][..])
+                {
+                    (Some(rule), Some(x), &[.., height, width]) => {
+                        Resampler::new(rule, resize, [height, width], [x, out])
+                    }
+                    _ => None,
+                };
+                match resampler {
+                    Some(resampler) => {
+                        let finish = Finish::Resample(Box::new(resampler));
+                        (finish, false, vec!["ops.resize"])
+                    }
+                    None => float(),
+                }
+            }
+            (Kind::Softmax { axis, beta }, Some(folded)) if folded.is_clamp() => {
                 let softmax = spec.ops.softmax.and_then(|rule| {
                     let len = layer.result_shape[*axis];
-                    Softmax::new(rule, &spec.quantize, self.labels(0)?, out, len)
+                    let grids = [self.labels(0)?, out];
+                    Softmax::new(rule, &spec.quantize, *beta, grids, len)
                 });
                 match softmax {
                     Some(softmax) => {
-                        let clamp = clamp_codes(out, &folded);
+                        let clamp = clamp_codes(out, &folded, Bounds::HalfAway);
                         let finish = Finish::Softmax(Box::new(softmax), clamp);
                         (finish, false, vec!["ops.softmax"])
                     }
@@ -887,7 +981,9 @@ impl Planner<'_> {
                     return Ok((finish, !layer.posts.is_empty(), rules));
                 };
                 match self.unary(x, out, folded) {
-                    Some((function, rule)) => (self.table(function), false, vec![rule]),
+                    Some((function, rule)) => {
+                        (self.table(function, rule, x, out), false, vec![rule])
+                    }
                     None => float(),
                 }
             }
@@ -919,12 +1015,15 @@ impl Planner<'_> {
         let Some((channels, units)) = self.units(linear, plan, Some(folded)) else {
             return Err("an input without codes".into());
         };
-        let rule = match &spec.fully_connected {
-            Some(rule) if linear.fully_connected => rule,
-            _ => &spec.requantize,
-        };
+        let mut rule = spec.of_product(linear.product).0.clone();
+        let per_channel = |grid: &Arc<CodeGrid>| !grid.is_uniform();
+        if rule.derivation == Derivation::F32ProductPerTensor
+            && linear.weights.grid().is_some_and(per_channel)
+        {
+            rule.derivation = Derivation::F64;
+        }
         let clamp = (folded.lo, folded.hi);
-        Requantizer::new(rule, &spec.bias, &spec.accumulator, &units, out, clamp)
+        Requantizer::new(&rule, &spec.bias, &spec.accumulator, &units, out, clamp)
             .map(|requantizer| (requantizer, channels))
     }
 
@@ -983,13 +1082,17 @@ impl Planner<'_> {
         match (&self.layer.posts[..], folded) {
             (_, Some(folded)) if folded.is_clamp() => {
                 if same_grid(x, out) {
-                    let (lo, hi) = clamp_codes(out, &folded);
+                    let (lo, hi) = clamp_codes(out, &folded, Bounds::HalfAway);
                     // The same grid: nothing is computed, codes may lie in another range.
                     let function: CodeFunction =
                         Box::new(move |code| out.store(x.raw(code)).clamp(lo, hi));
                     Some((function, "activations"))
                 } else {
-                    self.rescale(x, out, &folded).map(|f| (f, "ops.rescale"))
+                    let (rule, name) = match ops.relu {
+                        Some(rule) if !folded.is_identity() => (Some(rule), "ops.relu"),
+                        _ => (ops.rescale, "ops.rescale"),
+                    };
+                    self.rescale(rule, x, out, &folded).map(|f| (f, name))
                 }
             }
             ([Post::Leaky { slope, .. }], _) if slope.len() == 1 => match ops.leaky_relu {
@@ -1014,22 +1117,72 @@ impl Planner<'_> {
         }
     }
 
-    fn rescale(&self, x: Labels, out: Labels, folded: &Folded) -> Option<CodeFunction> {
-        let rule: RescaleRule = self.spec.ops.rescale?;
-        unary::rescale(rule, self.spec, x, out, (folded.lo, folded.hi))
+    fn rescale(
+        &self,
+        rule: Option<RescaleRule>,
+        x: Labels,
+        out: Labels,
+        folded: &Folded,
+    ) -> Option<CodeFunction> {
+        unary::rescale(rule?, self.spec, x, out, (folded.lo, folded.hi))
             .ok()
             .flatten()
     }
 
-    fn table(&self, function: CodeFunction) -> Finish {
-        match self.codes(0) {
-            Some((grid, _)) if grid.max - grid.min < TABLE => Finish::Table {
-                table: (grid.min..=grid.max)
-                    .map(|code| function(code as i32))
-                    .collect(),
-                first: grid.min,
+    /// What an addition does in whole blocks of a vector kernel, and which elements these are.
+    fn pair_blocks(
+        &self,
+        op: Binary,
+        operands: &[Operand; 2],
+        labels: [Labels; 2],
+        out: Labels,
+    ) -> Option<(PairFunction, Arc<[bool]>)> {
+        let layer = self.layer;
+        let rule = match op {
+            Binary::Mul | Binary::Div => return None,
+            Binary::Add | Binary::Sub => self.spec.ops.add?,
+        };
+        if layer.result_shape != layer.shape {
+            return None;
+        }
+        let [a, b] = operands.each_ref().map(|operand| {
+            layer.in_file_order(match operand {
+                Operand::Input(index) => &layer.input_shapes[*index],
+                Operand::Constant(tensor) => &tensor.shape,
+            })
+        });
+        let own = layer.in_file_order(&layer.shape);
+        let walk = (Walk::of([&a, &b], &own), own.iter().product());
+        let (function, run, block) =
+            elementwise::add_blocks(rule, self.spec, op, labels, out, walk)?;
+        Some((function, layer.in_blocks(run, block)))
+    }
+
+    fn table(&self, function: CodeFunction, rule: &str, x: Labels, out: Labels) -> Finish {
+        let (min, max) = match self.codes(0) {
+            Some((grid, _)) if grid.max - grid.min < TABLE => (grid.min, grid.max),
+            _ => return Finish::Function(function),
+        };
+        let entries = |function: CodeFunction| -> Vec<i32> {
+            (min..=max).map(|code| function(code as i32)).collect()
+        };
+        let table = entries(function);
+        let blocks = match (rule, self.spec.ops.rescale) {
+            ("ops.rescale", Some(rule)) if matches!(self.layer.kind, Kind::Pass) => {
+                unary::rescale_blocks(rule, self.spec, x, out)
+            }
+            _ => None,
+        };
+        match blocks {
+            Some((function, block)) => Finish::Tables {
+                table,
+                blocks: entries(function),
+                first: min,
+                inside: self
+                    .layer
+                    .in_blocks(self.layer.shape.iter().product(), block),
             },
-            _ => Finish::Function(function),
+            None => Finish::Table { table, first: min },
         }
     }
 }
@@ -1051,22 +1204,9 @@ fn same_grid(x: Labels, out: Labels) -> bool {
 }
 
 /// A clamp of reals in stored codes.
-fn clamp_codes(out: Labels, folded: &Folded) -> (i32, i32) {
-    let code = |x: f64| {
-        let steps = libm::round(x / out.scale);
-        out.store((steps as i64).saturating_add(out.zero_point))
-    };
-    let lo = if folded.lo.is_infinite() {
-        out.store(out.min)
-    } else {
-        code(folded.lo)
-    };
-    let hi = if folded.hi.is_infinite() {
-        out.store(out.max)
-    } else {
-        code(folded.hi)
-    };
-    (lo, hi.max(lo))
+fn clamp_codes(out: Labels, folded: &Folded, rule: Bounds) -> (i32, i32) {
+    let (lo, hi) = out.bounds(rule, (folded.lo, folded.hi));
+    (out.store(lo), out.store(hi))
 }
 
 /// The grids of every value under a spec, and the plan of every layer.
@@ -1083,7 +1223,8 @@ pub fn plan(
     for &input in &network.graph.inputs {
         if let Some(stored) = network.stored(input) {
             let quantizer = Quantizer::Affine(stored.clone());
-            let adapted = adapt::activation(&spec.activations, &quantizer);
+            let rule = adapt::as_stored(&spec.activations, true);
+            let adapted = adapt::activation(&rule, &quantizer);
             grids[input] = adapted
                 .map_err(|what| Error::Unsupported {
                     node: network.name(input).to_string(),

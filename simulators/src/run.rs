@@ -6,7 +6,7 @@ use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, vectorize};
 use crate::network::{Kind, Layer, Linear, apply_posts};
 use crate::ops::{constant, real};
-use crate::plan::{Finish, LayerPlan, Sum};
+use crate::plan::{Finish, FloatFinish, LayerPlan, Sum};
 use crate::quantize::affine;
 use crate::quantize::{self, CodeGrid, tables};
 use crate::rules::requantize::round_to_i32;
@@ -210,14 +210,26 @@ impl Runner<'_> {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
             Finish::Letter => self.letter(inputs, sums),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
-            Finish::Float(quantizers, channels) => {
-                let codes = self
-                    .reals(inputs, sums)
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &v)| quantizers[channels.of_index(i)].code(v as f32))
-                    .collect();
-                self.coded(codes)
+            Finish::Float(float) => {
+                let FloatFinish {
+                    quantizers,
+                    channels,
+                    tail,
+                } = &**float;
+                let code = |(i, &v): (usize, &f64)| {
+                    let own = match tail {
+                        Some((behind, inside)) if !inside[i] => behind,
+                        _ => quantizers,
+                    };
+                    own[channels.of_index(i)].code(v as f32)
+                };
+                self.coded(
+                    self.reals(inputs, sums)
+                        .iter()
+                        .enumerate()
+                        .map(code)
+                        .collect(),
+                )
             }
             Finish::DynamicQuantize(part, empty) => {
                 let values = real::dynamic_quantize(*part, &inputs[0].to_real(), *empty);
@@ -280,6 +292,29 @@ impl Runner<'_> {
                 };
                 self.coded(self.windowed(codes))
             }
+            Finish::Tables {
+                table,
+                blocks,
+                first,
+                inside,
+            } => {
+                let codes = match &inputs[0].data {
+                    Data::Codes { codes, .. } => codes
+                        .iter()
+                        .zip(inside.iter())
+                        .map(|(&q, &inside)| {
+                            let own = if inside { blocks } else { table };
+                            own[(i64::from(q) - first) as usize]
+                        })
+                        .collect(),
+                    Data::Real(_) => Vec::new(),
+                };
+                self.coded(codes)
+            }
+            Finish::Resample(resampler) => match &inputs[0].data {
+                Data::Codes { codes, .. } => self.coded(resampler.codes(codes)),
+                Data::Real(_) => self.coded(Vec::new()),
+            },
             Finish::Function(function) => {
                 let codes = match &inputs[0].data {
                     Data::Codes { codes, .. } => codes.iter().map(|&q| function(q)).collect(),
@@ -287,7 +322,15 @@ impl Runner<'_> {
                 };
                 self.coded(self.windowed(codes))
             }
-            Finish::Pair(function, (lo, hi)) => {
+            Finish::Pair(pair) => {
+                let (lo, hi) = pair.clamp;
+                let function = |i: usize, a: i32, b: i32| {
+                    let code = match &pair.blocks {
+                        Some((blocks, inside)) if inside[i] => blocks(a, b),
+                        _ => (pair.function)(a, b),
+                    };
+                    code.clamp(lo, hi)
+                };
                 let Kind::Binary { operands, .. } = &self.layer.kind else {
                     return self.coded(Vec::new());
                 };
@@ -305,13 +348,14 @@ impl Runner<'_> {
                     (None, None) => qa
                         .iter()
                         .zip(qb)
-                        .map(|(&a, &b)| function(a, b).clamp(*lo, *hi))
+                        .enumerate()
+                        .map(|(i, (&a, &b))| function(i, a, b))
                         .collect(),
                     (ia, ib) => (0..out.iter().product())
                         .map(|i| {
                             let a = qa[at(ia.as_deref(), i)];
                             let b = qb[at(ib.as_deref(), i)];
-                            function(a, b).clamp(*lo, *hi)
+                            function(i, a, b)
                         })
                         .collect(),
                 };
@@ -330,7 +374,7 @@ impl Runner<'_> {
                 self.coded(codes)
             }
             Finish::Softmax(softmax, (lo, hi)) => {
-                let (Kind::Softmax { axis }, Data::Codes { codes, .. }) =
+                let (Kind::Softmax { axis, .. }, Data::Codes { codes, .. }) =
                     (&self.layer.kind, &inputs[0].data)
                 else {
                     return self.coded(Vec::new());
@@ -545,7 +589,12 @@ impl Runner<'_> {
             Kind::Resample(resize) => {
                 real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
             }
-            Kind::Softmax { axis } => real::softmax(&inputs[0].to_real(), &inputs[0].shape, *axis),
+            Kind::Softmax { axis, beta } => real::softmax(
+                &inputs[0].to_real(),
+                &inputs[0].shape,
+                *axis,
+                f64::from(*beta),
+            ),
             Kind::DynamicQuantize(part) => real::dynamic_quantize(*part, &inputs[0].to_real(), 1.0),
             // Only codes can be read anew: no plan asks for the reals in between.
             Kind::Pass | Kind::Reinterpret { .. } => inputs[0].to_real().into_owned(),

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use crate::text::closest;
 use crate::tree::Tree;
-use crate::view::PATHS;
-use crate::{Error, Evidence, Grade, Spec};
+use crate::view::{PATHS, is_path};
+use crate::{Error, Evidence, Grade, Product, Spec};
 
 /// Sections that an entry may name.
 const SECTIONS: &[&str] = &[
@@ -17,8 +17,13 @@ const SECTIONS: &[&str] = &[
     "bias",
     "accumulator",
     "requantize",
+    "convolution",
+    "depthwise",
+    "transposed",
     "fully-connected",
     "ops",
+    "unsigned",
+    "unsigned.ops",
     "placement",
 ];
 
@@ -60,12 +65,19 @@ impl Spec {
             .unwrap_or(Grade::Recorded)
     }
 
-    /// A target whose fully connected layers follow `[requantize]` has no rules of their own.
+    /// A section that the target does not have follows a more general one.
     fn renamed(&self, rule: &str) -> String {
-        match rule.strip_prefix("fully-connected") {
-            Some(rest) if self.fully_connected.is_none() => format!("requantize{rest}"),
-            _ => rule.to_owned(),
+        for (section, product) in [
+            ("convolution", Product::Convolution),
+            ("depthwise", Product::Depthwise),
+            ("transposed", Product::Transposed),
+            ("fully-connected", Product::FullyConnected),
+        ] {
+            if let Some(rest) = rule.strip_prefix(section) {
+                return format!("{}{rest}", self.of_product(product).1);
+            }
         }
+        rule.to_owned()
     }
 
     fn entry(&self, path: &str) -> Option<&Evidence> {
@@ -100,7 +112,7 @@ pub(crate) fn check(spec: &Spec, tree: &Tree<'_>, origin: &str) -> Result<(), Er
         }
         for (position, name) in entry.rules.iter().enumerate() {
             let field = format!("rules[{position}]");
-            if !SECTIONS.contains(&name.as_str()) && !PATHS.contains(&name.as_str()) {
+            if !SECTIONS.contains(&name.as_str()) && !is_path(name) {
                 let known = [SECTIONS, PATHS].concat();
                 let hint = closest(name, &known)
                     .map_or_else(String::new, |near| format!(" (did you mean '{near}'?)"));

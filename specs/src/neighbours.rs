@@ -5,9 +5,10 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, DequantizeRule, Derivation, Division, DynamicQuantizeRule,
-    HardSwishRule, LeakyReluRule, MulRule, Multiplier, Overflow, Requantize, RescaleRule, Rounding,
-    Shift, SigmoidRule, SoftmaxRule, Spec, Step, ZeroPointPosition,
+    AddRule, AverageRule, BiasFormat, Bounds, DequantizeRule, Derivation, Division,
+    DynamicQuantizeRule, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops, Overflow,
+    QuantizeTail, Requantize, RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule,
+    Spec, Step, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -46,12 +47,38 @@ impl Spec {
                 spec.requantize = rule;
             });
         }
-        if let Some(own) = &self.fully_connected {
-            list.requantize("fully-connected", own, |spec, rule| {
-                spec.fully_connected = Some(rule);
+        macro_rules! section {
+            ($name:literal, $($field:ident).+) => {
+                if let Some(own) = &self.$($field).+ {
+                    list.requantize($name, own, |spec, rule| spec.$($field).+ = Some(rule));
+                }
+            };
+        }
+        section!("convolution", convolution);
+        section!("depthwise", depthwise);
+        section!("transposed", transposed);
+        section!("fully-connected", fully_connected);
+        list.ops("ops", &self.ops, |spec| Some(&mut spec.ops));
+        if let Some(unsigned) = &self.unsigned {
+            macro_rules! unsigned {
+                ($name:literal, $field:ident) => {
+                    if let Some(own) = &unsigned.$field {
+                        list.requantize($name, own, |spec, rule| {
+                            if let Some(unsigned) = &mut spec.unsigned {
+                                unsigned.$field = Some(rule);
+                            }
+                        });
+                    }
+                };
+            }
+            unsigned!("unsigned.convolution", convolution);
+            unsigned!("unsigned.depthwise", depthwise);
+            unsigned!("unsigned.transposed", transposed);
+            unsigned!("unsigned.fully-connected", fully_connected);
+            list.ops("unsigned.ops", &unsigned.ops, |spec| {
+                spec.unsigned.as_mut().map(|unsigned| &mut unsigned.ops)
             });
         }
-        list.ops();
         list.found
     }
 }
@@ -96,6 +123,22 @@ impl List<'_> {
         ] {
             self.push("quantize.zero-point", word(&position), |spec| {
                 spec.quantize.zero_point = position;
+            });
+        }
+        if let Some(tail) = self.own.quantize.tail {
+            self.push("quantize.tail", "none".to_owned(), |spec| {
+                spec.quantize.tail = None;
+            });
+            self.push("quantize.tail", "everywhere".to_owned(), |spec| {
+                spec.quantize.tail = None;
+                spec.quantize.division = tail.division;
+                spec.quantize.rounding = tail.rounding;
+            });
+            self.push("quantize.tail", "divide-f32".to_owned(), |spec| {
+                spec.quantize.tail = Some(QuantizeTail {
+                    division: Division::DivideF32,
+                    ..tail
+                });
             });
         }
     }
@@ -200,6 +243,28 @@ impl List<'_> {
                 );
             }
         }
+        if let Some(tail) = &own.tail {
+            let none = Requantize {
+                tail: None,
+                ..own.clone()
+            };
+            push("tail", "none".to_owned(), none);
+            let all = Requantize {
+                steps: tail.steps.clone(),
+                tail: None,
+                ..own.clone()
+            };
+            push("tail", "everywhere".to_owned(), all);
+        }
+        if own.bounds.is_some() {
+            for &bounds in Bounds::VARIANTS {
+                let rule = Requantize {
+                    bounds: Some(bounds),
+                    ..own.clone()
+                };
+                push("bounds", word(&bounds), rule);
+            }
+        }
         if float && own.zero_point != ZeroPointPosition::InBias {
             for zero_point in [
                 ZeroPointPosition::AfterRounding,
@@ -214,32 +279,37 @@ impl List<'_> {
         }
     }
 
-    fn ops(&mut self) {
-        let own = self.own.ops.clone();
+    fn ops(&mut self, section: &str, own: &Ops, of: fn(&mut Spec) -> Option<&mut Ops>) {
+        if self.own.quantize.division == Division::Model {
+            return;
+        }
         macro_rules! variants {
-            ($path:literal, $field:ident, $rule:ty) => {
+            ($name:literal, $field:ident, $rule:ty) => {
                 if own.$field.is_some() {
                     for &rule in <$rule>::VARIANTS {
-                        self.push($path, word(&rule), |spec| spec.ops.$field = Some(rule));
+                        self.push(&format!("{section}.{}", $name), word(&rule), |spec| {
+                            if let Some(ops) = of(spec) {
+                                ops.$field = Some(rule);
+                            }
+                        });
                     }
                 }
             };
         }
-        variants!("ops.add", add, AddRule);
-        variants!("ops.mul", mul, MulRule);
-        variants!("ops.average", average, AverageRule);
-        variants!("ops.global-average", global_average, AverageRule);
-        variants!("ops.rescale", rescale, RescaleRule);
-        variants!("ops.leaky-relu", leaky_relu, LeakyReluRule);
-        variants!("ops.sigmoid", sigmoid, SigmoidRule);
-        variants!("ops.hard-swish", hard_swish, HardSwishRule);
-        variants!(
-            "ops.dynamic-quantize",
-            dynamic_quantize,
-            DynamicQuantizeRule
-        );
-        variants!("ops.softmax", softmax, SoftmaxRule);
-        variants!("ops.dequantize", dequantize, DequantizeRule);
+        variants!("add", add, AddRule);
+        variants!("mul", mul, MulRule);
+        variants!("average", average, AverageRule);
+        variants!("global-average", global_average, AverageRule);
+        variants!("rescale", rescale, RescaleRule);
+        variants!("relu", relu, RescaleRule);
+        variants!("concat", concat, RescaleRule);
+        variants!("leaky-relu", leaky_relu, LeakyReluRule);
+        variants!("sigmoid", sigmoid, SigmoidRule);
+        variants!("hard-swish", hard_swish, HardSwishRule);
+        variants!("softmax", softmax, SoftmaxRule);
+        variants!("resize", resize, ResizeRule);
+        variants!("dynamic-quantize", dynamic_quantize, DynamicQuantizeRule);
+        variants!("dequantize", dequantize, DequantizeRule);
     }
 }
 

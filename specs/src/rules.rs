@@ -123,6 +123,9 @@ pub enum Signedness {
     /// Both exist.
     #[default]
     Any,
+    /// Both exist, and codes keep the type in which the model's file stores them; fake-quantized models, which
+    /// store none, get signed ones (`TFLite`).
+    AsStored,
     /// Two's complement only.
     Signed,
     /// Unsigned only.
@@ -138,6 +141,8 @@ pub enum ZeroPoints {
     Any,
     /// Symmetric only.
     Zero,
+    /// Any unsigned code; signed ones are symmetric (`TFLite`'s weights).
+    Unsigned,
 }
 
 /// How many scales a weight tensor has.
@@ -172,6 +177,21 @@ pub struct Quantize {
     /// Whether the zero point is added before or after rounding.
     #[serde(default)]
     pub zero_point: ZeroPointPosition,
+    /// What the elements get that whole vectors leave over. Absent: the same.
+    #[serde(default)]
+    pub tail: Option<QuantizeTail>,
+}
+
+/// Elements that are left over where vector instructions take whole blocks of a tensor, in the file's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct QuantizeTail {
+    /// Elements of a block.
+    pub block: u32,
+    /// How `x / scale` is evaluated behind the last block.
+    pub division: Division,
+    /// Rounding behind the last block.
+    pub rounding: Rounding,
 }
 
 /// How a quotient by a scale is evaluated.
@@ -268,6 +288,35 @@ pub struct Requantize {
     /// Whether the result is clamped before it is rounded or after.
     #[serde(default)]
     pub clamp: ClampOrder,
+    /// How the bounds of a fused activation become codes. Absent: `half-even` where the multiplier is `f32` or
+    /// `f32-two-steps`, else `half-away`.
+    #[serde(default)]
+    pub bounds: Option<Bounds>,
+    /// What the output channels get that whole vectors leave over. Absent: the same.
+    #[serde(default)]
+    pub tail: Option<StepsTail>,
+}
+
+/// How a bound of a fused activation (`ReLU6`) becomes a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bounds {
+    /// `half-away(f32(bound / sy)) + zy` (`TFLite`).
+    HalfAway,
+    /// `half-even(f32(bound / sy)) + zy`.
+    HalfEven,
+    /// `half-even(f32(f32(bound / sy) + zy))` (`XNNPACK`).
+    HalfEvenInside,
+}
+
+/// Output channels that are left over where vector instructions take whole blocks of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StepsTail {
+    /// Channels of a block.
+    pub block: u32,
+    /// Roundings behind the last block.
+    pub steps: Vec<Step>,
 }
 
 /// Decision H: format of the requantization multiplier.
@@ -339,8 +388,11 @@ pub enum Derivation {
     F64,
     /// `f32(f32(sx * sw) / sy)`.
     F32,
-    /// `f64(f32(sx * sw)) / f64(sy)` (`TFLite` per tensor).
+    /// `f64(f32(sx * sw)) / f64(sy)` (`TFLite`'s uint8 kernels, TVM).
     F32ProductF64Quotient,
+    /// `f32-product-f64-quotient` where the weights have one scale, `f64` where each channel has its own
+    /// (`LiteRT`'s optimized fully connected kernel).
+    F32ProductPerTensor,
 }
 
 /// One rounding right shift after the product, decision I.
@@ -424,6 +476,12 @@ pub struct Ops {
     /// A quantized tensor gets another grid (a quantizer behind a quantizer, inputs of a concat).
     #[serde(default)]
     pub rescale: Option<RescaleRule>,
+    /// `Relu` and `Clip` onto another grid, where they differ from `rescale`. Absent: as `rescale`.
+    #[serde(default)]
+    pub relu: Option<RescaleRule>,
+    /// Inputs of `Concat`, where they differ from `rescale`. Absent: as `rescale`.
+    #[serde(default)]
+    pub concat: Option<RescaleRule>,
     /// `LeakyRelu`, `PRelu`.
     #[serde(default)]
     pub leaky_relu: Option<LeakyReluRule>,
@@ -442,6 +500,9 @@ pub struct Ops {
     /// Codes, and integer sums without a quantizer, that leave the network as reals.
     #[serde(default)]
     pub dequantize: Option<DequantizeRule>,
+    /// Linear `Resize`.
+    #[serde(default)]
+    pub resize: Option<ResizeRule>,
 }
 
 /// How two quantized tensors are added.
@@ -468,6 +529,22 @@ pub enum AddRule {
     F32RatiosFmaConstant,
     /// Left shift 20, each input and then the sum through a Q31 multiplier (`TFLite`).
     Q31Shift20,
+    /// As `q31-shift20`, with a left shift of 15 (`TFLite`'s int16 kernels).
+    Q31Shift15,
+    /// As `q31-shift20`; but in whole blocks the shift of an input's multiplier is done before the product,
+    /// without rounding: of 16 elements where a run of both operands is added element by element, of 8 with a
+    /// floor behind the product where one operand of the run is a single number. `Sub` has no blocks
+    /// (`LiteRT`'s optimized int8 kernel).
+    Q31Shift20Vector,
+    /// As `q31-shift20-vector`, but all blocks have 8 elements and floor (its uint8 kernel).
+    Q31Shift20VectorFloor,
+    /// As `q31-shift15`; but where no operand is broadcast, whole blocks of 16 elements as in
+    /// `q31-shift20-vector` (its int16 kernel).
+    Q31Shift15Vector,
+    /// `ra = half-even(2^s * sa/sy)`, `rb` likewise, `s` such that the larger one has 21 bits; then
+    /// `(ra * (a - za) + rb * (b - zb) + 2^(s-1)) >> s`. Bounds of a fused activation are `half-even-inside`
+    /// (`XNNPACK`'s `vadd`).
+    Q21HalfUp,
     /// Each input through the `[requantize]` rule to the output's scale, rounded; then the integers are added
     /// (TVM QNN, `HAWQ`).
     RequantizeEach,
@@ -496,6 +573,12 @@ pub enum MulRule {
     Requantize,
     /// As `requantize`, but `M = f32(f32(sa*sb)/sy)` whatever `derivation` says (`TFLite` `MUL`).
     RequantizeF32Scale,
+    /// As `requantize-f32-scale`, but the result is saturated to 16 bits before the zero point is added, and
+    /// the sum wraps there (`LiteRT`'s optimized uint8 `MUL`).
+    RequantizeF32ScaleInt16,
+    /// `half-even(f32(a*b) * f32(f32(sa*sb)/sy)) + zy`. Bounds of a fused activation are `half-even-inside`
+    /// (`XNNPACK`'s `vmul`).
+    F32CombinedHalfEven,
 }
 
 /// How a mean is computed.
@@ -517,6 +600,14 @@ pub enum AverageRule {
     /// `(Q << k) / n` by integer division and its shift `s - k`, `k = min(floor(log2 n), 32, 31 + s)`
     /// (`TFLite` `MEAN`).
     RequantizeOverCount,
+    /// Means over height and width of an image that keep the axes: sum of raw codes through Q31 of
+    /// `f32(sx / f32(n*sy))`, blocks of 16 channels with both steps half up, the rest half up, then half away;
+    /// `zy - trunc(f32(zx*sx/sy) +- 0.5)` is added after. Other means: `requantize-over-count` (`LiteRT`'s
+    /// optimized `MEAN`).
+    RequantizeOverCountVector,
+    /// `half-even(f32(sum of raw codes) * c + (zy - f32(n*zx)*c))`, `c = f32(sx/sy) * f32(1/n)`, all `f32`
+    /// (`XNNPACK`).
+    F32RawSum,
     /// Integer sum of raw codes, divided half away from zero; then rescaled where the grids differ (`TFLite`).
     IntegerHalfAway,
     /// As `integer-half-away`, but the quotient is truncated (TVM, MAX78000).
@@ -543,6 +634,17 @@ pub enum RescaleRule {
     F32,
     /// `code - zx` through the `[requantize]` rule with `M = sx / sy`.
     Requantize,
+    /// As `requantize`, but `M = f32(sx / sy)` whatever `derivation` says (`TFLite` `RELU`).
+    RequantizeF32Scale,
+    /// As `requantize`, but from 8 to 8 bits every step rounds half up in whole blocks of 16 elements
+    /// (`LiteRT`'s optimized `QUANTIZE`).
+    RequantizeVector,
+    /// Between codes of 8 bits of one signedness with `f32(sx/sy)` in 2^-8 to 2^7:
+    /// `((code - zx) * half-even(256 * f32(sx/sy)) + 128) >> 8`. Others: `requantize-vector` (`XNNPACK`).
+    Q8OrVector,
+    /// `half-away(f32(code*g) + f32(-zx*g)) + zy` with `g = f32(sx * f32(1/sy))`, all `f32` (`TFLite`'s uint8
+    /// `CONCATENATION`).
+    F32Affine,
     /// Q15 gain, rounding multiplication, zero point added after (`hexagon_nn` requantize 8 to 8).
     Q15,
 }
@@ -560,6 +662,12 @@ pub enum LeakyReluRule {
     /// As `two-requantizes`, with both multipliers evaluated in `f32`: `sx/sy` and `f32(sx*alpha)/sy`
     /// (`LiteRT` `LEAKY_RELU`).
     TwoRequantizesF32Scale,
+    /// As `two-requantizes-f32-scale`, but the sign of a negative slope is in the multiplier instead of
+    /// behind the rounding (`LiteRT`'s optimized int16 kernel).
+    TwoRequantizesF32Signed,
+    /// `((code - zx) * half-even(256 * m) + 128) >> 8`, `m = f32(sx/sy)` for positive values, else
+    /// `f32(m * alpha)` (`XNNPACK`).
+    Q8HalfUp,
     /// The slope is forced to 26/256 (DPU), then one shift.
     #[serde(rename = "alpha-26-256")]
     Alpha26Over256,
@@ -578,6 +686,14 @@ pub enum SigmoidRule {
     /// As `f32-table`, but the sigmoid is MLAS' rational function in `f32` with fused multiply-adds:
     /// `d * P(d^2) / Q(d^2) + 1/2`, `d` clamped to 18 (ONNX Runtime's `QLinearSigmoid`). No `Tanh`.
     MlasTable,
+    /// As `f32-table`, but `half-even(t * (1/sy) + zy)` (`XNNPACK`).
+    F32TableInside,
+    /// 256 entries of the sigmoid between 0 and 10.7 with 16 bits, and linear interpolation; `Tanh` is
+    /// `2 * sigmoid(2x) - 1` of the same table (`TFLite`'s int16 kernels).
+    Int16Table,
+    /// As `int16-table`, but gemmlowp's fixed-point functions for scales of 2^-12 (and 2^-11 for `Tanh`)
+    /// (`LiteRT`'s optimized int16 kernels).
+    Int16TableOrGemmlowp,
     /// The 512-entry Q15 tables of NNIE's `.wk` files, nearest entry below, no interpolation.
     NnieTable,
 }
@@ -592,6 +708,29 @@ pub enum HardSwishRule {
     F32,
     /// `2731 / 2^14` (DPU).
     Dpu2731,
+    /// 16-bit fixed point: the input times 128, the relu-ish factor in Q15, a product that is truncated
+    /// (`TFLite`).
+    Int16FixedPoint,
+}
+
+/// How a linear resampling is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeRule {
+    /// Exact, then the model's own quantizer.
+    Exact,
+    /// In `f32`, quantized by `[quantize]`.
+    F32,
+    /// Positions and weights with 10 fractional bits, the weighted sum of four codes rounded half away
+    /// (`TFLite`).
+    Q10HalfAway,
+    /// Weights with 11 fractional bits, rows first, rounded half up once (`XNNPACK`).
+    Q11HalfUp,
+    /// `f32(f32(code * wy) * wx)` of the four codes, summed in `f32`, plus 0.5, truncated (`TFLite` reference,
+    /// uint8).
+    F32Truncated,
+    /// As `f32-truncated`, but `f32(code * f32(wy * wx))`, in another order (`LiteRT` optimized, uint8).
+    F32WeightsTruncated,
 }
 
 /// How a softmax over rows of `n` codes is computed.
@@ -609,6 +748,15 @@ pub enum SoftmaxRule {
     /// As `exp-table`, but `e * Y / S` in `f32`, as older sources of ONNX Runtime read (which also wrap
     /// int8 codes).
     ExpTableF32,
+    /// gemmlowp's fixed-point exponential in Q5.26, its sum in Q12.19, a reciprocal by three steps of Newton;
+    /// the output's scale is 1/256 and its smallest code is 0 (`TFLite` reference).
+    Gemmlowp,
+    /// A table of 256 exponentials in `f32`, summed in `f32` in order; `e * f32(1 / f32(sum*sy))` rounded half
+    /// away, the zero point added after (`LiteRT`'s optimized kernels).
+    F32Table,
+    /// 512-entry tables of the exponential and of `1 / (1 + x)` with linear interpolation, in 16 bits
+    /// (`TFLite`'s int16 kernel).
+    Int16Tables,
 }
 
 /// How integers become reals where they leave the network.
@@ -679,6 +827,102 @@ pub struct Evidence {
     pub note: Option<String>,
 }
 
+/// Kernels of unsigned codes: what differs from the others.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Unsigned {
+    /// Convolutions.
+    #[serde(default)]
+    pub convolution: Option<Requantize>,
+    /// Depthwise convolutions.
+    #[serde(default)]
+    pub depthwise: Option<Requantize>,
+    /// Transposed convolutions.
+    #[serde(default)]
+    pub transposed: Option<Requantize>,
+    /// Fully connected layers.
+    #[serde(default)]
+    pub fully_connected: Option<Requantize>,
+    /// Other operations.
+    #[serde(default)]
+    pub ops: Ops,
+}
+
+/// Layers of sums of products, which may be finished differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// A convolution.
+    Convolution,
+    /// A depthwise convolution.
+    Depthwise,
+    /// A transposed convolution.
+    Transposed,
+    /// A fully connected layer or a matrix product.
+    FullyConnected,
+}
+
+impl Spec {
+    /// The rules of a kind of sums, and the section where they stand.
+    pub fn of_product(&self, product: Product) -> (&Requantize, &'static str) {
+        let convolution = (self.convolution.as_ref(), "convolution");
+        let (own, general) = match product {
+            Product::Convolution => (convolution, (None, "")),
+            Product::Depthwise => ((self.depthwise.as_ref(), "depthwise"), convolution),
+            Product::Transposed => ((self.transposed.as_ref(), "transposed"), convolution),
+            Product::FullyConnected => (
+                (self.fully_connected.as_ref(), "fully-connected"),
+                (None, ""),
+            ),
+        };
+        for (rule, section) in [own, general] {
+            if let Some(rule) = rule {
+                return (rule, section);
+            }
+        }
+        (&self.requantize, "requantize")
+    }
+
+    /// The target's kernels of unsigned codes, as a spec of their own; `None` where they do not differ.
+    pub fn unsigned_kernels(&self) -> Option<Spec> {
+        let own = self.unsigned.as_ref()?;
+        let mut spec = self.clone();
+        spec.unsigned = None;
+        // A depthwise kernel that is not named follows the convolution that is.
+        for (slot, rule) in [
+            (&mut spec.convolution, &own.convolution),
+            (&mut spec.depthwise, &own.depthwise),
+            (&mut spec.transposed, &own.transposed),
+            (&mut spec.fully_connected, &own.fully_connected),
+        ] {
+            if rule.is_some() {
+                slot.clone_from(rule);
+            }
+        }
+        macro_rules! ops {
+            ($($field:ident),+) => {
+                $(if own.ops.$field.is_some() {
+                    spec.ops.$field = own.ops.$field;
+                })+
+            };
+        }
+        ops!(
+            add,
+            mul,
+            average,
+            global_average,
+            rescale,
+            relu,
+            concat,
+            leaky_relu,
+            sigmoid,
+            hard_swish,
+            softmax,
+            resize
+        );
+        Some(spec)
+    }
+}
+
 /// A target: one point in the rule zoo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -705,12 +949,24 @@ pub struct Spec {
     pub accumulator: Accumulator,
     /// Accumulator to code.
     pub requantize: Requantize,
-    /// Fully connected layers, where they differ from convolutions.
+    /// Convolutions, where they differ from `[requantize]`.
+    #[serde(default)]
+    pub convolution: Option<Requantize>,
+    /// Depthwise convolutions, where they differ from other convolutions.
+    #[serde(default)]
+    pub depthwise: Option<Requantize>,
+    /// Transposed convolutions, where they differ from other convolutions.
+    #[serde(default)]
+    pub transposed: Option<Requantize>,
+    /// Fully connected layers, where they differ from `[requantize]`.
     #[serde(default)]
     pub fully_connected: Option<Requantize>,
     /// Other operations.
     #[serde(default)]
     pub ops: Ops,
+    /// Kernels of unsigned codes, where they differ.
+    #[serde(default)]
+    pub unsigned: Option<Unsigned>,
     /// Placement.
     pub placement: Placement,
     /// Evidence of every rule above.

@@ -8,8 +8,8 @@ mod requantize;
 use crate::tree::Tree;
 use crate::view::word;
 use crate::{
-    BiasFormat, Division, Grid, Multiplier, Overflow, Signedness, Spec, ZeroPointPosition,
-    ZeroPoints,
+    BiasFormat, Division, Grid, Multiplier, Overflow, Requantize, Signedness, Spec,
+    ZeroPointPosition, ZeroPoints,
 };
 
 /// The first contradiction, as the path of a field and what is wrong with it.
@@ -21,12 +21,33 @@ pub(crate) fn contradiction(spec: &Spec, tree: &Tree<'_>) -> Option<(String, Str
     check.quantize(spec);
     check.accumulator(spec);
     check.requantize("requantize", &spec.requantize, spec);
-    if let Some(rule) = &spec.fully_connected {
-        check.requantize("fully-connected", rule, spec);
+    for (section, rule) in sums(spec) {
+        check.requantize(&section, rule, spec);
     }
     check.bias(spec);
-    check.ops(spec);
+    check.ops("ops", &spec.ops, spec);
+    if let Some(unsigned) = &spec.unsigned {
+        check.ops("unsigned.ops", &unsigned.ops, spec);
+    }
     check.found
+}
+
+/// Every section with the fields of `[requantize]`.
+fn sums(spec: &Spec) -> Vec<(String, &Requantize)> {
+    let mut found = vec![("requantize".to_owned(), Some(&spec.requantize))];
+    let mut add = |section: &str, rule| found.push((section.to_owned(), rule));
+    add("convolution", spec.convolution.as_ref());
+    add("depthwise", spec.depthwise.as_ref());
+    add("transposed", spec.transposed.as_ref());
+    add("fully-connected", spec.fully_connected.as_ref());
+    if let Some(own) = &spec.unsigned {
+        add("unsigned.convolution", own.convolution.as_ref());
+        add("unsigned.depthwise", own.depthwise.as_ref());
+        add("unsigned.transposed", own.transposed.as_ref());
+        add("unsigned.fully-connected", own.fully_connected.as_ref());
+    }
+    let given = |(section, rule): (String, Option<_>)| rule.map(|rule| (section, rule));
+    found.into_iter().filter_map(given).collect()
 }
 
 struct Check<'a> {
@@ -157,12 +178,8 @@ impl Check<'_> {
             exact,
         );
         self.require(spec.bias.format == BiasFormat::Exact, "bias.format", exact);
-        let sections = [
-            ("requantize", Some(&spec.requantize)),
-            ("fully-connected", spec.fully_connected.as_ref()),
-        ];
-        for (section, rule) in sections {
-            let holds = rule.is_none_or(|rule| rule.multiplier == Multiplier::Exact);
+        for (section, rule) in sums(spec) {
+            let holds = rule.multiplier == Multiplier::Exact;
             self.require(holds, format!("{section}.multiplier"), exact);
         }
     }
@@ -199,14 +216,9 @@ impl Check<'_> {
     }
 
     fn bias(&mut self, spec: &Spec) {
-        let sections = [
-            ("requantize", Some(&spec.requantize)),
-            ("fully-connected", spec.fully_connected.as_ref()),
-        ];
         let format = spec.bias.format;
         let name = word(&format);
-        for (section, rule) in sections {
-            let Some(rule) = rule else { continue };
+        for (section, rule) in sums(spec) {
             let inside = rule.zero_point == ZeroPointPosition::InBias;
             let reason =
                 format!("'in-bias' needs bias.format = 'int32-with-zero-point', not '{name}'");

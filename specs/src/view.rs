@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier, Ops,
-    Overflow, Requantize, Shift, Spec, Step, Weights,
+    Overflow, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -40,6 +40,7 @@ pub(crate) const PATHS: &[&str] = &[
     "quantize.division",
     "quantize.rounding",
     "quantize.zero-point",
+    "quantize.tail",
     "bias.format",
     "bias.rounding",
     "accumulator.bits",
@@ -51,25 +52,38 @@ pub(crate) const PATHS: &[&str] = &[
     "requantize.left-shift",
     "requantize.zero-point",
     "requantize.clamp",
-    "fully-connected.multiplier",
-    "fully-connected.derivation",
-    "fully-connected.steps",
-    "fully-connected.left-shift",
-    "fully-connected.zero-point",
-    "fully-connected.clamp",
+    "requantize.bounds",
+    "requantize.tail",
     "ops.add",
     "ops.mul",
     "ops.average",
     "ops.global-average",
     "ops.rescale",
+    "ops.relu",
+    "ops.concat",
     "ops.leaky-relu",
     "ops.sigmoid",
     "ops.hard-swish",
     "ops.softmax",
     "ops.dynamic-quantize",
     "ops.dequantize",
+    "ops.resize",
     "placement.quantizers",
 ];
+
+/// Sections with the fields of `[requantize]`.
+const SUMS: [&str; 4] = ["convolution", "depthwise", "transposed", "fully-connected"];
+
+/// Whether an evidence entry may name this path.
+pub(crate) fn is_path(name: &str) -> bool {
+    let name = name.strip_prefix("unsigned.").unwrap_or(name);
+    let general = SUMS.iter().find_map(|section| {
+        let rest = name.strip_prefix(section)?;
+        (rest.is_empty() || rest.starts_with('.')).then(|| format!("requantize{rest}"))
+    });
+    let name = general.as_deref().unwrap_or(name);
+    name == "requantize" || PATHS.contains(&name)
+}
 
 impl Spec {
     /// Every rule, one row a field, in the order of the sections. Fields without meaning for this target
@@ -99,7 +113,13 @@ impl Spec {
         PATHS
             .iter()
             .filter_map(|path| path.strip_prefix("ops."))
-            .filter(|&op| op != "global-average")
+            // Not operations of their own.
+            .filter(|op| {
+                !matches!(
+                    *op,
+                    "global-average" | "relu" | "concat" | "dynamic-quantize" | "dequantize"
+                )
+            })
             .filter(|op| {
                 !stated
                     .iter()
@@ -116,6 +136,19 @@ impl Spec {
         rows.add("quantize.division", word(&self.quantize.division));
         rows.add("quantize.rounding", word(&self.quantize.rounding));
         rows.add("quantize.zero-point", word(&self.quantize.zero_point));
+        if let Some(tail) = &self.quantize.tail {
+            let QuantizeTail {
+                block,
+                division,
+                rounding,
+            } = tail;
+            let value = format!(
+                "behind blocks of {block}: {}, {}",
+                word(division),
+                word(rounding)
+            );
+            rows.add("quantize.tail", value);
+        }
         rows.add("bias.format", word(&self.bias.format));
         if matches!(
             self.bias.format,
@@ -128,10 +161,30 @@ impl Spec {
         }
         rows.accumulator(&self.accumulator);
         rows.requantize("requantize", &self.requantize);
-        if let Some(fully_connected) = &self.fully_connected {
-            rows.requantize("fully-connected", fully_connected);
+        for (section, rule) in [
+            (SUMS[0], &self.convolution),
+            (SUMS[1], &self.depthwise),
+            (SUMS[2], &self.transposed),
+            (SUMS[3], &self.fully_connected),
+        ] {
+            if let Some(rule) = rule {
+                rows.requantize(section, rule);
+            }
         }
-        rows.ops(&self.ops);
+        rows.ops("ops", &self.ops);
+        if let Some(unsigned) = &self.unsigned {
+            for (section, rule) in [
+                (SUMS[0], &unsigned.convolution),
+                (SUMS[1], &unsigned.depthwise),
+                (SUMS[2], &unsigned.transposed),
+                (SUMS[3], &unsigned.fully_connected),
+            ] {
+                if let Some(rule) = rule {
+                    rows.requantize(&format!("unsigned.{section}"), rule);
+                }
+            }
+            rows.ops("unsigned.ops", &unsigned.ops);
+        }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
         rows.0
     }
@@ -201,36 +254,53 @@ impl Rows {
         }
         self.add(format!("{section}.zero-point"), word(&rule.zero_point));
         self.add(format!("{section}.clamp"), word(&rule.clamp));
+        if let Some(bounds) = &rule.bounds {
+            self.add(format!("{section}.bounds"), word(bounds));
+        }
+        if let Some(StepsTail { block, steps: own }) = &rule.tail {
+            let own = steps(rule.multiplier, own);
+            self.add(
+                format!("{section}.tail"),
+                format!("channels behind blocks of {block}: {own}"),
+            );
+        }
     }
 
-    fn ops(&mut self, ops: &Ops) {
+    fn ops(&mut self, section: &str, ops: &Ops) {
         let Ops {
             add,
             mul,
             average,
             global_average,
             rescale,
+            relu,
+            concat,
             leaky_relu,
             sigmoid,
             hard_swish,
             softmax,
             dynamic_quantize,
             dequantize,
+            resize,
         } = ops;
-        self.optional("ops.add", add.as_ref());
-        self.optional("ops.mul", mul.as_ref());
-        self.optional("ops.average", average.as_ref());
-        self.optional("ops.global-average", global_average.as_ref());
-        self.optional("ops.rescale", rescale.as_ref());
-        self.optional("ops.leaky-relu", leaky_relu.as_ref());
-        self.optional("ops.sigmoid", sigmoid.as_ref());
-        self.optional("ops.hard-swish", hard_swish.as_ref());
-        self.optional("ops.softmax", softmax.as_ref());
-        self.optional("ops.dynamic-quantize", dynamic_quantize.as_ref());
-        self.optional("ops.dequantize", dequantize.as_ref());
+        let at = |op: &str| format!("{section}.{op}");
+        self.optional(at("add"), add.as_ref());
+        self.optional(at("mul"), mul.as_ref());
+        self.optional(at("average"), average.as_ref());
+        self.optional(at("global-average"), global_average.as_ref());
+        self.optional(at("rescale"), rescale.as_ref());
+        self.optional(at("relu"), relu.as_ref());
+        self.optional(at("concat"), concat.as_ref());
+        self.optional(at("leaky-relu"), leaky_relu.as_ref());
+        self.optional(at("sigmoid"), sigmoid.as_ref());
+        self.optional(at("hard-swish"), hard_swish.as_ref());
+        self.optional(at("softmax"), softmax.as_ref());
+        self.optional(at("resize"), resize.as_ref());
+        self.optional(at("dynamic-quantize"), dynamic_quantize.as_ref());
+        self.optional(at("dequantize"), dequantize.as_ref());
     }
 
-    fn optional<T: Serialize>(&mut self, path: &str, rule: Option<&T>) {
+    fn optional<T: Serialize>(&mut self, path: String, rule: Option<&T>) {
         if let Some(rule) = rule {
             self.add(path, word(rule));
         }

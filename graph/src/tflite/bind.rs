@@ -647,7 +647,6 @@ impl<'m> Binder<'m> {
         let name = self.unused_node(&format!("{}.{suffix}", node.name));
         let op_type = match op {
             Op::Reshape => "RESHAPE",
-            Op::Binary(_) => "MUL",
             _ => &node.op_type,
         };
         let output = self.temporary(&name, shape);

@@ -7,6 +7,8 @@
 
 mod fast;
 mod flags;
+pub mod gemmlowp;
+pub mod lut;
 mod multiplier;
 mod rounding;
 mod width;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use align_check_graph::{Constant, Graph, Node, Op, ValueId};
+use align_check_specs::Product;
 
 use super::movement::Movement;
 use crate::kernels::ConvShape;
@@ -62,6 +63,14 @@ pub fn build(
                 dilations: image(&conv.dilations)?,
                 groups: conv.groups,
             };
+            // A depthwise convolution of one channel is known by its name only.
+            let depthwise = conv.groups == shape.channels
+                && (conv.groups > 1 || node.op_type.starts_with("DEPTHWISE"));
+            let product = if depthwise {
+                Product::Depthwise
+            } else {
+                Product::Convolution
+            };
             let linear = Linear {
                 form: LinearForm::Image,
                 bias: bias(2, shape.out_channels, 1.0)?,
@@ -69,7 +78,7 @@ pub fn build(
                 weights,
                 factor: 1.0,
                 batch: out[0],
-                fully_connected: false,
+                product,
                 shape,
             };
             (linear, x)
@@ -116,7 +125,7 @@ pub fn build(
                 rows: None,
                 factor: 1.0,
                 batch: out[0],
-                fully_connected: false,
+                product: Product::Transposed,
                 shape,
             };
             (linear, x)
@@ -169,7 +178,7 @@ pub fn build(
                 rows: by_row,
                 factor: f64::from(gemm.alpha),
                 batch: 1,
-                fully_connected: true,
+                product: Product::FullyConnected,
             };
             (linear, x)
         }
@@ -188,7 +197,7 @@ pub fn build(
                     rows: None,
                     factor: 1.0,
                     batch: 1,
-                    fully_connected: true,
+                    product: Product::FullyConnected,
                 };
                 (linear, x)
             }
@@ -201,7 +210,7 @@ pub fn build(
                     rows: None,
                     factor: 1.0,
                     batch: 1,
-                    fully_connected: true,
+                    product: Product::FullyConnected,
                 };
                 (linear, node.inputs[1])
             }

@@ -33,8 +33,8 @@ pub fn binary(op: Binary, a: f64, b: f64) -> f64 {
     }
 }
 
-/// Softmax along an axis, with the maximum subtracted first.
-pub fn softmax(values: &[f64], shape: &[usize], axis: usize) -> Vec<f64> {
+/// Softmax of `beta * x` along an axis, with the maximum subtracted first.
+pub fn softmax(values: &[f64], shape: &[usize], axis: usize, beta: f64) -> Vec<f64> {
     let inner = strides(shape)[axis];
     let extent = shape[axis];
     let mut out = vec![0.0; values.len()];
@@ -43,7 +43,7 @@ pub fn softmax(values: &[f64], shape: &[usize], axis: usize) -> Vec<f64> {
         let max = (0..extent).fold(f64::NEG_INFINITY, |m, k| m.max(values[at(k)]));
         let mut sum = 0.0;
         for k in 0..extent {
-            out[at(k)] = libm::exp(values[at(k)] - max);
+            out[at(k)] = libm::exp((values[at(k)] - max) * beta);
             sum += out[at(k)];
         }
         for k in 0..extent {

@@ -1,12 +1,13 @@
 //! Means of quantized codes.
 
-use align_check_specs::{AverageRule, LeftShift, Rounding, Spec};
+use align_check_specs::{AverageRule, LeftShift, Rounding, Shift, Spec, Step};
 
 use super::Labels;
 use super::real::RealQuantizer;
 use super::unary::{CodeFunction, last_rounding, rescale, shift_rounding};
 use crate::num::{self, FixedMultiplier};
 use crate::ops::window::Windows;
+use crate::tensor::Channels;
 
 /// How a mean is finished, bound to its grids.
 pub struct Average {
@@ -18,7 +19,9 @@ pub struct Average {
     rescale: Option<CodeFunction>,
     rounding: Rounding,
     multiplier: FixedMultiplier,
-    steps: Vec<align_check_specs::Step>,
+    steps: Vec<Step>,
+    /// Channels of the result of a mean over an image.
+    image: Option<Channels>,
 }
 
 impl Average {
@@ -31,6 +34,7 @@ impl Average {
         spec: &Spec,
         x: Labels,
         out: Labels,
+        image: Option<Channels>,
     ) -> Result<Option<Self>, String> {
         if rule == AverageRule::Exact {
             return Ok(None);
@@ -75,6 +79,7 @@ impl Average {
             },
             multiplier,
             steps: spec.requantize.steps.clone(),
+            image,
         }))
     }
 
@@ -87,9 +92,12 @@ impl Average {
         };
         let whole_kernel = rule == AverageRule::F32Inside && windows.padding_counts;
         let kernel = windows.kernel.iter().product::<usize>() as u32;
-        let divisor = |i: usize| match whole_kernel {
-            true => kernel,
-            false => windows.divisors[i % windows.len().max(1)],
+        let divisor = |i: usize| {
+            if whole_kernel {
+                kernel
+            } else {
+                windows.divisors[i % windows.len().max(1)]
+            }
         };
         if matches!(rule, AverageRule::F32 | AverageRule::F32Inside) {
             let sums = windows.fold(codes, 0.0f32, |sum, q| {
@@ -104,8 +112,33 @@ impl Average {
         let sums = windows.fold(codes, 0i64, |sum, q| sum + x.steps(q));
         sums.into_iter()
             .enumerate()
-            .map(|(i, sum)| self.integer(rule, sum, i64::from(divisor(i)), &windows.kernel))
+            .map(|(i, sum)| self.integer(rule, i, sum, i64::from(divisor(i)), &windows.kernel))
             .collect()
+    }
+
+    /// From the sum of raw codes (`tflite/kernels/internal/optimized/integer_ops/mean.h`).
+    fn image_mean(&self, raw: i64, n: i64, behind: bool) -> i32 {
+        let (x, out) = (self.x, self.out);
+        let offset = x.zero_point as f32 * x.scale_f32() / out.scale_f32();
+        let nearest = offset + if offset > 0.0 { 0.5 } else { -0.5 };
+        let m = f64::from(x.scale_f32() / (n as f32 * out.scale_f32()));
+        let m = FixedMultiplier::from_real(m, 31, Rounding::HalfAway).value;
+        let step = |shift, rounding| Step {
+            shift,
+            rounding,
+            saturate: None,
+        };
+        let second = if behind {
+            Rounding::HalfAway
+        } else {
+            Rounding::HalfUp
+        };
+        let steps = [
+            step(Shift::By(31), Rounding::HalfUp),
+            step(Shift::Rest, second),
+        ];
+        let v = m.apply(raw, &steps, LeftShift::Wrap, 32).value;
+        out.store(v + out.zero_point - nearest.trunc() as i64)
     }
 
     fn real(&self, mean: f32) -> i32 {
@@ -117,7 +150,7 @@ impl Average {
     }
 
     /// From the sum of `code - zx` (a padded position that counts is 0) and the number of elements.
-    fn integer(&self, rule: AverageRule, sum: i64, n: i64, kernel: &[usize]) -> i32 {
+    fn integer(&self, rule: AverageRule, index: usize, sum: i64, n: i64, kernel: &[usize]) -> i32 {
         let (x, out) = (self.x, self.out);
         match rule {
             AverageRule::IntegerHalfAway
@@ -142,7 +175,20 @@ impl Average {
                 let v = num::round_f32(sum as f32 * gain, Rounding::HalfEven);
                 out.store(v as i64 + out.zero_point)
             }
-            AverageRule::RequantizeOverCount => {
+            AverageRule::F32RawSum => {
+                // XNNPACK src/reference/unary-elementwise.cc, src/subgraph/static-reduce.c
+                let raw = sum + n * x.zero_point;
+                let c = x.scale_f32() / out.scale_f32() * (1.0 / n as f32);
+                let zero = out.zero_point as f32 - (n * x.zero_point) as f32 * c;
+                let v = num::round_f32(raw as f32 * c + zero, Rounding::HalfEven);
+                out.store(v as i64)
+            }
+            AverageRule::RequantizeOverCountVector if self.image.is_some() => {
+                let channels = self.image.unwrap_or(Channels::ONE);
+                let behind = channels.of_index(index) >= channels.count - channels.count % 16;
+                self.image_mean(sum + n * x.zero_point, n, behind)
+            }
+            AverageRule::RequantizeOverCount | AverageRule::RequantizeOverCountVector => {
                 let m = self.multiplier;
                 let log2 = 63 - n.leading_zeros() as i32;
                 let k = log2.min(32).min(31 + m.exponent);

@@ -2,7 +2,8 @@
 
 use align_check_graph::Binary;
 use align_check_specs::{
-    AddRule, Derivation, LeftShift, MulRule, Requantize, Rounding, Spec, ZeroPointPosition,
+    AddRule, Bounds, Derivation, LeftShift, MulRule, Requantize, Rounding, Spec, Step,
+    ZeroPointPosition,
 };
 
 use super::Labels;
@@ -58,19 +59,36 @@ pub fn add(
                 sum
             }
         }
-        AddRule::Q31Shift20 => {
-            // TFLite reference/add.cc: both inputs shifted left by 20 and scaled to twice the larger scale.
-            let twice = 2.0 * a.scale.max(b.scale);
-            let q31 = |m: f64| FixedMultiplier::from_real(m, 31, Rounding::HalfAway).value;
-            let (ma, mb) = (q31(a.scale / twice), q31(b.scale / twice));
-            let mo = q31(twice / (f64::from(1 << 20) * out.scale));
-            let steps = spec.requantize.steps.clone();
-            let apply =
-                move |m: FixedMultiplier, v: i64| m.apply(v, &steps, LeftShift::Wrap, 32).value;
+        AddRule::Q31Shift20
+        | AddRule::Q31Shift15
+        | AddRule::Q31Shift20Vector
+        | AddRule::Q31Shift20VectorFloor
+        | AddRule::Q31Shift15Vector => {
+            let sum = Q31Sum::new(rule, spec, [a, b], out);
             Box::new(move |qa, qb| {
-                let va = apply(ma, a.steps(qa) << 20);
-                let vb = apply(mb, b.steps(qb) << 20);
-                out.store(apply(mo, va + sign * vb) + out.zero_point)
+                let [va, vb] = [(sum.ma, a.steps(qa)), (sum.mb, b.steps(qb))]
+                    .map(|(m, steps)| sum.apply(m, steps << sum.left));
+                sum.code(va + sign * vb)
+            })
+        }
+        AddRule::Q21HalfUp => {
+            // XNNPACK src/microparams-init.c xnn_init_qs8_add_minmax_*_params
+            let (ra, rb) = (
+                a.scale_f32() / out.scale_f32(),
+                b.scale_f32() / out.scale_f32(),
+            );
+            let shift = 21 - libm::frexpf(ra.max(rb)).1;
+            let fixed = |r: f32| {
+                let scaled = libm::ldexp(f64::from(r), shift);
+                num::round_f64(scaled, Rounding::HalfEven) as i64
+            };
+            let (ma, mb) = (fixed(ra), sign * fixed(rb));
+            let bits = u32::try_from(shift)
+                .ok()
+                .filter(|bits| (1..63).contains(bits))?;
+            Box::new(move |qa, qb| {
+                let sum = a.steps(qa) * ma + b.steps(qb) * mb;
+                out.store(((sum + (1 << (bits - 1))) >> bits) + out.zero_point)
             })
         }
         AddRule::RequantizeEach => {
@@ -151,6 +169,146 @@ fn ratios(rule: AddRule, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
     })
 }
 
+/// `TFLite`'s sum of two operands (`tflite/kernels/add.cc`): both are shifted left and scaled to twice the
+/// larger scale, then the sum is scaled to the output.
+struct Q31Sum {
+    ma: FixedMultiplier,
+    mb: FixedMultiplier,
+    mo: FixedMultiplier,
+    left: u32,
+    steps: Vec<Step>,
+    out: Labels,
+}
+
+impl Q31Sum {
+    fn new(rule: AddRule, spec: &Spec, [a, b]: [Labels; 2], out: Labels) -> Self {
+        let left = match rule {
+            AddRule::Q31Shift15 | AddRule::Q31Shift15Vector => 15,
+            _ => 20,
+        };
+        let twice = 2.0 * a.scale.max(b.scale);
+        let q31 = |m: f64| FixedMultiplier::from_real(m, 31, Rounding::HalfAway).value;
+        Self {
+            ma: q31(a.scale / twice),
+            mb: q31(b.scale / twice),
+            mo: q31(twice / (f64::from(1 << left) * out.scale)),
+            left,
+            steps: spec.requantize.steps.clone(),
+            out,
+        }
+    }
+
+    fn apply(&self, m: FixedMultiplier, v: i64) -> i64 {
+        m.apply(v, &self.steps, LeftShift::Wrap, 32).value
+    }
+
+    fn code(&self, sum: i64) -> i32 {
+        self.out
+            .store(self.apply(self.mo, sum) + self.out.zero_point)
+    }
+}
+
+/// How kernels walk over two operands that are broadcast to each other, in the file's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walk {
+    /// Calls of so many elements of both operands.
+    Rows(usize),
+    /// Calls of so many elements of one operand, with one of the other.
+    Scalar(usize),
+    /// One element at a time.
+    Elements,
+}
+
+impl Walk {
+    /// How `LiteRT`'s fivefold broadcast goes (`tflite/kernels/internal/reference/process_broadcast_shapes.cc`,
+    /// `optimized/optimized_ops.h BinaryBroadcastFiveFold`).
+    pub fn of([a, b]: [&[usize]; 2], out: &[usize]) -> Self {
+        if a == b {
+            return Self::Rows(out.iter().product());
+        }
+        let mut rows = out.len();
+        while rows > 0 && a[rows - 1] == b[rows - 1] {
+            rows -= 1;
+        }
+        let run: usize = out[rows..].iter().product();
+        let (short, long) = if a[rows - 1] == 1 { (a, b) } else { (b, a) };
+        let back = |from: usize, holds: &dyn Fn(usize) -> bool| {
+            (0..from)
+                .rev()
+                .find(|&axis| !holds(axis))
+                .map_or(0, |axis| axis + 1)
+        };
+        let scalar = back(rows, &|axis| short[axis] == 1);
+        let middle = back(scalar, &|axis| a[axis] == b[axis]);
+        let other = back(middle, &|axis| long[axis] == 1);
+        if back(other, &|axis| a[axis] == b[axis]) > 0 {
+            Self::Elements
+        } else if run > 1 {
+            Self::Rows(run)
+        } else {
+            Self::Scalar(out[scalar..rows].iter().product())
+        }
+    }
+}
+
+/// Whole blocks of a vector kernel: a function for them, the elements of a call, and those of a block.
+pub type Blocks = (PairFunction, usize, usize);
+
+/// What `[ops] add` does in whole blocks, where it differs there.
+pub fn add_blocks(
+    rule: AddRule,
+    spec: &Spec,
+    op: Binary,
+    [a, b]: [Labels; 2],
+    out: Labels,
+    (walk, elements): (Walk, usize),
+) -> Option<Blocks> {
+    let (run, block, folded) = match (rule, walk) {
+        _ if op != Binary::Add => return None,
+        (AddRule::Q31Shift20Vector, Walk::Rows(run)) => (run, 16, true),
+        (AddRule::Q31Shift15Vector, Walk::Rows(run)) if run == elements => (run, 16, true),
+        (
+            AddRule::Q31Shift20Vector | AddRule::Q31Shift20VectorFloor,
+            Walk::Rows(run) | Walk::Scalar(run),
+        ) => (run, 8, false),
+        _ => return None,
+    };
+    let sum = Q31Sum::new(rule, spec, [a, b], out);
+    // optimized/integer_ops/add.h, optimized/optimized_ops.h AddElementwise, AddScalarBroadcast
+    let part = move |m: FixedMultiplier, steps: i64, left: u32| {
+        let down = (-m.exponent).max(0) as u32;
+        let v = steps << left;
+        let high = |v: i64| (v * m.mantissa + (1 << 30)) >> 31;
+        if folded {
+            high(v >> down)
+        } else {
+            high(v) >> down
+        }
+    };
+    let function: PairFunction = Box::new(move |qa, qb| {
+        let va = part(sum.ma, a.steps(qa), sum.left);
+        let vb = part(sum.mb, b.steps(qb), sum.left);
+        sum.code(va + vb)
+    });
+    Some((function, run, block))
+}
+
+/// How bounds of an activation that is fused to an addition become codes.
+pub fn add_bounds(rule: AddRule) -> Bounds {
+    match rule {
+        AddRule::Q21HalfUp => Bounds::HalfEvenInside,
+        _ => Bounds::HalfAway,
+    }
+}
+
+/// The same of a multiplication.
+pub fn mul_bounds(rule: MulRule) -> Bounds {
+    match rule {
+        MulRule::F32CombinedHalfEven => Bounds::HalfEvenInside,
+        _ => Bounds::HalfAway,
+    }
+}
+
 /// `[ops] mul`. `None`: the rule is the reference's.
 ///
 /// # Errors
@@ -208,6 +366,20 @@ pub fn mul(
             Box::new(move |qa, qb| {
                 let v = product(qa, qb) as f32 * combined + zero;
                 out.store(num::round_f32(v, Rounding::HalfEven) as i64)
+            })
+        }
+        MulRule::F32CombinedHalfEven => Box::new(move |qa, qb| {
+            let v = num::round_f32(product(qa, qb) as f32 * combined, Rounding::HalfEven);
+            out.store(v as i64 + out.zero_point)
+        }),
+        MulRule::RequantizeF32ScaleInt16 => {
+            // optimized/optimized_ops.h MulElementwise: the zero point is added to int16 lanes
+            let m = FixedMultiplier::from_real(f64::from(combined), 31, Rounding::HalfAway).value;
+            let steps = spec.requantize.steps.clone();
+            Box::new(move |qa, qb| {
+                let v = m.apply(product(qa, qb), &steps, LeftShift::Wrap, 32).value;
+                let v = num::saturate(v.into(), 16).value + out.zero_point;
+                out.store(num::wrap(v.into(), 16).value)
             })
         }
         MulRule::Requantize => requantized(spec.requantize.derivation)?,

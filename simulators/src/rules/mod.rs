@@ -4,11 +4,15 @@ pub mod average;
 pub mod elementwise;
 pub mod real;
 pub mod requantize;
+pub mod resize;
 pub mod softmax;
 pub mod unary;
 
 use std::sync::Arc;
 
+use align_check_specs::{Bounds, Rounding};
+
+use crate::num;
 use crate::quantize::CodeGrid;
 
 /// A uniform grid, with the target's own labels of its codes.
@@ -57,6 +61,35 @@ impl Labels {
     /// Clamps a code in the target's label and gives it the stored label.
     pub fn store(&self, raw: i64) -> i32 {
         (raw.clamp(self.min, self.max) - self.relabel) as i32
+    }
+
+    /// The code of a fused activation's bound, in the target's label.
+    pub fn bound(&self, rule: Bounds, real: f64) -> i64 {
+        if real.is_infinite() {
+            return if real < 0.0 { self.min } else { self.max };
+        }
+        let steps = real as f32 / self.scale_f32();
+        let code = match rule {
+            Bounds::HalfAway => num::round_f32(steps, Rounding::HalfAway) as i64,
+            Bounds::HalfEven => num::round_f32(steps, Rounding::HalfEven) as i64,
+            Bounds::HalfEvenInside => {
+                let code = num::round_f32(steps + self.zero_point as f32, Rounding::HalfEven);
+                return (code as i64).clamp(self.min, self.max);
+            }
+        };
+        code.saturating_add(self.zero_point)
+            .clamp(self.min, self.max)
+    }
+
+    /// Both codes of a clamp.
+    pub fn bounds(&self, rule: Bounds, (lo, hi): (f64, f64)) -> (i64, i64) {
+        let lo = self.bound(rule, lo);
+        (lo, self.bound(rule, hi).max(lo))
+    }
+
+    /// Bits of the codes.
+    pub fn bits(&self) -> u32 {
+        64 - (self.max - self.min).unsigned_abs().leading_zeros()
     }
 
     /// `f32` of the step: scales are `f32` on every target.

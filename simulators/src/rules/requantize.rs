@@ -1,8 +1,8 @@
 //! `[requantize]` and `[bias]`, bound to the scales of one layer: from an accumulator to an output code.
 
 use align_check_specs::{
-    Accumulator, Bias, BiasFormat, ClampOrder, Derivation, Division, Multiplier, Overflow,
-    Requantize, Rounding, ZeroPointPosition,
+    Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, Multiplier, Overflow,
+    Requantize, Rounding, Step, ZeroPointPosition,
 };
 
 use super::Labels;
@@ -50,6 +50,8 @@ struct Channel {
     bias_f32: f32,
     /// In steps of the output, where it is exact.
     bias_exact: f64,
+    /// Whether the channel lies behind the last block of `tail`.
+    behind: bool,
 }
 
 impl Requantizer {
@@ -73,7 +75,11 @@ impl Requantizer {
         let largest = multipliers.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let shared_bias = BiasScale::of(units);
         let mut channels = Vec::with_capacity(units.len());
-        for (unit, &m) in units.iter().zip(&multipliers) {
+        let in_blocks = match &rule.tail {
+            Some(tail) => units.len() - units.len() % (tail.block as usize).max(1),
+            None => units.len(),
+        };
+        for (index, (unit, &m)) in units.iter().zip(&multipliers).enumerate() {
             // An exact bias does not pass through the multiplier: a factor of 0 leaves it alone.
             if (m == 0.0 && bias.format != BiasFormat::Exact) || !m.is_finite() {
                 return Err(format!("a multiplier of {m}"));
@@ -87,9 +93,14 @@ impl Requantizer {
                 &shared_bias,
                 out,
                 width,
+                index >= in_blocks,
             )?);
         }
-        let (lo, hi) = clamp_codes(out, clamp, rule);
+        let bounds = rule.bounds.unwrap_or(match rule.multiplier {
+            Multiplier::F32 | Multiplier::F32TwoSteps { .. } => Bounds::HalfEven,
+            _ => Bounds::HalfAway,
+        });
+        let (lo, hi) = out.bounds(bounds, clamp);
         Ok(Self {
             rule: rule.clone(),
             bias: bias.format,
@@ -187,7 +198,12 @@ impl Requantizer {
                     return Flagged::exact(0);
                 };
                 fixed
-                    .apply(acc, &self.rule.steps, self.rule.left_shift, self.width.bits)
+                    .apply(
+                        acc,
+                        steps(&self.rule, c.behind),
+                        self.rule.left_shift,
+                        self.width.bits,
+                    )
                     .and_then(|v| self.place(i128::from(v)))
             }
         }
@@ -329,6 +345,14 @@ impl Requantizer {
     }
 }
 
+/// The roundings of a channel.
+fn steps(rule: &Requantize, behind: bool) -> &[Step] {
+    match &rule.tail {
+        Some(tail) if behind => &tail.steps,
+        _ => &rule.steps,
+    }
+}
+
 /// Nearest integer, ties to even, of an `f32` below 2^22 in magnitude: added to 1.5 * 2^23, the integer
 /// stands in the low bits of the sum.
 #[allow(
@@ -372,7 +396,9 @@ fn derive(derivation: Derivation, x: f64, w: f64, y: f64) -> f64 {
     match derivation {
         Derivation::F64 => x * w / y,
         Derivation::F32 => f64::from(product / y as f32),
-        Derivation::F32ProductF64Quotient => f64::from(product) / y,
+        Derivation::F32ProductF64Quotient | Derivation::F32ProductPerTensor => {
+            f64::from(product) / y
+        }
     }
 }
 
@@ -403,6 +429,7 @@ fn channel(
     shared: &BiasScale,
     out: Labels,
     width: Width,
+    behind: bool,
 ) -> Result<Channel, String> {
     let product = unit.x * unit.w;
     let product_f32 = unit.x as f32 * unit.w as f32;
@@ -415,6 +442,7 @@ fn channel(
         bias: 0,
         bias_f32: 0.0,
         bias_exact: 0.0,
+        behind,
     };
     let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
     match bias.format {
@@ -502,36 +530,10 @@ fn channel(
     }
     result.fast = result
         .fixed
-        .and_then(|f| f.fast(&rule.steps, rule.left_shift, width.bits));
+        .and_then(|f| f.fast(steps(rule, behind), rule.left_shift, width.bits));
     if rule.multiplier == Multiplier::PowerOfTwo {
         result.shift = -num::power_of_two(m)
             .ok_or_else(|| format!("a multiplier {m:e} that is no power of two"))?;
     }
     Ok(result)
-}
-
-/// The clamp in codes: the output's range, and what a fused activation leaves of it.
-fn clamp_codes(out: Labels, clamp: (f64, f64), rule: &Requantize) -> (i64, i64) {
-    let code = |x: f64| {
-        // TFLite: zero point + half-away(f32(x / scale)); 0 is exact under every rule.
-        let rounding = match rule.multiplier {
-            Multiplier::F32 | Multiplier::F32TwoSteps { .. } => Rounding::HalfEven,
-            _ => Rounding::HalfAway,
-        };
-        let steps = num::round_f64(f64::from(x as f32 / out.scale_f32()), rounding);
-        (steps as i64)
-            .saturating_add(out.zero_point)
-            .clamp(out.min, out.max)
-    };
-    let lo = if clamp.0 == f64::NEG_INFINITY {
-        out.min
-    } else {
-        code(clamp.0)
-    };
-    let hi = if clamp.1 == f64::INFINITY {
-        out.max
-    } else {
-        code(clamp.1)
-    };
-    (lo, hi.max(lo))
 }

@@ -2,14 +2,15 @@
 
 use align_check_graph::Activation;
 use align_check_specs::{
-    Accumulator, Bias, BiasFormat, Derivation, HardSwishRule, LeakyReluRule, Multiplier, Quantize,
-    Requantize, RescaleRule, Rounding, SigmoidRule, Spec,
+    Accumulator, Bias, BiasFormat, Bounds, Derivation, HardSwishRule, LeakyReluRule, LeftShift,
+    Multiplier, Quantize, Requantize, RescaleRule, Rounding, SigmoidRule, Spec,
 };
 
 use super::Labels;
 use super::real::RealQuantizer;
 use super::requantize::{Requantizer, Unit};
-use crate::num;
+use crate::num::lut::{self, TableInput};
+use crate::num::{self, FixedMultiplier, gemmlowp};
 use crate::ops::real::activation;
 
 /// A function from stored code to stored code.
@@ -65,15 +66,36 @@ pub fn rescale(
                 quantizer.code((x.steps(code) as f32 * x.scale_f32()).max(lo).min(hi))
             })
         }
-        RescaleRule::Requantize => {
-            let requantizer = factor(
-                &spec.requantize,
-                &spec.accumulator,
-                (x.scale, 1.0),
-                out,
-                clamp,
-            )?;
-            Box::new(move |code| requantizer.code(x.steps(code), 0, false).value)
+        RescaleRule::Requantize | RescaleRule::RequantizeVector => {
+            requantized(&spec.requantize, spec, x, out, clamp)?
+        }
+        RescaleRule::RequantizeF32Scale => {
+            let rule = Requantize {
+                derivation: Derivation::F32,
+                ..spec.requantize.clone()
+            };
+            requantized(&rule, spec, x, out, clamp)?
+        }
+        RescaleRule::Q8OrVector => match q8_factor(x, out) {
+            // XNNPACK src/microparams-init.c xnn_init_qs8_cvt_scalar_params
+            Some(factor) => {
+                let (lo, hi) = out.bounds(Bounds::HalfAway, clamp);
+                Box::new(move |code| {
+                    let v = (x.steps(code) * factor + 128) >> 8;
+                    out.store((v + out.zero_point).clamp(lo, hi))
+                })
+            }
+            None => requantized(&spec.requantize, spec, x, out, clamp)?,
+        },
+        RescaleRule::F32Affine => {
+            // tflite/kernels/internal/reference/concatenation.h ConcatenationWithScaling
+            let gain = x.scale_f32() * (1.0 / out.scale_f32());
+            let bias = -x.zero_point as f32 * gain;
+            let (lo, hi) = out.bounds(Bounds::HalfAway, clamp);
+            Box::new(move |code| {
+                let v = num::round_f32(x.raw(code) as f32 * gain + bias, Rounding::HalfAway);
+                out.store((v as i64 + out.zero_point).clamp(lo, hi))
+            })
         }
         RescaleRule::Q15 => {
             // hexagon_nn quantize.c: sat16((2*d*g + 0x8000) >> 16), zero point after.
@@ -92,6 +114,52 @@ pub fn rescale(
 pub fn last_rounding(spec: &Spec) -> Rounding {
     let last = spec.requantize.steps.last();
     last.map_or(Rounding::HalfEven, |step| step.rounding)
+}
+
+fn requantized(
+    rule: &Requantize,
+    spec: &Spec,
+    x: Labels,
+    out: Labels,
+    clamp: (f64, f64),
+) -> Result<CodeFunction, String> {
+    let requantizer = factor(rule, &spec.accumulator, (x.scale, 1.0), out, clamp)?;
+    Ok(Box::new(move |code| {
+        requantizer.code(x.steps(code), 0, false).value
+    }))
+}
+
+/// `half-even(256 * f32(sx / sy))` where `XNNPACK` converts: codes of 8 bits of one signedness, a ratio in
+/// 2^-8 to 2^7.
+fn q8_factor(x: Labels, out: Labels) -> Option<i64> {
+    let ratio = x.scale_f32() / out.scale_f32();
+    let same = x.bits() <= 8 && out.bits() <= 8 && (x.min < 0) == (out.min < 0);
+    (same && (1.0 / 256.0..=128.0).contains(&ratio))
+        .then(|| num::round_f32(256.0 * ratio, Rounding::HalfEven) as i64)
+}
+
+/// What `[ops] rescale` does in whole blocks, where it differs there, and the elements of a block.
+pub fn rescale_blocks(
+    rule: RescaleRule,
+    spec: &Spec,
+    x: Labels,
+    out: Labels,
+) -> Option<(CodeFunction, usize)> {
+    let vector = match rule {
+        RescaleRule::RequantizeVector => true,
+        RescaleRule::Q8OrVector => q8_factor(x, out).is_none(),
+        _ => false,
+    };
+    if !vector || x.bits() > 8 || out.bits() > 8 {
+        return None;
+    }
+    let mut requantize = spec.requantize.clone();
+    for step in &mut requantize.steps {
+        step.rounding = Rounding::HalfUp;
+    }
+    let open = (f64::NEG_INFINITY, f64::INFINITY);
+    let function = requantized(&requantize, spec, x, out, open).ok()?;
+    Some((function, 16))
 }
 
 /// A fused clamp in the target's codes.
@@ -118,13 +186,10 @@ pub fn leaky_relu(
     slope: f64,
 ) -> Result<Option<CodeFunction>, String> {
     let open = (f64::NEG_INFINITY, f64::INFINITY);
-    let two = |derivation: Derivation| -> Result<CodeFunction, String> {
-        let requantize = Requantize {
-            derivation,
-            ..spec.requantize.clone()
-        };
-        let positive = factor(&requantize, &spec.accumulator, (x.scale, 1.0), out, open)?;
-        let negative = factor(&requantize, &spec.accumulator, (x.scale, slope), out, open)?;
+    let two = || -> Result<CodeFunction, String> {
+        let rule = &spec.requantize;
+        let positive = factor(rule, &spec.accumulator, (x.scale, 1.0), out, open)?;
+        let negative = factor(rule, &spec.accumulator, (x.scale, slope), out, open)?;
         Ok(Box::new(move |code| {
             let steps = x.steps(code);
             let side = if steps >= 0 { &positive } else { &negative };
@@ -141,8 +206,45 @@ pub fn leaky_relu(
                 quantizer.code(if v < 0.0 { v * slope } else { v })
             })
         }
-        LeakyReluRule::TwoRequantizes => two(spec.requantize.derivation)?,
-        LeakyReluRule::TwoRequantizesF32Scale => two(Derivation::F32)?,
+        LeakyReluRule::TwoRequantizes => two()?,
+        LeakyReluRule::TwoRequantizesF32Scale | LeakyReluRule::TwoRequantizesF32Signed => {
+            // tflite/kernels/activations.cc LeakyReluPrepare
+            let scale = out.scale_f32();
+            let ms = [x.scale_f32() / scale, x.scale_f32() * slope as f32 / scale];
+            let [positive, negative] = ms.map(|m| {
+                FixedMultiplier::from_real(f64::from(m.abs()), 31, Rounding::HalfAway).value
+            });
+            let signed = rule == LeakyReluRule::TwoRequantizesF32Signed;
+            let down = slope < 0.0;
+            let rule_steps = spec.requantize.steps.clone();
+            Box::new(move |code| {
+                let steps = x.steps(code);
+                let flipped = if down && signed { -1 } else { 1 };
+                let (m, sign) = match steps >= 0 {
+                    true => (positive, 1),
+                    false => (
+                        FixedMultiplier {
+                            mantissa: flipped * negative.mantissa,
+                            ..negative
+                        },
+                        if down && !signed { -1 } else { 1 },
+                    ),
+                };
+                let v = m.apply(steps, &rule_steps, LeftShift::Wrap, 32).value;
+                out.store(sign * v + out.zero_point)
+            })
+        }
+        LeakyReluRule::Q8HalfUp => {
+            // XNNPACK src/microparams-init.c xnn_init_qs8_lrelu_scalar_params
+            let ratio = x.scale_f32() / out.scale_f32();
+            let fixed = |m: f32| num::round_f32(256.0 * m, Rounding::HalfEven) as i64;
+            let (positive, negative) = (fixed(ratio), fixed(ratio * slope as f32));
+            Box::new(move |code| {
+                let steps = x.steps(code);
+                let m = if steps > 0 { positive } else { negative };
+                out.store(((steps * m + 128) >> 8) + out.zero_point)
+            })
+        }
         LeakyReluRule::Alpha26Over256 => {
             let rounding = shift_rounding(spec);
             Box::new(move |code| {
@@ -193,9 +295,45 @@ pub fn sigmoid(
         }
         SigmoidRule::LitertTable => {
             let inverse = 1.0 / out.scale_f32();
+            let value = move |code: i32| match function {
+                // 1 / (1 + exp(-x)), every operation in f32 (tflite/kernels/activations.cc)
+                Activation::Sigmoid => {
+                    let v = x.steps(code) as f32 * x.scale_f32();
+                    1.0 / (1.0 + libm::exp(f64::from(-v)) as f32)
+                }
+                _ => value(code),
+            };
             Some(Box::new(move |code| {
                 let v = num::round_f32(value(code) * inverse, Rounding::HalfAway);
                 out.store(v as i64 + out.zero_point)
+            }))
+        }
+        SigmoidRule::F32TableInside => {
+            let (inverse, zero) = (1.0 / out.scale_f32(), out.zero_point as f32);
+            Some(Box::new(move |code| {
+                let v = num::round_f32(value(code) * inverse + zero, Rounding::HalfEven);
+                out.store(v as i64)
+            }))
+        }
+        SigmoidRule::Int16Table | SigmoidRule::Int16TableOrGemmlowp => {
+            let tanh = function == Activation::Tanh;
+            if x.bits() > 16 {
+                return None;
+            }
+            let gemmlowp = lut::gemmlowp_shift(x.scale, tanh)
+                .filter(|_| rule == SigmoidRule::Int16TableOrGemmlowp);
+            let table = TableInput::new(x.scale, tanh);
+            Some(Box::new(move |code| {
+                let code = x.steps(code);
+                let v = match (gemmlowp, tanh) {
+                    (Some(shift), true) => gemmlowp::tanh_16(gemmlowp::saturate_16(code << shift)),
+                    (Some(shift), false) => {
+                        gemmlowp::logistic_16(gemmlowp::saturate_16(code << shift))
+                    }
+                    (None, true) => table.tanh(code),
+                    (None, false) => table.logistic(code),
+                };
+                out.store(v + out.zero_point)
             }))
         }
     }
@@ -205,7 +343,8 @@ pub fn sigmoid(
 /// (microsoft/onnxruntime `onnxruntime/core/mlas/lib/logistic.cpp`, `x86_64/LogisticKernelFma3.S`).
 #[allow(
     clippy::excessive_precision,
-    reason = "the source's numbers, rounded to f32"
+    clippy::unreadable_literal,
+    reason = "the source's numbers as they stand there, rounded to f32"
 )]
 pub fn mlas_logistic(x: f32) -> f32 {
     /// Coefficients of the odd numerator, from the highest power down.
@@ -248,6 +387,9 @@ pub fn hard_swish(
                 quantizer.code(v as f32)
             }))
         }
+        HardSwishRule::Int16FixedPoint => {
+            matches!(function, Activation::HardSwish).then(|| int16_hard_swish(x, out))
+        }
         HardSwishRule::Dpu2731 => {
             let rounding = shift_rounding(spec);
             let round = move |v: f64| num::round_f64(v, rounding);
@@ -264,4 +406,40 @@ pub fn hard_swish(
             }))
         }
     }
+}
+
+/// `x * relu6(x + 3) / 6` in 16 bits (`tflite/kernels/internal/reference/hard_swish.h`).
+fn int16_hard_swish(x: Labels, out: Labels) -> CodeFunction {
+    use gemmlowp::{divide_by_pot, high_mul_16, saturate_16};
+    // A Q31 multiplier with its upper half rounded to Q15.
+    let q15 = |m: f32| {
+        let q31 = FixedMultiplier::from_real(f64::from(m), 31, Rounding::HalfAway).value;
+        let mantissa = if q31.mantissa >= 0x7FFF_8000 {
+            0x7FFF
+        } else {
+            (q31.mantissa + (1 << 15)) >> 16
+        };
+        (mantissa, q31.exponent)
+    };
+    let high = 1.0 / 128.0 * x.scale_f32();
+    let (out_m, out_e) = q15(high / out.scale_f32());
+    let (relu_m, relu_e) = q15(high / (3.0 / 32768.0));
+    Box::new(move |code| {
+        let value = x.steps(code) * 128;
+        let on_output = high_mul_16(value, out_m);
+        let mut relu = value;
+        if relu_e > 0 {
+            relu = saturate_16(relu << (relu_e - 1));
+        }
+        relu = high_mul_16(relu, relu_m);
+        if relu_e > 0 {
+            relu = saturate_16(relu << 1);
+        } else if relu_e < 0 {
+            relu = divide_by_pot(relu, relu_e.unsigned_abs());
+        }
+        let relu = (relu + (1 << 15)) >> 1;
+        let product = saturate_16(relu * on_output / 32768);
+        let v = divide_by_pot(product, (-out_e).max(0) as u32);
+        out.store(v + out.zero_point)
+    })
 }

@@ -4,31 +4,19 @@ use super::Check;
 use crate::view::word;
 use crate::{
     AddRule, AverageRule, Grid, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
-    RescaleRule, SigmoidRule, SoftmaxRule, Spec,
+    RescaleRule, ResizeRule, SigmoidRule, SoftmaxRule, Spec,
 };
 
 impl Check<'_> {
-    pub(super) fn ops(&mut self, spec: &Spec) {
+    pub(super) fn ops(&mut self, section: &str, ops: &Ops, spec: &Spec) {
         let powers = matches!(spec.activations.quantizer, Grid::PowerOfTwo | Grid::Model);
         let logarithmic = spec.activations.quantizer == Grid::Gfpq;
         let fixed = matches!(
             spec.requantize.multiplier,
             Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. }
         );
-        for (op, needs) in needs(&spec.ops) {
-            let path = format!("ops.{op}");
-            let value = match op {
-                "hard-swish" => spec.ops.hard_swish.map(|rule| word(&rule)),
-                "leaky-relu" => spec.ops.leaky_relu.map(|rule| word(&rule)),
-                "rescale" => spec.ops.rescale.map(|rule| word(&rule)),
-                "global-average" => spec.ops.global_average.map(|rule| word(&rule)),
-                "average" => spec.ops.average.map(|rule| word(&rule)),
-                "mul" => spec.ops.mul.map(|rule| word(&rule)),
-                "sigmoid" => spec.ops.sigmoid.map(|rule| word(&rule)),
-                "softmax" => spec.ops.softmax.map(|rule| word(&rule)),
-                _ => spec.ops.add.map(|rule| word(&rule)),
-            };
-            let value = value.unwrap_or_default();
+        for (op, value, needs) in needs(ops) {
+            let path = format!("{section}.{op}");
             let reason =
                 format!("'{value}' needs activations.quantizer = 'power-of-two' or 'model'");
             self.require(needs != Needs::PowersOfTwo || powers, &*path, reason);
@@ -53,87 +41,140 @@ enum Needs {
     FixedMultiplier,
 }
 
-fn needs(ops: &Ops) -> Vec<(&'static str, Needs)> {
-    let average = |rule: AverageRule| match rule {
+/// For each rule that is given: its field, its name and what it presumes.
+fn needs(ops: &Ops) -> Vec<(&'static str, String, Needs)> {
+    let mut out = Vec::new();
+    macro_rules! each {
+        ($($op:literal: $field:ident => $needs:expr;)+) => {
+            $(out.extend(ops.$field.map(|rule| ($op, word(&rule), $needs(rule))));)+
+        };
+    }
+    each! {
+        "add": add => add;
+        "mul": mul => mul;
+        "average": average => average;
+        "global-average": global_average => average;
+        "rescale": rescale => rescale;
+        "relu": relu => rescale;
+        "concat": concat => rescale;
+        "leaky-relu": leaky_relu => leaky_relu;
+        "sigmoid": sigmoid => sigmoid;
+        "hard-swish": hard_swish => hard_swish;
+        "softmax": softmax => softmax;
+        "resize": resize => resize;
+    }
+    out
+}
+
+fn add(rule: AddRule) -> Needs {
+    match rule {
+        AddRule::Exact | AddRule::F32 => Needs::Nothing,
+        AddRule::AlignedShift => Needs::PowersOfTwo,
+        AddRule::F32Ratios
+        | AddRule::F32RatiosFma
+        | AddRule::F32RatiosFmaConstant
+        | AddRule::Q31Shift20
+        | AddRule::Q31Shift15
+        | AddRule::Q31Shift20Vector
+        | AddRule::Q31Shift20VectorFloor
+        | AddRule::Q31Shift15Vector
+        | AddRule::Q21HalfUp
+        | AddRule::RequantizeEach
+        | AddRule::RoundedOnce
+        | AddRule::Q8Floor => Needs::IntegerGrid,
+    }
+}
+
+fn mul(rule: MulRule) -> Needs {
+    match rule {
+        MulRule::Exact | MulRule::F32 => Needs::Nothing,
+        MulRule::F32Combined
+        | MulRule::F32CombinedInside
+        | MulRule::F32CombinedHalfEven
+        | MulRule::Requantize
+        | MulRule::RequantizeF32Scale
+        | MulRule::RequantizeF32ScaleInt16 => Needs::IntegerGrid,
+    }
+}
+
+fn average(rule: AverageRule) -> Needs {
+    match rule {
         AverageRule::Exact | AverageRule::F32 => Needs::Nothing,
         AverageRule::DpuTable => Needs::PowersOfTwo,
-        AverageRule::RequantizeOverCount => Needs::FixedMultiplier,
+        AverageRule::RequantizeOverCount | AverageRule::RequantizeOverCountVector => {
+            Needs::FixedMultiplier
+        }
         AverageRule::F32Inside
         | AverageRule::F32IntegerSum
+        | AverageRule::F32RawSum
         | AverageRule::IntegerHalfAway
         | AverageRule::IntegerTrunc
         | AverageRule::IntegerFloor
         | AverageRule::IntegerTruncHundredth
         | AverageRule::RoundedOnce
         | AverageRule::Q8ThreeSteps => Needs::IntegerGrid,
-    };
-    let mut out = Vec::new();
-    out.extend(ops.add.map(|rule| {
-        let needs = match rule {
-            AddRule::Exact | AddRule::F32 => Needs::Nothing,
-            AddRule::AlignedShift => Needs::PowersOfTwo,
-            AddRule::F32Ratios
-            | AddRule::F32RatiosFma
-            | AddRule::F32RatiosFmaConstant
-            | AddRule::Q31Shift20
-            | AddRule::RequantizeEach
-            | AddRule::RoundedOnce
-            | AddRule::Q8Floor => Needs::IntegerGrid,
-        };
-        ("add", needs)
-    }));
-    out.extend(ops.mul.map(|rule| {
-        let needs = match rule {
-            MulRule::Exact | MulRule::F32 => Needs::Nothing,
-            MulRule::F32Combined
-            | MulRule::F32CombinedInside
-            | MulRule::Requantize
-            | MulRule::RequantizeF32Scale => Needs::IntegerGrid,
-        };
-        ("mul", needs)
-    }));
-    out.extend(ops.average.map(|rule| ("average", average(rule))));
-    out.extend(
-        ops.global_average
-            .map(|rule| ("global-average", average(rule))),
-    );
-    out.extend(ops.rescale.map(|rule| {
-        let needs = match rule {
-            RescaleRule::Exact | RescaleRule::F32 => Needs::Nothing,
-            RescaleRule::Requantize | RescaleRule::Q15 => Needs::IntegerGrid,
-        };
-        ("rescale", needs)
-    }));
-    out.extend(ops.leaky_relu.map(|rule| {
-        let needs = match rule {
-            LeakyReluRule::Exact | LeakyReluRule::F32 => Needs::Nothing,
-            LeakyReluRule::TwoRequantizes | LeakyReluRule::TwoRequantizesF32Scale => {
-                Needs::IntegerGrid
-            }
-            LeakyReluRule::Alpha26Over256 => Needs::PowersOfTwo,
-        };
-        ("leaky-relu", needs)
-    }));
-    out.extend(ops.hard_swish.map(|rule| {
-        let needs = match rule {
-            HardSwishRule::Exact | HardSwishRule::F32 => Needs::Nothing,
-            HardSwishRule::Dpu2731 => Needs::PowersOfTwo,
-        };
-        ("hard-swish", needs)
-    }));
-    out.extend(ops.sigmoid.map(|rule| {
-        let needs = match rule {
-            SigmoidRule::Exact | SigmoidRule::F32Table | SigmoidRule::NnieTable => Needs::Nothing,
-            SigmoidRule::LitertTable | SigmoidRule::MlasTable => Needs::IntegerGrid,
-        };
-        ("sigmoid", needs)
-    }));
-    out.extend(ops.softmax.map(|rule| {
-        let needs = match rule {
-            SoftmaxRule::Exact | SoftmaxRule::F32 => Needs::Nothing,
-            SoftmaxRule::ExpTable | SoftmaxRule::ExpTableF32 => Needs::IntegerGrid,
-        };
-        ("softmax", needs)
-    }));
-    out
+    }
+}
+
+fn rescale(rule: RescaleRule) -> Needs {
+    match rule {
+        RescaleRule::Exact | RescaleRule::F32 => Needs::Nothing,
+        RescaleRule::Requantize
+        | RescaleRule::RequantizeF32Scale
+        | RescaleRule::RequantizeVector
+        | RescaleRule::Q8OrVector
+        | RescaleRule::F32Affine
+        | RescaleRule::Q15 => Needs::IntegerGrid,
+    }
+}
+
+fn leaky_relu(rule: LeakyReluRule) -> Needs {
+    match rule {
+        LeakyReluRule::Exact | LeakyReluRule::F32 => Needs::Nothing,
+        LeakyReluRule::TwoRequantizes
+        | LeakyReluRule::TwoRequantizesF32Scale
+        | LeakyReluRule::TwoRequantizesF32Signed
+        | LeakyReluRule::Q8HalfUp => Needs::IntegerGrid,
+        LeakyReluRule::Alpha26Over256 => Needs::PowersOfTwo,
+    }
+}
+
+fn sigmoid(rule: SigmoidRule) -> Needs {
+    match rule {
+        SigmoidRule::Exact | SigmoidRule::F32Table | SigmoidRule::NnieTable => Needs::Nothing,
+        SigmoidRule::LitertTable
+        | SigmoidRule::MlasTable
+        | SigmoidRule::F32TableInside
+        | SigmoidRule::Int16Table
+        | SigmoidRule::Int16TableOrGemmlowp => Needs::IntegerGrid,
+    }
+}
+
+fn hard_swish(rule: HardSwishRule) -> Needs {
+    match rule {
+        HardSwishRule::Exact | HardSwishRule::F32 => Needs::Nothing,
+        HardSwishRule::Dpu2731 => Needs::PowersOfTwo,
+        HardSwishRule::Int16FixedPoint => Needs::IntegerGrid,
+    }
+}
+
+fn softmax(rule: SoftmaxRule) -> Needs {
+    match rule {
+        SoftmaxRule::Exact | SoftmaxRule::F32 => Needs::Nothing,
+        SoftmaxRule::ExpTable
+        | SoftmaxRule::ExpTableF32
+        | SoftmaxRule::Gemmlowp
+        | SoftmaxRule::F32Table
+        | SoftmaxRule::Int16Tables => Needs::IntegerGrid,
+    }
+}
+
+fn resize(rule: ResizeRule) -> Needs {
+    match rule {
+        ResizeRule::Exact | ResizeRule::F32 => Needs::Nothing,
+        ResizeRule::Q10HalfAway
+        | ResizeRule::Q11HalfUp
+        | ResizeRule::F32Truncated
+        | ResizeRule::F32WeightsTruncated => Needs::IntegerGrid,
+    }
 }

@@ -36,6 +36,12 @@ impl Check<'_> {
         let holds = !shifts || rule.zero_point != ZeroPointPosition::InsideRounding;
         self.require(holds, at("zero-point"), inside);
         self.steps(&at("steps"), rule.multiplier, &rule.steps);
+        if let Some(tail) = &rule.tail {
+            let reason = "channels that vectors leave over need integer shifts";
+            self.require(shifts, at("tail"), reason);
+            self.require(tail.block >= 1, at("tail.block"), "is 0");
+            self.steps(&at("tail.steps"), rule.multiplier, &tail.steps);
+        }
     }
 
     /// Checks a multiplier; returns the name of its format.

@@ -75,11 +75,11 @@ pub(super) fn softmax_of(
     let shape = b.shape(x)?.to_vec();
     if version >= 13 {
         let axis = axis_of(node.attrs().int_or("axis", -1)?, shape.len())?;
-        return b.emit(node, Op::Softmax { axis }, &[x], shape, output);
+        return b.emit(node, Op::Softmax { axis, beta: 1.0 }, &[x], shape, output);
     }
     let axis = axis_of(node.attrs().int_or("axis", 1)?, shape.len())?;
     if shape[axis + 1..].iter().all(|&dim| dim == 1) {
-        return b.emit(node, Op::Softmax { axis }, &[x], shape, output);
+        return b.emit(node, Op::Softmax { axis, beta: 1.0 }, &[x], shape, output);
     }
     let flat = vec![
         shape[..axis].iter().product(),
@@ -87,7 +87,13 @@ pub(super) fn softmax_of(
     ];
     let rows = b.reshaped(node, x, &flat, "rows")?;
     let soft = b.temporary(output, "rows");
-    b.emit(node, Op::Softmax { axis: 1 }, &[rows], flat, soft)?;
+    b.emit(
+        node,
+        Op::Softmax { axis: 1, beta: 1.0 },
+        &[rows],
+        flat,
+        soft,
+    )?;
     b.emit_helper(node, Op::Reshape, &[soft], shape, output, "shape")
 }
 

@@ -242,7 +242,10 @@ fn emit(
     let axes = axes.iter().map(resolve).collect();
     b.emit(
         node,
-        Op::Resize(Resize { axes }),
+        Op::Resize(Resize {
+            axes,
+            coordinates: None,
+        }),
         &[x],
         shape,
         node.output()?,

@@ -68,6 +68,7 @@ fn translated(op: Op, order: &[usize]) -> Op {
         },
         Op::Resize(resize) => Op::Resize(Resize {
             axes: permuted(&resize.axes, order),
+            ..resize
         }),
         other => other,
     }
@@ -382,6 +383,7 @@ pub(super) fn mirror_pad(b: &mut Binder, node: &FileNode) -> Outcome<()> {
         };
         Op::Resize(Resize {
             axes: (0..shape.len()).map(mirrored).collect(),
+            coordinates: None,
         })
     } else {
         Op::Pad(Pad {

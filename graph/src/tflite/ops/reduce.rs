@@ -1,10 +1,10 @@
 //! Means and softmax.
 
 use super::{axis_of, flag};
+use crate::Op;
 use crate::onnx::fail::{Outcome, malformed, unsupported};
 use crate::tflite::FileNode;
 use crate::tflite::bind::{Behind, Binder, file_order, inverse, permuted};
-use crate::{Binary, Constant, Op};
 
 pub(super) fn mean(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let x = b.operand(node, 0)?;
@@ -52,14 +52,8 @@ pub(super) fn softmax(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     }
     let order = b.order(x)?;
     let shape = permuted(&shape, &order);
-    let mut view = b.view(x, &order)?;
-    if beta != 1.0 {
-        let name = format!("{}.beta", node.name);
-        let factor = b.new_constant(&name, Vec::new(), Constant::F32(vec![beta]), None);
-        let op = Op::Binary(Binary::Mul);
-        view = b.helper(node, "scaled", op, vec![view, factor], shape.clone())?;
-    }
+    let view = b.view(x, &order)?;
     let axis = inverse(&order)[last];
-    let op = Op::Softmax { axis };
+    let op = Op::Softmax { axis, beta };
     b.produce(node, 0, (op, vec![view]), Behind::computed(), shape, &order)
 }

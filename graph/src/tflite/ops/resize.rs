@@ -114,6 +114,19 @@ fn resize(
         ..Behind::computed()
     };
     let inputs = vec![b.view(x, &CHANNELS_FIRST)?];
-    let op = Op::Resize(Resize { axes });
+    let coordinates = match coordinates {
+        Coordinates {
+            align_corners: true,
+            ..
+        } => crate::Coordinates::AlignCorners,
+        Coordinates {
+            half_pixel: true, ..
+        } => crate::Coordinates::HalfPixel,
+        Coordinates { .. } => crate::Coordinates::Asymmetric,
+    };
+    let op = Op::Resize(Resize {
+        axes,
+        coordinates: Some(coordinates),
+    });
     b.produce(node, 0, (op, inputs), behind, shape, &CHANNELS_FIRST)
 }
