@@ -24,7 +24,7 @@ const RECORDED: [&str; 2] = ["<!-- recorded:begin -->", "<!-- recorded:end -->"]
 const REFUTED: [&str; 2] = ["<!-- refuted:begin -->", "<!-- refuted:end -->"];
 
 /// Recordings of operators that are not evaluated: the tool must say so.
-const UNSUPPORTED: [&str; 8] = [
+const UNSUPPORTED: [&str; 10] = [
     "onnx-reference/quantize-blocked",
     "onnxruntime/quantize-blocked",
     "qonnx-ops/extra-moves",

@@ -1,5 +1,6 @@
 //! What the tests share: where the data lies, how the tool is run, how small files are made.
 
+pub mod assemble;
 pub mod onnx;
 pub mod simulate;
 pub mod slow;

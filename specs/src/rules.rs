@@ -246,6 +246,9 @@ pub enum BiasFormat {
     F32AfterScale,
     /// An `int8` with a power-of-two scale of its own, shifted left into the accumulator (DPU).
     Int8Shifted,
+    /// An `int8` that is worth 128 units of the accumulator (MAX78000).
+    #[serde(rename = "int8-times-128")]
+    Int8Times128,
 }
 
 /// Decisions E and F: sums of products.
@@ -587,7 +590,7 @@ pub enum AddRule {
     RequantizeEach,
     /// Scales of 8 fractional bits, floor, then one rounding shift (`hexagon_nn`).
     Q8Floor,
-    /// Aligned to the larger fraction, one rounding shift (DPU).
+    /// Aligned to the larger fraction, one rounding shift (DPU, ESP-DL).
     AlignedShift,
     /// As `f32`, but each code is dequantized by `fma(q, s, f32(-z * s))` (`PyTorch`,
     /// `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`).
@@ -600,6 +603,8 @@ pub enum AddRule {
     /// `oh` likewise, `o = f32(f32(oh - ol) / (max - min))` from its range `[il, ih]`; `f32(t + b)` with the raw
     /// code `b` is quantized by `division = "fake-quantize"`, the output's range divided by `sb` (`OpenVINO`).
     FakeQuantize,
+    /// `(a * sa + b * sb) / sy` exactly, rounded once as the last step of `[requantize]` rounds (PULP).
+    RoundedOnce,
 }
 
 /// How two quantized tensors are multiplied.
@@ -665,6 +670,8 @@ pub enum AverageRule {
     IntegerFloor,
     /// As `integer-trunc`, with 0.01 added to the quotient in `f32` before (`HAWQ`).
     IntegerTruncHundredth,
+    /// `sum * sx / (n * sy)` exactly, rounded once as the last step of `[requantize]` rounds (ESP-DL).
+    RoundedOnce,
     /// Integer sum times a table multiplier, shifted, rounded half up (DPU).
     DpuTable,
     /// Sum of codes with 8 fractional bits, three rounding steps (`hexagon_nn` `avgpool_d32`).

@@ -254,7 +254,7 @@ impl Check<'_> {
                     (fits, wanted)
                 }
                 BiasFormat::F32InAccumulator => (float, "'f32', 'f32-two-steps' or 'f64'"),
-                BiasFormat::Int8Shifted => {
+                BiasFormat::Int8Shifted | BiasFormat::Int8Times128 => {
                     (rule.multiplier == Multiplier::PowerOfTwo, "'power-of-two'")
                 }
                 BiasFormat::Int32

@@ -267,6 +267,7 @@ impl Rows {
                 | BiasFormat::Int32WithZeroPoint
                 | BiasFormat::Int32ReciprocalF32
                 | BiasFormat::Int8Shifted
+                | BiasFormat::Int8Times128
         ) {
             self.add("bias.rounding", word(&bias.rounding));
         }

@@ -6,7 +6,7 @@ use super::Labels;
 use super::fake_quantize;
 use super::mean;
 use super::real::RealQuantizer;
-use super::unary::{CodeFunction, rescale, shift_rounding};
+use super::unary::{CodeFunction, last_rounding, rescale, shift_rounding};
 use crate::num::{self, FixedMultiplier};
 use crate::ops::window::Windows;
 use crate::tensor::Channels;
@@ -80,7 +80,10 @@ impl Average {
             out,
             quantizer: RealQuantizer::new(&spec.quantize, out),
             rescale,
-            rounding: shift_rounding(spec),
+            rounding: match rule {
+                AverageRule::RoundedOnce => last_rounding(spec),
+                _ => shift_rounding(spec),
+            },
             multiplier,
             steps: spec.requantize.steps.clone(),
             image,
@@ -213,6 +216,11 @@ impl Average {
                 };
                 let v = scaled.apply(sum, &self.steps, LeftShift::Wrap, 32).value;
                 out.store(v + out.zero_point)
+            }
+            AverageRule::RoundedOnce => {
+                // One division: a quotient of integers of this size is no tie unless it is one exactly.
+                let v = sum as f64 * x.scale / (n as f64 * out.scale);
+                out.store(num::round_f64(v, self.rounding) as i64 + out.zero_point)
             }
             AverageRule::DpuTable => {
                 let (multiplier, shift) = dpu_reciprocal(kernel, n);

@@ -10,7 +10,7 @@ use super::Labels;
 use super::fake_quantize;
 use super::qnnpack;
 use super::real::RealQuantizer;
-use super::unary::{factor, shift_rounding};
+use super::unary::{factor, last_rounding, shift_rounding};
 use crate::num::{self, FixedMultiplier, gemmlowp};
 use crate::ops::real::binary;
 
@@ -144,10 +144,14 @@ pub fn add(
                 out.store((second + ((1 << shift) >> 1)) >> shift)
             })
         }
-        AddRule::AlignedShift => {
-            let rounding = shift_rounding(spec);
+        AddRule::AlignedShift | AddRule::RoundedOnce => {
+            let rounding = match rule {
+                AddRule::RoundedOnce => last_rounding(spec),
+                _ => shift_rounding(spec),
+            };
             Box::new(move |qa, qb| {
-                // Power-of-two scales: every step is exact in f64 but the rounding.
+                // Power-of-two scales, or integers over a power of two: every step is exact in f64 but the
+                // rounding.
                 let v = binary(
                     op,
                     a.steps(qa) as f64 * a.scale,

@@ -86,7 +86,8 @@ impl Requantizer {
             None => units.len(),
         };
         for (index, (unit, &m)) in units.iter().zip(&multipliers).enumerate() {
-            if m == 0.0 || !m.is_finite() {
+            // An exact bias does not pass through the multiplier: a factor of 0 leaves it alone.
+            if (m == 0.0 && bias.format != BiasFormat::Exact) || !m.is_finite() {
                 return Err(format!("a multiplier of {m}"));
             }
             channels.push(channel(
@@ -513,6 +514,10 @@ fn channel(
             } else {
                 num::shift_right(code.into(), shift.unsigned_abs(), Rounding::HalfUp).value as i64
             };
+        }
+        BiasFormat::Int8Times128 => {
+            let code = num::saturate(to_i64(unit.bias / (product * 128.0)).into(), 8).value;
+            result.bias = code << 7;
         }
         BiasFormat::Exact => match rule.multiplier {
             Multiplier::F64 | Multiplier::Exact => {

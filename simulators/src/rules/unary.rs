@@ -118,6 +118,12 @@ pub fn rescale(
     }))
 }
 
+/// The rounding that ends `[requantize]`.
+pub fn last_rounding(spec: &Spec) -> Rounding {
+    let last = spec.requantize.steps.last();
+    last.map_or(Rounding::HalfEven, |step| step.rounding)
+}
+
 fn requantized(
     rule: &Requantize,
     spec: &Spec,

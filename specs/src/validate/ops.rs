@@ -80,6 +80,7 @@ fn add(rule: AddRule) -> Needs {
         | AddRule::Q31Shift15Vector
         | AddRule::Q21HalfUp
         | AddRule::RequantizeEach
+        | AddRule::RoundedOnce
         | AddRule::Q8Floor
         | AddRule::F32Fma
         | AddRule::Q22Shift
@@ -114,6 +115,7 @@ fn average(rule: AverageRule) -> Needs {
         | AverageRule::IntegerTrunc
         | AverageRule::IntegerFloor
         | AverageRule::IntegerTruncHundredth
+        | AverageRule::RoundedOnce
         | AverageRule::Q8ThreeSteps
         | AverageRule::F32Mean
         | AverageRule::F32MeanInside
