@@ -778,6 +778,51 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
+fn corrupted_dumps_end_in_order() {
+    let case = Case::new();
+    let array = npy(&[1, 4, 3, 5], &Case::codes(&case.y[..60], STEPS[1]));
+    let json = json!({"lst": [["r", [{"outputs": {"y": {"array": base64(&array)}}}]]]}).to_string();
+    let shapes = "[2, 3, 5, 4]: y\n";
+    let codes: Vec<u8> = Case::codes(&case.y, STEPS[1])
+        .iter()
+        .map(|&c| c as u8)
+        .collect();
+    case.file("dpu/y_fix.bin", &codes);
+    case.file("list/y.bin", &codes);
+    let lines = "y y.bin int8 2 4 3 5\n";
+    let hex = hex(&case.y);
+    let mut random = Random(11);
+    for round in 0..80 {
+        let (name, good, flag) = [
+            ("outputs.json", json.as_bytes(), "--from"),
+            ("dpu/shape.txt", shapes.as_bytes(), "--from"),
+            ("list/list.txt", lines.as_bytes(), "--list"),
+            ("y_output0_4_3_5_inst.linear.hex", hex.as_bytes(), "--from"),
+        ][round % 4];
+        let mut bytes = good.to_vec();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len());
+            match random.below(3) {
+                0 => bytes[at] = random.number() as u8,
+                1 => bytes[at] ^= 1 << random.below(8),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let mut path = case.file(name, &bytes);
+        if name.starts_with("dpu") {
+            path.pop();
+        }
+        let (done, _) = case.record(case.with_input(args![flag, path, "--force"]));
+        let in_order = match done.code {
+            Some(0) => done.stderr.is_empty(),
+            Some(2) => done.stderr.lines().count() == 1,
+            _ => false,
+        };
+        assert!(in_order, "{round}: {:?} {}", done.code, done.stderr);
+    }
+}
+
+#[test]
 fn a_tflite_recording_is_recorded_again() {
     let from = golden("tflite/net-residual-ptq-ref");
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -170,17 +170,15 @@ pub(crate) fn decide(
             Some((to, Why::Stripped(form)))
         })
     });
+    let node_forms: Vec<Vec<String>> = known.nodes.iter().map(|n| stripped(&n.name)).collect();
     let distances: BTreeSet<usize> = known.nodes.iter().map(|n| n.distance).collect();
     for distance in distances {
         found.pass(wanted, |w| {
             let forms = stripped(&w.name);
-            let same = known.nodes.iter().filter(|n| {
-                n.distance == distance
-                    && forms
-                        .iter()
-                        .any(|f| *f == n.name || stripped(&n.name).contains(f))
+            let same = known.nodes.iter().zip(&node_forms).filter(|(n, own)| {
+                n.distance == distance && forms.iter().any(|form| own.contains(form))
             });
-            Some((known.one_end(same.map(|n| n.output))?, Why::Node))
+            Some((known.one_end(same.map(|(n, _)| n.output))?, Why::Node))
         });
     }
     let plain: Vec<BTreeSet<String>> = bare
