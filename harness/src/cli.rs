@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
-use crate::{generate, precision, recording, report, targets, verify};
+use crate::{generate, precision, record, recording, report, targets, verify};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -38,6 +38,8 @@ Examples:
       the simulation of your own chip against what the chip produced
   align-check verify golden/
       recorded outputs of others still reproduce, bit for bit
+  align-check record model.qonnx.onnx --from mapper_quant/ --input photos.npz --out recordings/nnie
+      dumps of tools and chips as a recording
   align-check targets nnie
       every rule of a target, how it is known, and its source
 
@@ -69,6 +71,9 @@ enum Verb {
     /// Simulates recordings again, layer by layer and end to end: 0 elements may differ
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Turns dumps of tools and chips into a recording that `--recorded` and `verify` take
+    #[command(after_help = record::EXAMPLES)]
+    Record(Box<record::RecordArgs>),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -213,6 +218,7 @@ pub fn run() -> u8 {
     let result = match cli.verb {
         Some(Verb::Targets { target }) => show_targets(target.as_deref()).map_err(Failure::Usage),
         Some(Verb::Verify(args)) => verify(&args),
+        Some(Verb::Record(args)) => record(&args),
         None => check(&cli.check),
     };
     match result {
@@ -293,6 +299,11 @@ fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
         (false, true) => UNSUPPORTED,
         (false, false) => 0,
     })
+}
+
+fn record(args: &record::RecordArgs) -> Result<u8, Failure> {
+    print(&record::run(args, color())?)?;
+    Ok(0)
 }
 
 fn check(args: &CheckArgs) -> Result<u8, Failure> {

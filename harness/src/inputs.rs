@@ -101,6 +101,14 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Reads one array in `.npy` form.
+///
+/// # Errors
+/// One line: what is wrong with it.
+pub(crate) fn read_npy(bytes: &[u8]) -> Result<Array> {
+    npy(|| Ok(Cursor::new(bytes)), bytes.len() as u64)
+}
+
 /// Reads one array in `.npy` form, of `bytes` bytes.
 fn npy<R: Read>(open: impl Fn() -> Result<R>, bytes: u64) -> Result<Array> {
     check_header(&mut open()?, bytes)?;

@@ -11,6 +11,7 @@ pub mod inputs;
 mod noise;
 pub mod outcome;
 pub mod precision;
+mod record;
 pub mod recording;
 pub mod report;
 mod sample;
