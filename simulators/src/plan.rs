@@ -682,7 +682,7 @@ impl Planner<'_> {
     }
 
     /// Reals through `[quantize]`, one grid a channel.
-    fn quantized(&self, labels: Vec<Labels>, channels: Channels) -> Finish {
+    fn quantized(&self, labels: &[Labels], channels: Channels) -> Finish {
         let rule = &self.spec.quantize;
         let bound = |rule: &Quantize| -> Vec<RealQuantizer> {
             let own = labels.iter().map(|&out| RealQuantizer::new(rule, out));
@@ -816,7 +816,7 @@ impl Planner<'_> {
             .map(|c| Labels::of_channel(grid, relabel, c))
             .collect();
         let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
-        let finish = self.quantized(labels, grid.channels(&layer.shape));
+        let finish = self.quantized(&labels, grid.channels(&layer.shape));
         (finish, !plain, vec!["quantize"])
     }
 
@@ -854,7 +854,7 @@ impl Planner<'_> {
         let spec = self.spec;
         let float = || {
             (
-                self.quantized(vec![out], Channels::ONE),
+                self.quantized(&[out], Channels::ONE),
                 true,
                 vec!["quantize"],
             )

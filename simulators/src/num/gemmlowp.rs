@@ -29,6 +29,10 @@ fn saturate_32(x: i64) -> i64 {
 }
 
 /// `(a + b) / 2`, half away from zero (`RoundingHalfSum`).
+#[allow(
+    clippy::manual_midpoint,
+    reason = "the formula of the source; sums of 32-bit numbers do not overflow"
+)]
 fn half_sum(a: i64, b: i64) -> i64 {
     let sum = a + b;
     (sum + if sum >= 0 { 1 } else { -1 }) / 2

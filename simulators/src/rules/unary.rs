@@ -228,15 +228,18 @@ pub fn leaky_relu(
             Box::new(move |code| {
                 let steps = x.steps(code);
                 let flipped = if down && signed { -1 } else { 1 };
-                let (m, sign) = match steps >= 0 {
-                    true => (positive, 1),
-                    false => (
+                let (m, sign) = if steps >= 0 {
+                    (positive, 1)
+                } else {
+                    let mantissa = flipped * negative.mantissa;
+                    let sign = if down && !signed { -1 } else { 1 };
+                    (
                         FixedMultiplier {
-                            mantissa: flipped * negative.mantissa,
+                            mantissa,
                             ..negative
                         },
-                        if down && !signed { -1 } else { 1 },
-                    ),
+                        sign,
+                    )
                 };
                 let v = m.apply(steps, &rule_steps, LeftShift::Wrap, 32).value;
                 out.store(sign * v + out.zero_point)
