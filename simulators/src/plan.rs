@@ -812,7 +812,7 @@ impl Planner<'_> {
     fn float_channels(&self, grid: &CodeGrid, relabel: i64) -> (Finish, bool, Vec<&'static str>) {
         let layer = self.layer;
         let count = grid.scale.values.len().max(grid.zero_point.values.len());
-        let labels = (0..count)
+        let labels: Vec<Labels> = (0..count)
             .map(|c| Labels::of_channel(grid, relabel, c))
             .collect();
         let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
