@@ -1184,7 +1184,8 @@ impl Planner<'_> {
         match (&self.layer.posts[..], folded) {
             (_, Some(folded)) if folded.is_clamp() => {
                 // A clamp on codes has bounds of its own, whatever grid comes behind it.
-                let own = ops.rescale == Some(RescaleRule::FakeQuantize) && !folded.is_identity();
+                let rule = ops.relu.or(ops.rescale);
+                let own = rule == Some(RescaleRule::FakeQuantize) && !folded.is_identity();
                 if same_grid(x, out) && !own {
                     let (lo, hi) = clamp_codes(out, &folded, Bounds::HalfAway);
                     // The same grid: nothing is computed, codes may lie in another range.

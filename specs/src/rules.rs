@@ -596,8 +596,7 @@ pub enum AddRule {
     /// `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`).
     F32Fma,
     /// `M = f32(s / sy)` of both inputs as integers with one shift, the larger of 22 bits, half-even; the sum of
-    /// products shifted right, ties away from zero, the zero point added after (`QNNPACK` `q8vadd`, unsigned
-    /// codes). Signed codes as `f32-fma`, as `PyTorch` does.
+    /// products shifted right, ties away from zero, the zero point added after (`QNNPACK` `q8vadd`).
     Q22Shift,
     /// The first input becomes `t = fma(q - min, o, ol)` in steps of the second one: `ol = f32(f32(il / sb) - zb)`,
     /// `oh` likewise, `o = f32(f32(oh - ol) / (max - min))` from its range `[il, ih]`; `f32(t + b)` with the raw

@@ -51,11 +51,10 @@ pub fn add(
             })
         }
         AddRule::F32Fma => f32_fma(spec, sign, [a, b], out),
-        // The kernel takes unsigned codes only.
-        AddRule::Q22Shift if sign < 0 || [a, b, out].iter().any(|x| x.min < 0) => {
-            f32_fma(spec, sign, [a, b], out)
-        }
         AddRule::Q22Shift => {
+            if sign < 0 {
+                return None;
+            }
             let add = qnnpack::Add::new([a, b], out)?;
             Box::new(move |qa, qb| add.code(qa, qb))
         }
