@@ -346,9 +346,15 @@ impl<'a> Planner<'a> {
                 },
                 None => Err("no activation".into()),
             },
-            (Own::ApplyAlpha | Own::BatchNormalization, Kind::Pass) => {
-                self.scale(table, layer, &layer.posts).map(Core::Scale)
-            }
+            (
+                Own::ApplyAlpha | Own::BatchNormalization,
+                Kind::Pass
+                | Kind::Binary {
+                    op: Binary::Add | Binary::Sub | Binary::Mul,
+                    operands: [Operand::Input(0), Operand::Constant(_)],
+                    ..
+                },
+            ) => self.scale(table, layer, &layer.posts).map(Core::Scale),
             (
                 Own::Merge,
                 Kind::Binary {
@@ -380,25 +386,31 @@ impl<'a> Planner<'a> {
         }
         let same = |v: &[f64]| v.iter().all(|x| *x == v[0]);
         let uniform = same(&table.scale_values) && same(&table.bias_values);
-        let channels = match posts {
-            [Post::Affine { channels, .. }] if channels.count == count => *channels,
-            [] | [Post::Affine { .. }] if uniform => Channels::ONE,
-            // A layer without a tensor of the model, in front of a matrix product: a factor a column.
-            [] => match &layer.kind {
-                Kind::Linear(linear)
-                    if matches!(
-                        linear.form,
-                        LinearForm::Rows {
-                            transposed: false,
-                            ..
-                        }
-                    ) && linear.shape.channels == count =>
-                {
-                    Channels { count, inner: 1 }
-                }
-                _ => return Err("a factor for each channel there is not expressed".into()),
-            },
-            _ => return Err(format!("the model has '{}' there", layer.op)),
+        let channels = match (posts, &layer.kind) {
+            ([Post::Affine { channels, .. }], _) if channels.count == count => *channels,
+            ([] | [Post::Affine { .. }], _) if uniform => Channels::ONE,
+            // A constant of codes along the last axis; or a layer without a tensor of the model, in front of a
+            // matrix product.
+            (
+                [],
+                Kind::Binary {
+                    shapes: [_, own], ..
+                },
+            ) if layer.result_shape.last() == Some(&count) && own.last() == Some(&count) => {
+                Channels { count, inner: 1 }
+            }
+            ([], Kind::Linear(linear))
+                if matches!(
+                    linear.form,
+                    LinearForm::Rows {
+                        transposed: false,
+                        ..
+                    }
+                ) && linear.shape.channels == count =>
+            {
+                Channels { count, inner: 1 }
+            }
+            _ => return Err(format!("factors for each channel of '{}'", layer.op)),
         };
         let codes = |t: &FixedType, values: &[f64]| -> Result<Vec<i64>, String> {
             let code = |&v: &f64| t.from_f64(v).map(|code| code.value);
