@@ -213,9 +213,15 @@ fn prelu() {
 fn softmax() {
     let node =
         |opset, attrs: &[_]| Build::xy(opset, &[2, 3, 4]).node("Softmax", &["x"], &["y"], attrs);
-    assert_eq!(node(13, &[]).op().0, Op::Softmax { axis: 2 });
-    assert_eq!(node(13, &[int("axis", -2)]).op().0, Op::Softmax { axis: 1 });
-    assert_eq!(node(11, &[int("axis", 2)]).op().0, Op::Softmax { axis: 2 });
+    assert_eq!(node(13, &[]).op().0, Op::Softmax { axis: 2, beta: 1.0 });
+    assert_eq!(
+        node(13, &[int("axis", -2)]).op().0,
+        Op::Softmax { axis: 1, beta: 1.0 }
+    );
+    assert_eq!(
+        node(11, &[int("axis", 2)]).op().0,
+        Op::Softmax { axis: 2, beta: 1.0 }
+    );
     // Below opset 13 over all axes from `axis` on.
     let graph = node(11, &[]).graph();
     let ops: Vec<_> = graph
@@ -227,7 +233,7 @@ fn softmax() {
         ops,
         [
             (&Op::Reshape, &[2, 12][..]),
-            (&Op::Softmax { axis: 1 }, &[2, 12]),
+            (&Op::Softmax { axis: 1, beta: 1.0 }, &[2, 12]),
             (&Op::Reshape, &[2, 3, 4])
         ]
     );

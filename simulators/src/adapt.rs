@@ -179,7 +179,7 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             relabel = -half;
         }
         (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if affine.signed => {
-            relabel = half
+            relabel = half;
         }
         (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
     }

@@ -564,7 +564,7 @@ impl Planner<'_> {
     }
 
     /// Reals through `[quantize]`, one grid a channel.
-    fn quantized(&self, labels: Vec<Labels>, channels: Channels) -> Finish {
+    fn quantized(&self, labels: &[Labels], channels: Channels) -> Finish {
         let rule = &self.spec.quantize;
         let bound = |rule: &Quantize| -> Vec<RealQuantizer> {
             let own = labels.iter().map(|&out| RealQuantizer::new(rule, out));
@@ -663,11 +663,11 @@ impl Planner<'_> {
     fn float_channels(&self, grid: &CodeGrid, relabel: i64) -> (Finish, bool, Vec<&'static str>) {
         let layer = self.layer;
         let count = grid.scale.values.len().max(grid.zero_point.values.len());
-        let labels = (0..count)
+        let labels: Vec<Labels> = (0..count)
             .map(|c| Labels::of_channel(grid, relabel, c))
             .collect();
         let plain = matches!(layer.kind, Kind::Pass) && layer.posts.is_empty();
-        let finish = self.quantized(labels, grid.channels(&layer.shape));
+        let finish = self.quantized(&labels, grid.channels(&layer.shape));
         (finish, !plain, vec!["quantize"])
     }
 
@@ -705,7 +705,7 @@ impl Planner<'_> {
         let spec = self.spec;
         let float = || {
             (
-                self.quantized(vec![out], Channels::ONE),
+                self.quantized(&[out], Channels::ONE),
                 true,
                 vec!["quantize"],
             )

@@ -313,7 +313,7 @@ impl Runner<'_> {
                     let inner = crate::ops::movement::strides(shape)[*axis];
                     let mut out = vec![0; codes.len()];
                     for start in 0..codes.len() {
-                        if start / inner % shape[*axis] != 0 {
+                        if !(start / inner).is_multiple_of(shape[*axis]) {
                             continue;
                         }
                         let at = |k: usize| start + k * inner;

@@ -121,11 +121,14 @@ fn nothing_is_called_recorded_that_was_not() {
         {
             let grid = rule.path.starts_with("activations") || rule.path.starts_with("weights");
             let known = match spec.name.as_str() {
-                "exact" => true,
-                "nnie" => grid || rule.path.starts_with("quantize"),
-                // golden/tflite
-                "tflite-reference" | "litert-x86" | "xnnpack" | "tflite-int16x8"
+                // golden/tflite, golden/qonnx-ops
+                "exact"
+                | "tflite-reference"
+                | "litert-x86"
+                | "xnnpack"
+                | "tflite-int16x8"
                 | "tflite-int16x8-optimized" => true,
+                "nnie" => grid || rule.path.starts_with("quantize"),
                 _ => false,
             };
             assert!(known, "{}: {}", spec.name, rule.path);

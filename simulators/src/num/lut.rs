@@ -20,8 +20,8 @@ impl Lut16 {
                 let x = low + f64::from(i) * step;
                 let sample = round(function(x) * inverse);
                 let middle = round(function(x + half_step) * inverse);
-                let between =
-                    round((function(low + f64::from(i + 1) * step) * inverse + sample) / 2.0);
+                let next = function(low + f64::from(i + 1) * step) * inverse;
+                let between = round(f64::midpoint(next, sample));
                 clamp(sample - round((between - middle) / 2.0))
             })
             .collect();
