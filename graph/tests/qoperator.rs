@@ -433,11 +433,14 @@ fn operators_with_one_input() {
     let softmax = |axis: i64, opset: i64| [int("axis", axis), int("opset", opset)];
     assert_eq!(
         op("QLinearSoftmax", &softmax(-1, 13)).0,
-        Op::Softmax { axis: 3 }
+        Op::Softmax { axis: 3, beta: 1.0 }
     );
     // Below opset 13 all axes from the given one on.
     let old = single("QLinearSoftmax", &softmax(1, 12)).graph();
-    assert_eq!(maker(&old, "y.real.rows").op, Op::Softmax { axis: 1 });
+    assert_eq!(
+        maker(&old, "y.real.rows").op,
+        Op::Softmax { axis: 1, beta: 1.0 }
+    );
     assert_eq!(stored(&old, "y"), grid(0.125, 7.0, 8, false));
     says(
         &single("QLinearSoftmax", &[int("axis", 1)]).malformed(),
