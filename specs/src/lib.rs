@@ -9,7 +9,7 @@
 //!
 //! let spec = Spec::resolve("tflite")?;
 //! assert_eq!(spec.name, "tflite-reference");
-//! assert_eq!(spec.evidence_for("requantize.steps").grade, Grade::Source);
+//! assert_eq!(spec.evidence_for("requantize.steps").grade, Grade::Recorded);
 //! # Ok::<(), align_check_specs::Error>(())
 //! ```
 #![forbid(unsafe_code)]

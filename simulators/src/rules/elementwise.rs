@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(walk(&[2, 3, 4], &[1, 3, 4], &[2, 3, 4]), Walk::Rows(12));
         assert_eq!(walk(&[2, 3, 4], &[1, 1, 1], &[2, 3, 4]), Walk::Scalar(24));
         assert_eq!(walk(&[2, 3, 4], &[2, 3, 1], &[2, 3, 4]), Walk::Scalar(4));
-        assert_eq!(walk(&[2, 1, 4], &[1, 3, 1], &[2, 3, 4]), Walk::Scalar(4));
+        assert_eq!(walk(&[2, 1, 4], &[1, 3, 1], &[2, 3, 4]), Walk::Elements);
         let far = walk(&[2, 1, 4, 1, 6], &[1, 3, 1, 5, 1], &[2, 3, 4, 5, 6]);
         assert_eq!(far, Walk::Elements);
     }

@@ -227,19 +227,18 @@ pub fn leaky_relu(
             let rule_steps = spec.requantize.steps.clone();
             Box::new(move |code| {
                 let steps = x.steps(code);
-                let flipped = if down && signed { -1 } else { 1 };
-                let (m, sign) = if steps >= 0 {
-                    (positive, 1)
-                } else {
-                    let mantissa = flipped * negative.mantissa;
-                    let sign = if down && !signed { -1 } else { 1 };
-                    (
-                        FixedMultiplier {
+                let (m, sign) = match (steps >= 0, down) {
+                    (true, _) => (positive, 1),
+                    (false, true) if signed => {
+                        let mantissa = -negative.mantissa;
+                        let flipped = FixedMultiplier {
                             mantissa,
                             ..negative
-                        },
-                        sign,
-                    )
+                        };
+                        (flipped, 1)
+                    }
+                    (false, true) => (negative, -1),
+                    (false, false) => (negative, 1),
                 };
                 let v = m.apply(steps, &rule_steps, LeftShift::Wrap, 32).value;
                 out.store(sign * v + out.zero_point)
