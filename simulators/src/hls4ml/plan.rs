@@ -54,7 +54,7 @@ pub fn plan(
         ];
         if types.into_iter().flatten().any(|t| t.width > WIDEST) {
             let what = format!("a type of more than {WIDEST} bits");
-            return Err(refuse(table, name, "", what));
+            return Err(refuse(table, name, "", &what));
         }
     }
     let mut planner = Planner {
@@ -73,14 +73,14 @@ pub fn plan(
         let table = &precision.layers[name];
         let plan = planner
             .layer(index, table, &grids)
-            .map_err(|what| refuse(table, name, &layer.name, what))?;
+            .map_err(|what| refuse(table, name, &layer.name, &what))?;
         grids[layer.output] = plan.out.clone();
         plans.push(plan);
     }
     Ok((grids, plans))
 }
 
-fn refuse(table: &Table, tensor: &str, node: &str, what: String) -> Error {
+fn refuse(table: &Table, tensor: &str, node: &str, what: &str) -> Error {
     Error::Unsupported {
         node: if node.is_empty() { tensor } else { node }.to_string(),
         op_type: format!("{:?}", table.kind),
@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
             let mut x = reads[0];
             let mut ahead = Vec::new();
             for one in before {
-                let scale = self.scale(one, layer, &[])?;
+                let scale = Self::scale(one, layer, &[])?;
                 mismatches.push(format!(
                     "hls4ml reads it through layer '{}', which the model does not have: the numbers of this tensor \
                      lack that factor",
@@ -354,7 +354,7 @@ impl<'a> Planner<'a> {
                     operands: [Operand::Input(0), Operand::Constant(_)],
                     ..
                 },
-            ) => self.scale(table, layer, &layer.posts).map(Core::Scale),
+            ) => Self::scale(table, layer, &layer.posts).map(Core::Scale),
             (
                 Own::Merge,
                 Kind::Binary {
@@ -377,7 +377,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Factors and offsets of a table. The model's own numbers are not read: hls4ml changes them.
-    fn scale(&self, table: &Table, layer: &Layer, posts: &[Post]) -> Result<Scale, String> {
+    fn scale(table: &Table, layer: &Layer, posts: &[Post]) -> Result<Scale, String> {
         let of = |t: Option<FixedType>, name: &str| t.ok_or_else(|| format!("no type '{name}'"));
         let (scale, bias) = (of(table.scale, "scale")?, of(table.bias, "bias")?);
         let count = table.scale_values.len();

@@ -81,17 +81,13 @@ impl Fixed {
             .collect();
         let codes = self.codes(layer, codes);
         let shape = layer.shape.clone();
-        match out {
-            // The grid is the type's own, and lies within `i32`.
-            ValueGrid::Codes { grid, .. } => {
-                let codes = codes.iter().map(|&code| code as i32).collect();
-                Tensor::codes(shape, codes, grid.clone())
-            }
-            _ => {
-                let step = self.result.step();
-                Tensor::real(shape, codes.iter().map(|&c| c as f64 * step).collect())
-            }
+        // The grid is the type's own, and lies within `i32`.
+        if let ValueGrid::Codes { grid, .. } = out {
+            let codes = codes.iter().map(|&code| code as i32).collect();
+            return Tensor::codes(shape, codes, grid.clone());
         }
+        let step = self.result.step();
+        Tensor::real(shape, codes.iter().map(|&c| c as f64 * step).collect())
     }
 
     fn codes(&self, layer: &Layer, mut inputs: Vec<Vec<i64>>) -> Vec<i64> {

@@ -232,7 +232,7 @@ fn order(
     if reuse == 0 {
         return Err("a reuse factor of 0".into());
     }
-    let own = |_: ()| -> Vec<usize> {
+    let own = || -> Vec<usize> {
         if strategy == Strategy::Resource && reuse < taps {
             (0..reuse).flat_map(|i| (i..taps).step_by(reuse)).collect()
         } else {
@@ -240,8 +240,8 @@ fn order(
         }
     };
     Ok(match rule {
-        TermOrder::Strategy => own(()),
-        TermOrder::StrategyReversed => own(()).into_iter().rev().collect(),
+        TermOrder::Strategy => own(),
+        TermOrder::StrategyReversed => own().into_iter().rev().collect(),
         TermOrder::ChannelLast => natural.collect(),
         TermOrder::ChannelFirst => (0..channels)
             .flat_map(|channel| (channel..taps).step_by(channels.max(1)))

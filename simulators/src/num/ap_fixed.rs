@@ -164,7 +164,7 @@ impl FixedType {
         // x = mantissa * 2^exponent
         let bits = x.to_bits();
         let biased = ((bits >> 52) & 0x7ff) as i32;
-        let low = (bits & ((1 << 52) - 1)) as i128;
+        let low = i128::from(bits & ((1 << 52) - 1));
         let (mantissa, exponent) = match biased {
             0 => (low, -1074),
             _ => (low | (1 << 52), biased - 1075),

@@ -144,7 +144,7 @@ pub fn plan(
                 );
             }
             for t in &mut counted.rows[0] {
-                *t = of_sum(rule, *t, x as f32, w as f32);
+                *t = of_sum(*rule, *t, x as f32, w as f32);
             }
         }
         _ => return Err(format!("thresholds behind '{}' are not known", layer.op)),
@@ -186,7 +186,7 @@ fn thresholds(
 }
 
 /// A threshold of an integer sum whose unit is worth `x * w`.
-fn of_sum(rule: &ThresholdRules, t: f32, x: f32, w: f32) -> f32 {
+fn of_sum(rule: ThresholdRules, t: f32, x: f32, w: f32) -> f32 {
     let quotient = match rule.division {
         SumDivision::Product => t / (x * w),
         SumDivision::InputFirst => t / x / w,
