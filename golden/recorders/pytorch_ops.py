@@ -19,7 +19,8 @@ import torch.nn.functional as tf
 from qdq_model import F, Net, codes, limits, reals, write
 
 ENGINES = ["fbgemm", "x86", "onednn", "qnnpack"]
-TARGETS = {"fbgemm": "fbgemm", "x86": "pytorch-x86", "onednn": "onednn", "qnnpack": "qnnpack"}
+# Without AVX512-VNNI the engine x86 is fbgemm: one target. Pools behind a convolution run in channels_last.
+LAYOUTS = {None: ["", "-channels-last"], "contiguous (NCHW)": [""]}
 U8, S8 = np.uint8, np.int8
 TYPES = {U8: torch.quint8, S8: torch.qint8}
 CASES = {}
@@ -360,6 +361,12 @@ TEXTS = {
 }
 
 
+def targets(engines, memory):
+    """Target specs of engines: those with pools of their own for channels_last have two."""
+    names = [e + layout for e in engines if e in ("fbgemm", "onednn") for layout in LAYOUTS.get(memory, ["-channels-last"])]
+    return names + [e for e in engines if e == "qnnpack"]
+
+
 def run(engine, name, about, build):
     torch.backends.quantized.engine = engine
     net = Lanes(engine, about.get("memory", ""), seed=sum(map(ord, about.get("seed", name))))
@@ -390,7 +397,7 @@ def main(root, prefix=""):
             write(Path(root) / folder, net.proto(), net.feeds, net.outputs, tools=["torch", "onnx", "numpy"],
                   cpu_path="; ".join(KERNELS[e] for e in members), command="python golden/recorders/pytorch_ops.py golden/pytorch",
                   license_of_the_tool="BSD-3-Clause", what=f"{about['what']}; engines {', '.join(members)}",
-                  targets=about.get("targets", [TARGETS[e] for e in members]), tells_apart=texts[0], undecided=texts[1], extra=extra)
+                  targets=about.get("targets", targets(members, about.get("memory"))), tells_apart=texts[0], undecided=texts[1], extra=extra)
             size = sum(f.stat().st_size for f in (Path(root) / folder).iterdir())
             print(f"{folder}: {sum(v.size for v in net.outputs.values())} codes, {size} bytes")
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use align_check_simulators::adapt::{ValueGrid, put_on};
+use align_check_simulators::hls4ml::Fixed;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Layer;
 use align_check_simulators::plan::{Finish, LayerPlan};
@@ -54,6 +55,9 @@ struct Switch {
 /// difference; failing that, the one that explains most.
 pub fn find(case: &Case) -> Cause {
     let of = case.differing.len() as u64;
+    if let Finish::Fixed(fixed) = &case.plan.finish {
+        return of_types(case, fixed);
+    }
     let mut tried = Vec::new();
     let mut best: Option<(u64, &'static str, String)> = None;
     let overflowed = case
@@ -91,6 +95,33 @@ pub fn find(case: &Case) -> Cause {
             };
             (0, if case.plan.float { "float" } else { "unknown" }, text)
         });
+    Cause {
+        name: name.to_string(),
+        text,
+        explains,
+        of,
+        tried,
+    }
+}
+
+/// As [`find`], in fixed-point types: each is widened.
+fn of_types(case: &Case, fixed: &Fixed) -> Cause {
+    let of = case.differing.len() as u64;
+    let mut tried = Vec::new();
+    let mut best = (0, "unknown", "no single decision explains it".to_string());
+    for (name, text, without) in fixed.without() {
+        let out = without.run(case.layer, case.base_in, &ValueGrid::Real);
+        let equal = |&&at: &&usize| out.real_at(at) == case.expected.real_at(at);
+        let explains = case.differing.iter().filter(equal).count() as u64;
+        tried.push((name.to_string(), explains));
+        if explains > best.0 {
+            best = (explains, name, text);
+        }
+        if explains == of {
+            break;
+        }
+    }
+    let (explains, name, text) = best;
     Cause {
         name: name.to_string(),
         text,
@@ -226,6 +257,12 @@ fn switches(case: &Case) -> Vec<Switch> {
             ..spec.accumulator.clone()
         };
     });
+    if let Finish::Values(..) | Finish::ConvAdd(..) = case.plan.finish {
+        let text = "the addition is part of the convolution; a quantizer between them only clamps";
+        push("placement", text.into(), &|spec| {
+            spec.placement.conv_add = None;
+        });
+    }
     let sums = matches!(case.plan.finish, Finish::Requantize { .. });
     if sums {
         let steps = spec

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use align_check_simulators::adapt::ValueGrid;
+use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_simulators::plan::{LayerPlan, plan};
@@ -85,7 +86,25 @@ impl Target {
         reference: Option<&Target>,
         isa: Isa,
     ) -> Result<Self, align_check_simulators::Error> {
-        let (grids, plans) = plan(network, &spec, reference.map(|r| &r.plans[..]), isa)?;
+        Self::with_types(network, spec, None, reference, isa)
+    }
+
+    /// As [`new`](Self::new), with the fixed-point types of a precision table, where the target takes one. The
+    /// network must have been cut at the table's tensors.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and where the table does not fit the network.
+    pub fn with_types(
+        network: &Network,
+        spec: Spec,
+        types: Option<&Precision>,
+        reference: Option<&Target>,
+        isa: Isa,
+    ) -> Result<Self, align_check_simulators::Error> {
+        let (grids, plans) = match (&spec.precision, types) {
+            (Some(rules), Some(types)) => hls4ml::plan(network, rules, types)?,
+            _ => plan(network, &spec, reference.map(|r| &r.plans[..]), isa)?,
+        };
         Ok(Self { spec, grids, plans })
     }
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use align_check_graph::{Graph, Limits, Model};
+use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_specs::Spec;
@@ -18,7 +19,7 @@ use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
-use crate::{generate, recording, report, targets, verify};
+use crate::{generate, precision, recording, report, targets, verify};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -130,6 +131,10 @@ struct CheckArgs {
     /// reference; how far the two are apart is said first
     #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
+
+    /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
+    #[arg(long, value_name = "FILE.toml")]
+    precision: Option<PathBuf>,
 
     /// How layers are fed: with the reference's inputs, with the simulated ones, or both
     #[arg(long, value_enum, default_value_t = ModeArg::Both)]
@@ -311,6 +316,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         )
         .into());
     }
+    let types = types(args.precision.as_deref(), &specs)?;
     if let Some(jobs) = args.jobs {
         if jobs == 0 {
             return Err(anyhow!("-j 0: at least one thread is needed").into());
@@ -334,7 +340,8 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let info = model_info(&model)?;
     // From here on, layers hold what they need of the weights.
     drop(model);
-    let network = Network::new(graph).map_err(|e| unsupported(model_path, &e))?;
+    let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
+    let network = Network::cut_at(graph, &ends).map_err(|e| unsupported(model_path, &e))?;
     let (samples, generated) = match given {
         Some(samples) => (samples.samples, None),
         None => (
@@ -349,7 +356,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let mut refused = Vec::new();
     for spec in specs {
         let name = spec.name.clone();
-        match Target::new(&network, spec, Some(&exact), isa) {
+        match Target::with_types(&network, spec, types.as_ref(), Some(&exact), isa) {
             Ok(target) => targets.push(target),
             Err(e) => refused.push((name, format!("{}: {e}", model_path.display()))),
         }
@@ -436,6 +443,21 @@ fn specs(names: &[String]) -> Result<Vec<Spec>> {
         }
     }
     Ok(specs)
+}
+
+/// The precision table. Its layers are not those of other targets, so it goes with one that takes it.
+fn types(path: Option<&Path>, specs: &[Spec]) -> Result<Option<Precision>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    match specs {
+        [spec] if spec.precision.is_some() => precision::read(path).map(Some),
+        [spec] => bail!("--precision: target '{}' takes no table", spec.name),
+        _ => bail!(
+            "--precision belongs to one target, and {} are given",
+            specs.len()
+        ),
+    }
 }
 
 fn isa(asked: Option<IsaArg>) -> Result<Isa> {

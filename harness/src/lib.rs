@@ -10,6 +10,7 @@ mod generate;
 pub mod inputs;
 mod noise;
 pub mod outcome;
+pub mod precision;
 pub mod recording;
 pub mod report;
 mod sample;

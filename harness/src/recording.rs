@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use align_check_simulators::hls4ml::Precision;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256;
+use crate::precision;
 
 /// The file that makes a folder a recording.
 pub const PROVENANCE: &str = "recording.toml";
@@ -120,6 +122,17 @@ impl Folder {
     pub fn has_model(&self) -> bool {
         let own = |name: &String| name.starts_with("model.");
         self.provenance.model.is_some() || self.provenance.sha256.keys().any(own)
+    }
+
+    /// The fixed-point types of each layer, where they were recorded.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn precision(&self) -> Result<Option<Precision>> {
+        if !self.provenance.sha256.contains_key(precision::FILE) {
+            return Ok(None);
+        }
+        precision::read(&self.file(precision::FILE)?).map(Some)
     }
 
     /// The inputs.

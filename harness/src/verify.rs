@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use align_check_graph::{Limits, Model};
+use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
 use align_check_specs::{Division, Grade, Spec};
@@ -158,6 +159,8 @@ pub struct Loaded {
     pub folder: Folder,
     /// The recorded tensors.
     pub recorded: Recording,
+    /// Its precision table, for targets that take one.
+    pub types: Option<Precision>,
     network: Network,
     exact: Target,
     samples: Samples,
@@ -181,12 +184,15 @@ impl Loaded {
         let graph = model.graph(&samples.shapes)?;
         let refused =
             |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{}: {e}", path.display()));
-        let network = Network::new(graph).map_err(|e| refused(&e))?;
+        let types = folder.precision()?;
+        let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
+        let network = Network::cut_at(graph, &ends).map_err(|e| refused(&e))?;
         let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
         let exact = Target::new(&network, exact, None, isa).map_err(|e| refused(&e))?;
         Ok(Self {
             recorded: Recording::read(&folder.outputs()?)?,
             folder,
+            types,
             network,
             exact,
             samples,
@@ -211,7 +217,9 @@ impl Loaded {
         };
         let grades = spec.clone();
         let is_float_software = spec.quantize.division == Division::Model;
-        let target = match Target::new(&self.network, spec, Some(&self.exact), self.isa) {
+        let types = self.types.as_ref();
+        let planned = Target::with_types(&self.network, spec, types, Some(&self.exact), self.isa);
+        let target = match planned {
             Ok(target) => target,
             Err(e) => {
                 case.unsupported = Some(e.to_string());

@@ -61,6 +61,20 @@ pub struct Layer {
     pub file_axes: Option<Vec<usize>>,
     /// Whether the file stores the output as integers.
     pub stored: bool,
+    /// What this addition reads that nothing else reads, where that is a convolution's output and the other
+    /// operand is quantized.
+    pub joined: Option<Joined>,
+    /// Whether this is such a convolution.
+    pub joins: bool,
+}
+
+/// The operand of an addition that comes from a convolution of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// Which operand.
+    pub operand: usize,
+    /// The quantizer between the convolution and the addition.
+    pub inner: Option<Quantizer>,
 }
 
 /// The arithmetic of a layer.
@@ -244,13 +258,23 @@ impl Network {
     /// # Errors
     /// [`Error::Unsupported`] where an operation has no simulation in this combination of operands.
     pub fn new(graph: Graph) -> Result<Self, Error> {
-        let mut builder = Builder::new(&graph);
+        Self::cut_at(graph, &|_| false)
+    }
+
+    /// As [`new`](Self::new), with layers that end at the tensors of these names as well: no step behind such a
+    /// tensor joins the layer that makes it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn cut_at(graph: Graph, ends: &dyn Fn(&str) -> bool) -> Result<Self, Error> {
+        let mut builder = Builder::new(&graph, ends);
         for index in 0..graph.nodes.len() {
             if !builder.used[index] {
                 builder.node(index)?;
             }
         }
-        let layers = builder.layers;
+        let mut layers = builder.layers;
+        join(&graph, &mut layers);
         // What layers need of the constants, they hold.
         let mut graph = graph;
         for value in &mut graph.values {
@@ -429,6 +453,67 @@ pub struct Folded {
     pub hi: f64,
 }
 
+/// Marks convolutions that only an addition reads. Where both operands are such, the first one counts.
+fn join(graph: &Graph, layers: &mut [Layer]) {
+    let mut producer = vec![None; graph.values.len()];
+    let mut readers = vec![0; graph.values.len()];
+    for (index, layer) in layers.iter().enumerate() {
+        producer[layer.output] = Some(index);
+        for &input in &layer.inputs {
+            readers[input] += 1;
+        }
+    }
+    for index in 0..layers.len() {
+        let Kind::Binary {
+            op: Binary::Add,
+            operands: [Operand::Input(a), Operand::Input(b)],
+            shapes: [left, right],
+        } = &layers[index].kind
+        else {
+            continue;
+        };
+        if left != right {
+            continue;
+        }
+        // Through nodes that only say how codes are read (`DequantizeLinear`).
+        let origin = |mut value: ValueId| {
+            let mut own = true;
+            loop {
+                let at: usize = producer[value]?;
+                own &= readers[value] == 1 && !graph.outputs.contains(&value);
+                let layer = &layers[at];
+                let plain = layer.posts.is_empty() && layer.quantizer.is_none();
+                if !plain || !matches!(layer.kind, Kind::Pass) {
+                    return Some((at, own));
+                }
+                value = layer.inputs[0];
+            }
+        };
+        let origins = [*a, *b].map(|input| origin(layers[index].inputs[input]));
+        let found = (0..2).find_map(|operand| {
+            let (at, own) = origins[operand]?;
+            let (conv, other) = (&layers[at], &layers[origins[1 - operand]?.0]);
+            let plain = matches!(&conv.kind, Kind::Linear(linear) if linear.product != Product::FullyConnected)
+                && conv.posts.is_empty()
+                && match &conv.quantizer {
+                    None => true,
+                    Some(Quantizer::Affine(a)) => {
+                        a.scale.values.len() == 1 && a.zero_point.values.len() == 1
+                    }
+                    Some(_) => false,
+                };
+            (own && plain && other.quantizer.is_some()).then(|| {
+                let inner = conv.quantizer.clone();
+                (at, Joined { operand, inner })
+            })
+        });
+        if let Some((conv, joined)) = found {
+            layers[conv].joins = true;
+            layers[index].joined = Some(joined);
+        }
+    }
+}
+
 /// Evaluates [`Layer::posts`] for one element.
 pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
     for post in posts {
@@ -453,6 +538,8 @@ pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
 
 struct Builder<'g> {
     graph: &'g Graph,
+    /// Names of tensors at which layers end.
+    ends: &'g dyn Fn(&str) -> bool,
     readers: Vec<Vec<usize>>,
     /// What quantizers and data movement make of constants.
     made: Vec<Option<Arc<Tensor>>>,
@@ -469,9 +556,10 @@ struct Core<'g> {
 }
 
 impl<'g> Builder<'g> {
-    fn new(graph: &'g Graph) -> Self {
+    fn new(graph: &'g Graph, ends: &'g dyn Fn(&str) -> bool) -> Self {
         Self {
             graph,
+            ends,
             readers: graph.readers(),
             made: vec![None; graph.values.len()],
             used: vec![false; graph.nodes.len()],
@@ -722,6 +810,8 @@ impl<'g> Builder<'g> {
             result_shape: graph.shape(node.output).to_vec(),
             shape: graph.shape(chain.output).to_vec(),
             leaves,
+            joined: None,
+            joins: false,
         });
     }
 
@@ -737,7 +827,8 @@ impl<'g> Builder<'g> {
                 return;
             };
             let node = &graph.nodes[reader];
-            if graph.outputs.contains(&ahead.output) {
+            let name = &graph.values[ahead.output].name;
+            if graph.outputs.contains(&ahead.output) || (self.ends)(name) {
                 return;
             }
             ahead.nodes.push(reader);

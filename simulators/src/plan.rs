@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use align_check_graph::{Activation, Binary, DynamicPart, Quantizer};
 use align_check_specs::{
-    AverageRule, Bounds, DequantizeRule, Derivation, Division, DynamicQuantizeRule, Grid, Order,
-    Overflow, Product, Quantize, RescaleRule, SigmoidRule, Spec,
+    AverageRule, Bounds, ConvAddRule, DequantizeRule, Derivation, Division, DynamicQuantizeRule,
+    Grid, Multiplier, Order, Overflow, Product, Quantize, Requantize, RescaleRule, SigmoidRule,
+    Spec,
 };
 
 use crate::adapt::{self, ValueGrid};
 use crate::error::Error;
+use crate::hls4ml::Fixed;
 use crate::kernels::{Isa, PackedWeights};
 use crate::network::{Folded, Kind, Layer, Linear, Network, Operand, Post};
 use crate::num::Width;
@@ -17,10 +19,12 @@ use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::average::Average;
 use crate::rules::elementwise::{self, PairFunction, Walk};
+use crate::rules::fake_quantize::{self, ConvAdd, Values};
 use crate::rules::real::{Dequantizer, RealQuantizer};
 use crate::rules::requantize::{self, Requantizer, Unit};
 use crate::rules::resize::Resampler;
 use crate::rules::softmax::Softmax;
+use crate::rules::thresholds::{self, Counted};
 use crate::rules::unary::{self, CodeFunction};
 use crate::tensor::{Channels, Data};
 
@@ -102,6 +106,20 @@ pub enum Sum {
     },
 }
 
+impl Sum {
+    /// For each output channel, the input's zero point times the sum of the weights.
+    fn zeros(&self, channels: usize) -> Vec<i64> {
+        match self {
+            Self::Fast { row_sums, zero, .. } => row_sums.iter().map(|sum| sum * zero).collect(),
+            Self::InOrder { weights, zero, .. } => weights
+                .chunks((weights.len() / channels.max(1)).max(1))
+                .map(|row| row.iter().map(|&w| i64::from(w)).sum::<i64>() * zero)
+                .collect(),
+            Self::Real { .. } => vec![0; channels],
+        }
+    }
+}
+
 /// From sums (or inputs) to the output.
 pub enum Finish {
     /// The elements stay what they are (data movement, maximum, clamps on one grid).
@@ -150,6 +168,10 @@ pub enum Finish {
     Pair(Box<Pair>),
     /// A linear resampling.
     Resample(Box<Resampler>),
+    /// Integer sums as reals, by a scale and a bias of each channel in `f32`: a part of what reads them.
+    Values(Values, Channels),
+    /// The sum of [`Values`](Self::Values) and a code, and a clamp in stored codes.
+    ConvAdd(Box<ConvAdd>, (i32, i32)),
     /// A mean, and a clamp in stored codes.
     Average(Box<Average>, (i32, i32)),
     /// A softmax over rows, and a clamp in stored codes.
@@ -165,6 +187,10 @@ pub enum Finish {
         /// A table in place of the function behind the sum.
         sigmoid: Option<Activation>,
     },
+    /// Everything in fixed-point types: hls4ml.
+    Fixed(Box<Fixed>),
+    /// Thresholds that the real in front of [`Layer::posts`], or the sum, reaches: FINN.
+    Thresholds(Box<Counted>),
 }
 
 /// A function of two codes.
@@ -202,12 +228,16 @@ impl std::fmt::Debug for Finish {
             Self::Resample(_) => "Resample",
             Self::Function(_) => "Function",
             Self::Pair(..) => "Pair",
+            Self::Values(..) => "Values",
+            Self::ConvAdd(..) => "ConvAdd",
             Self::Average(..) => "Average",
             Self::Softmax(..) => "Softmax",
             Self::Dequantize(..) => "Dequantize",
             Self::Concat(_) => "Concat",
             Self::Float(..) => "Float",
             Self::Gfpq { .. } => "Gfpq",
+            Self::Fixed(_) => "Fixed",
+            Self::Thresholds(_) => "Thresholds",
         })
     }
 }
@@ -280,6 +310,10 @@ impl Planner<'_> {
             _ => None,
         };
         let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
+            Some(_) if self.joins() => Out {
+                grid: ValueGrid::Real,
+                mismatch: None,
+            },
             Some(quantizer) => {
                 let rule = adapt::as_stored(&self.spec.activations, layer.stored);
                 let adapted = adapt::activation(&rule, quantizer)?;
@@ -320,6 +354,11 @@ impl Planner<'_> {
         };
         self.fix_sum(&mut plan);
         Ok(plan)
+    }
+
+    /// Whether this convolution is a part of the addition that reads it.
+    fn joins(&self) -> bool {
+        self.layer.joins && self.spec.placement.conv_add == Some(ConvAddRule::InnerClips)
     }
 
     fn exact(&self) -> bool {
@@ -704,6 +743,18 @@ impl Planner<'_> {
                 _ => Err("codes that are read with another scale than they were made with".into()),
             };
         }
+        if let (true, Kind::Linear(own), Some(plan)) = (self.joins(), &layer.kind, linear) {
+            let rules = vec!["bias", "requantize", "placement.conv-add"];
+            let values = match &plan.sum {
+                Sum::Real { .. } => None,
+                _ => self.units(own, plan, None),
+            };
+            let finish = values.map_or(Finish::Real, |(channels, units)| {
+                let inner = self.inner(layer.quantizer.as_ref());
+                Finish::Values(Values::new(&units, inner), channels)
+            });
+            return Ok((finish, false, rules));
+        }
         if let Some(finish) = self.dequantize(linear) {
             return Ok((finish, false, vec!["ops.dequantize"]));
         }
@@ -727,6 +778,12 @@ impl Planner<'_> {
                     vec!["quantize"],
                 ),
             });
+        }
+        if let Some(rule) = &self.spec.thresholds {
+            let input = self.codes(0).map(|(grid, _)| &**grid);
+            let counted = thresholds::plan(rule, layer, linear, input)?;
+            let rules = thresholds::rules(linear.is_some());
+            return Ok((Finish::Thresholds(Box::new(counted)), false, rules));
         }
         match out {
             ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
@@ -844,10 +901,15 @@ impl Planner<'_> {
                 let unit = Unit {
                     x: a.scale,
                     w: b.scale * folded.mul[0],
+                    zeros: 0,
                     bias: folded.add[0],
                     code: None,
                 };
                 let (rule, section) = spec.of_product(Product::FullyConnected);
+                if let Multiplier::FakeQuantize { .. } = rule.multiplier {
+                    // What is folded is known of constant weights only.
+                    return Ok(float());
+                }
                 match Requantizer::new(
                     rule,
                     &spec.bias,
@@ -874,6 +936,11 @@ impl Planner<'_> {
                 },
                 Some(folded),
             ) if folded.is_clamp() => {
+                if let Some(add) = self.conv_add(out) {
+                    let finish =
+                        Finish::ConvAdd(Box::new(add), clamp_codes(out, &folded, Bounds::HalfAway));
+                    return Ok((finish, false, vec!["requantize", "placement.conv-add"]));
+                }
                 let shapes = shapes.each_ref().map(Vec::as_slice);
                 let repeats = elementwise::repeats_first(shapes, &layer.result_shape);
                 let (Some(a), Some(b)) = (
@@ -991,6 +1058,28 @@ impl Planner<'_> {
         })
     }
 
+    /// An addition that a convolution is a part of.
+    fn conv_add(&self, out: Labels) -> Option<ConvAdd> {
+        let rule = self.spec.placement.conv_add;
+        let joined = self.layer.joined.as_ref();
+        let joined = joined.filter(|_| rule == Some(ConvAddRule::InnerClips))?;
+        let Kind::Binary { operands, .. } = &self.layer.kind else {
+            return None;
+        };
+        let kept = self.operand_labels(&operands[1 - joined.operand])?;
+        let inner = self.inner(joined.inner.as_ref());
+        Some(ConvAdd::new(inner, kept, out))
+    }
+
+    /// The grid between a convolution and an addition; `None` where there is no quantizer.
+    fn inner(&self, quantizer: Option<&Quantizer>) -> Option<Labels> {
+        let adapted = adapt::activation(&self.spec.activations, quantizer?);
+        match adapted.ok()?.grid {
+            ValueGrid::Codes { grid, relabel, .. } => Labels::of(&grid, relabel),
+            _ => None,
+        }
+    }
+
     /// Bits of the widest codes that the layer reads or writes.
     fn widest(&self, out: Labels) -> u32 {
         let inputs = self.inputs.iter().filter_map(|grid| match grid {
@@ -1015,7 +1104,7 @@ impl Planner<'_> {
         let Some((channels, units)) = self.units(linear, plan, Some(folded)) else {
             return Err("an input without codes".into());
         };
-        let mut rule = spec.of_product(linear.product).0.clone();
+        let mut rule = self.rule(linear).clone();
         let per_channel = |grid: &Arc<CodeGrid>| !grid.is_uniform();
         if rule.derivation == Derivation::F32ProductPerTensor
             && linear.weights.grid().is_some_and(per_channel)
@@ -1027,6 +1116,10 @@ impl Planner<'_> {
             .map(|requantizer| (requantizer, channels))
     }
 
+    fn rule(&self, linear: &Linear) -> &Requantize {
+        self.spec.of_product(linear.product).0
+    }
+
     /// What the sums of each output channel are worth, and their biases; of each element, where the bias
     /// differs from row to row.
     fn units(
@@ -1035,14 +1128,22 @@ impl Planner<'_> {
         plan: &LinearPlan,
         folded: Option<&Folded>,
     ) -> Option<(Channels, Vec<Unit>)> {
-        let (x, _) = self.codes(0)?;
+        let (x, relabel) = self.codes(0)?;
+        let zeros = plan.sum.zeros(linear.shape.out_channels);
+        let from_range = self.rule(linear).derivation == Derivation::F32SignedRange;
         let unit = |c: usize| {
-            let sx = x.scale.at(if x.is_uniform() { 0 } else { c }) * linear.factor;
+            let labels = Labels::of_channel(x, relabel, if x.is_uniform() { 0 } else { c });
+            let sx = labels.scale * linear.factor;
             let (mul, add) = folded.map_or((1.0, 0.0), |f| (f.mul[c], f.add[c]));
             let plain = mul == 1.0 && add == 0.0;
             Unit {
-                x: sx,
+                x: if from_range && labels.min < 0 {
+                    f64::from(fake_quantize::signed_scale(labels)) * linear.factor
+                } else {
+                    sx
+                },
                 w: plan.unit[c] / sx * mul,
+                zeros: zeros[c],
                 bias: plan.bias[c] * mul + add,
                 code: plan.bias_codes.as_ref().filter(|_| plain).map(|b| b[c]),
             }
@@ -1060,8 +1161,9 @@ impl Planner<'_> {
             let entry = rows.channels.of_index(i);
             let one = unit(c);
             let codes = rows.entries.codes.as_ref();
+            let mul = folded.map_or(1.0, |folded| folded.mul[c]);
             Unit {
-                bias: one.bias + rows.entries.reals[entry] * one.x * one.w / plan.unit[c],
+                bias: one.bias + rows.entries.reals[entry] * mul,
                 code: codes
                     .filter(|_| folded.is_none_or(Folded::is_clamp))
                     .map(|b| b[entry]),
@@ -1081,7 +1183,9 @@ impl Planner<'_> {
         let (spec, ops) = (self.spec, &self.spec.ops);
         match (&self.layer.posts[..], folded) {
             (_, Some(folded)) if folded.is_clamp() => {
-                if same_grid(x, out) {
+                // A clamp on codes has bounds of its own, whatever grid comes behind it.
+                let own = ops.rescale == Some(RescaleRule::FakeQuantize) && !folded.is_identity();
+                if same_grid(x, out) && !own {
                     let (lo, hi) = clamp_codes(out, &folded, Bounds::HalfAway);
                     // The same grid: nothing is computed, codes may lie in another range.
                     let function: CodeFunction =

@@ -239,6 +239,16 @@ impl Runner<'_> {
                 Data::Codes { codes, .. } => self.coded(codes.clone()),
                 Data::Real(_) => self.coded(Vec::new()),
             },
+            Finish::Fixed(fixed) => fixed.run(self.layer, inputs, &self.plan.out),
+            Finish::Thresholds(counted) => {
+                let codes = match sums {
+                    Sums::I32(sums) => counted.sums(sums.iter().map(|&s| i64::from(s))),
+                    Sums::I64(sums, _) => counted.sums(sums.iter().copied()),
+                    // What stands in front of the ReLU.
+                    Sums::None | Sums::Real(_) => counted.reals(&self.results(inputs, sums)),
+                };
+                self.coded(codes)
+            }
             Finish::Gfpq { sigmoid } => {
                 let ValueGrid::Gfpq { gfpq, z } = &self.plan.out else {
                     return Tensor::real(shape, self.reals(inputs, sums));
@@ -360,6 +370,33 @@ impl Runner<'_> {
                         .collect(),
                 };
                 self.coded(codes)
+            }
+            Finish::Values(values, channels) => {
+                let real =
+                    |(i, sum): (usize, i64)| f64::from(values.real(sum, channels.of_index(i)));
+                let reals = match sums {
+                    Sums::I32(sums) => {
+                        let sums = sums.iter().map(|&sum| i64::from(sum));
+                        sums.enumerate().map(real).collect()
+                    }
+                    Sums::I64(sums, _) => sums.iter().copied().enumerate().map(real).collect(),
+                    Sums::None | Sums::Real(_) => self.reals(inputs, sums),
+                };
+                Tensor::real(shape, reals)
+            }
+            Finish::ConvAdd(add, (lo, hi)) => {
+                let (Kind::Binary { operands, .. }, Some(joined)) =
+                    (&self.layer.kind, &self.layer.joined)
+                else {
+                    return self.coded(Vec::new());
+                };
+                let conv = operands[joined.operand].resolve(inputs).to_real();
+                let other = operands[1 - joined.operand].resolve(inputs);
+                let Data::Codes { codes, .. } = &other.data else {
+                    return self.coded(Vec::new());
+                };
+                let sum = |(&v, &q): (&f64, &i32)| add.code(v as f32, q).clamp(*lo, *hi);
+                self.coded(conv.iter().zip(codes).map(sum).collect())
             }
             Finish::Average(average, (lo, hi)) => {
                 let (Kind::Average { windows, .. }, Data::Codes { codes, .. }) =

@@ -24,6 +24,8 @@ const SECTIONS: &[&str] = &[
     "ops",
     "unsigned",
     "unsigned.ops",
+    "precision",
+    "thresholds",
     "placement",
 ];
 

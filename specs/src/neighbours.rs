@@ -5,10 +5,11 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, Bounds, DequantizeRule, Derivation, Division,
-    DynamicQuantizeRule, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops, Overflow,
-    QuantizeTail, Requantize, RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule,
-    Spec, Step, ZeroPointPosition,
+    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, Compare, DequantizeRule, Derivation,
+    Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
+    Overflow, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule, ResizeRule,
+    Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
+    ThresholdArithmetic, ThresholdRules, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -39,6 +40,15 @@ impl Spec {
             own: self,
             found: Vec::new(),
         };
+        if let Some(own) = self.precision {
+            // Recordings come with a table, which takes the place of everything else.
+            list.precision(own);
+            return list.found;
+        }
+        if let Some(own) = self.thresholds {
+            list.thresholds(own);
+            return list.found;
+        }
         list.quantize();
         list.bias();
         list.accumulator();
@@ -79,6 +89,11 @@ impl Spec {
                 spec.unsigned.as_mut().map(|unsigned| &mut unsigned.ops)
             });
         }
+        if self.placement.conv_add.is_some() {
+            list.push("placement.conv-add", "none".to_owned(), |spec| {
+                spec.placement.conv_add = None;
+            });
+        }
         list.found
     }
 }
@@ -117,6 +132,9 @@ impl List<'_> {
                 spec.quantize.rounding = rounding;
             });
         }
+        if self.own.quantize.division == Division::FakeQuantize {
+            return;
+        }
         for position in [
             ZeroPointPosition::AfterRounding,
             ZeroPointPosition::InsideRounding,
@@ -143,8 +161,53 @@ impl List<'_> {
         }
     }
 
+    fn precision(&mut self, own: PrecisionRules) {
+        macro_rules! variants {
+            ($path:literal, $field:ident, $rule:ty) => {
+                for &rule in <$rule>::VARIANTS {
+                    self.push($path, word(&rule), |spec| {
+                        spec.precision = Some(PrecisionRules {
+                            $field: rule,
+                            ..own
+                        });
+                    });
+                }
+            };
+        }
+        variants!("precision.product", product, ProductRule);
+        variants!("precision.bias", bias, BiasPosition);
+        variants!("precision.order", order, TermOrder);
+    }
+
+    fn thresholds(&mut self, own: ThresholdRules) {
+        macro_rules! change {
+            ($path:literal, $field:ident, $rules:expr) => {
+                for &rule in $rules {
+                    self.push($path, word(&rule), |spec| {
+                        spec.thresholds = Some(ThresholdRules {
+                            $field: rule,
+                            ..own
+                        });
+                    });
+                }
+            };
+        }
+        change!(
+            "thresholds.arithmetic",
+            arithmetic,
+            ThresholdArithmetic::VARIANTS
+        );
+        change!("thresholds.compare", compare, Compare::VARIANTS);
+        change!("thresholds.division", division, SumDivision::VARIANTS);
+        change!("thresholds.rounding", rounding, &ROUNDINGS);
+    }
+
     fn bias(&mut self) {
-        let float = [BiasFormat::F32InAccumulator, BiasFormat::F32AfterScale];
+        let float = [
+            BiasFormat::F32InAccumulator,
+            BiasFormat::F32AfterScale,
+            BiasFormat::Int32ReciprocalF32,
+        ];
         let plain = self.own.bias.format == BiasFormat::Int32;
         if !plain && !float.contains(&self.own.bias.format) {
             return;
@@ -153,6 +216,7 @@ impl List<'_> {
         let multiplier = self.own.requantize.multiplier;
         let formats = match multiplier {
             Multiplier::F32 | Multiplier::F32TwoSteps { .. } => &float[..],
+            Multiplier::FakeQuantize { .. } => &float[2..],
             _ => &[],
         };
         for &format in formats.iter().chain(&[BiasFormat::Int32]) {
@@ -224,7 +288,25 @@ impl List<'_> {
                 };
                 push("multiplier", words.to_owned(), rule);
             }
-            for &derivation in Derivation::VARIANTS {
+            for &fold in Fold::VARIANTS {
+                if let Multiplier::FakeQuantize { .. } = own.multiplier {
+                    let rule = Requantize {
+                        multiplier: Multiplier::FakeQuantize { fold },
+                        ..own.clone()
+                    };
+                    push("multiplier", format!("folded {}", word(&fold)), rule);
+                }
+            }
+            // The scales of a fake quantizer are combined in f32; elsewhere a signed input's is what it is.
+            let fake = matches!(own.multiplier, Multiplier::FakeQuantize { .. });
+            let derivations = Derivation::VARIANTS.iter().filter(|&&rule| match rule {
+                Derivation::F32 => true,
+                Derivation::F32SignedRange => fake,
+                Derivation::F64
+                | Derivation::F32ProductF64Quotient
+                | Derivation::F32ProductPerTensor => !fake,
+            });
+            for &derivation in derivations {
                 let rule = Requantize {
                     derivation,
                     ..own.clone()

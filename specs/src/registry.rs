@@ -28,6 +28,14 @@ embedded!(
     "tflite-int16x8-optimized",
     "onnxruntime",
     "onnx-reference",
+    "openvino-cpu",
+    "fbgemm",
+    "fbgemm-channels-last",
+    "pytorch-x86",
+    "pytorch-x86-channels-last",
+    "onednn",
+    "onednn-channels-last",
+    "qnnpack",
     "tvm",
     "tvm-tonearest",
     "tvm-hexagon",
@@ -44,6 +52,8 @@ embedded!(
     "esp-dl-p4",
     "esp-dl-s3",
     "nvdla",
+    "hls4ml",
+    "finn",
 );
 
 /// Names of the embedded targets, in a fixed order.

@@ -209,6 +209,12 @@ pub enum Division {
     /// One `f64` division.
     #[serde(rename = "divide-f64")]
     DivideF64,
+    /// A line through the ends of the range, all in `f32`: `[il, ih] = (min - z) * s, (max - z) * s`,
+    /// `k = (max - min) / (ih - il)`; the real is clamped to `[il, ih]`, then
+    /// `code = round(x * k - il * k) + min`, each operation rounded to `f32`. Where `|il * k - min| < 1e-4`
+    /// (no zero point) `code = round(x * k)`. The zero point stands inside the rounding (`OpenVINO`'s
+    /// `FakeQuantize`, `src/common/snippets/src/pass/fq_decomposition.cpp`).
+    FakeQuantize,
 }
 
 /// Decision D: the bias.
@@ -232,6 +238,8 @@ pub enum BiasFormat {
     Int32,
     /// As `int32`, and the output's zero point is inside it (`hexagon_nn`).
     Int32WithZeroPoint,
+    /// As `int32`, but made as `b * f32(1 / f32(sx * sw))` in `f32` (`PyTorch`'s `QNNPACK`).
+    Int32ReciprocalF32,
     /// An `f32` in units of the accumulator, added to the accumulator as `f32` (FBGEMM).
     F32InAccumulator,
     /// An `f32`, added after the scale (`oneDNN`, `TensorRT`).
@@ -288,6 +296,9 @@ pub struct Requantize {
     /// Whether the result is clamped before it is rounded or after.
     #[serde(default)]
     pub clamp: ClampOrder,
+    /// The bias, where fully connected layers add it otherwise than `[bias]` says; not in `[requantize]`.
+    #[serde(default)]
+    pub bias: Option<Bias>,
     /// How the bounds of a fused activation become codes. Absent: `half-even` where the multiplier is `f32` or
     /// `f32-two-steps`, else `half-away`.
     #[serde(default)]
@@ -377,6 +388,31 @@ pub enum Multiplier {
     },
     /// `M` is a power of two: a shift.
     PowerOfTwo,
+    /// `v = f32(acc) * f32(sx * sw)`, the bias added in `f32`, a fused `ReLU`; then the output's range
+    /// `[il, ih]` as in `division = "fake-quantize"`, but as one fused multiply-add without a clamp before it:
+    /// `round(fma(v, k, i))` with `i = f32(f32(f32(-il * (max - min)) / f32(ih - il)) + min)`, saturated;
+    /// `round(v * k)` where `|i| < 1e-5 * (max - min)` (`OpenVINO`'s CPU plugin,
+    /// `src/plugins/intel_cpu/src/dnnl_postops_composer.cpp`, `nodes/fake_quantize.cpp`).
+    FakeQuantize {
+        /// Layers whose scale is folded into the quantizer.
+        fold: Fold,
+    },
+}
+
+/// Which layers of sums have their scale (and bias) folded into a `fake-quantize` quantizer, so that one product
+/// and one sum are left: `round(f32(acc * k') + i')`, not fused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fold {
+    /// None.
+    Never,
+    /// Layers without a bias: `k'` and `i'` are made from the range divided by the channel's scale. Shifts of
+    /// all channels that differ by less than 5e-5 from the first one's are the first one's (convolutions).
+    WithoutBias,
+    /// Layers without a `ReLU`, and those whose range begins at 0. With a bias `k' = f32(m * k)`,
+    /// `i' = f32(f32(i0 + f32(b * k)) + min)`. Without, as `without-bias`, but the sum is that of the raw codes
+    /// (fully connected layers).
+    WithoutRelu,
 }
 
 /// Precision and order in which `M = sx * sw / sy` is evaluated.
@@ -393,6 +429,10 @@ pub enum Derivation {
     /// `f32-product-f64-quotient` where the weights have one scale, `f64` where each channel has its own
     /// (`LiteRT`'s optimized fully connected kernel).
     F32ProductPerTensor,
+    /// As `f32`, and the scale of a signed input is made anew from its range:
+    /// `f32(f32((max - z) * sx - (min - z) * sx) / (max - min))` (`OpenVINO`, whose convolutions turn `i8`
+    /// inputs into `u8`).
+    F32SignedRange,
 }
 
 /// One rounding right shift after the product, decision I.
@@ -554,6 +594,17 @@ pub enum AddRule {
     AlignedShift,
     /// `(a * sa + b * sb) / sy` exactly, rounded once as the last step of `[requantize]` rounds (PULP).
     RoundedOnce,
+    /// As `f32`, but each code is dequantized by `fma(q, s, f32(-z * s))` (`PyTorch`,
+    /// `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`).
+    F32Fma,
+    /// `M = f32(s / sy)` of both inputs as integers with one shift, the larger of 22 bits, half-even; the sum of
+    /// products shifted right, ties away from zero, the zero point added after (`QNNPACK` `q8vadd`, unsigned
+    /// codes). Signed codes as `f32-fma`, as `PyTorch` does.
+    Q22Shift,
+    /// The first input becomes `t = fma(q - min, o, ol)` in steps of the second one: `ol = f32(f32(il / sb) - zb)`,
+    /// `oh` likewise, `o = f32(f32(oh - ol) / (max - min))` from its range `[il, ih]`; `f32(t + b)` with the raw
+    /// code `b` is quantized by `division = "fake-quantize"`, the output's range divided by `sb` (`OpenVINO`).
+    FakeQuantize,
 }
 
 /// How two quantized tensors are multiplied.
@@ -579,6 +630,9 @@ pub enum MulRule {
     /// `half-even(f32(a*b) * f32(f32(sa*sb)/sy)) + zy`. Bounds of a fused activation are `half-even-inside`
     /// (`XNNPACK`'s `vmul`).
     F32CombinedHalfEven,
+    /// As `f32`, but a code is dequantized by `fma(q - min, o, il)`, `o = f32(f32(ih - il) / (max - min))`
+    /// (`OpenVINO`).
+    FakeQuantize,
 }
 
 /// How a mean is computed.
@@ -622,6 +676,17 @@ pub enum AverageRule {
     DpuTable,
     /// Sum of codes with 8 fractional bits, three rounding steps (`hexagon_nn` `avgpool_d32`).
     Q8ThreeSteps,
+    /// `half-even(f32(sum of x - zx) * f32(1/n)) + zx`; the grid stays (`PyTorch`, `channels_last`,
+    /// `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`).
+    F32Mean,
+    /// As `f32-mean`, but the zero point is inside: `half-even(f32(f32(sum * f32(1/n)) + zx))` (`PyTorch`, NCHW).
+    F32MeanInside,
+    /// As `f32-mean`, but `n` is the kernel's area, also where padding does not count (`QNNPACK` `q8avgpool`).
+    F32MeanKernel,
+    /// `v = f32(sum of raw codes) / n`, where padding that counts is raw code 0; `code = half-even(fma(v, k, i)) + min`
+    /// with the line `k`, `i = f32(f32(-a * (max - min)) / f32(b - a)) - f32(zx * k)` of the output's range
+    /// `[a, b]` divided by `sx` (`OpenVINO`).
+    FakeQuantize,
 }
 
 /// How a quantized tensor is moved to another grid.
@@ -647,6 +712,9 @@ pub enum RescaleRule {
     F32Affine,
     /// Q15 gain, rounding multiplication, zero point added after (`hexagon_nn` requantize 8 to 8).
     Q15,
+    /// `f32(code - zx)` quantized by `division = "fake-quantize"`, the output's range divided by `sx`. A clamp is
+    /// applied to the codes before, its bounds `trunc(f64(bound) / f64(sx) + zx)` (`OpenVINO`).
+    FakeQuantize,
 }
 
 /// How a leaky `ReLU` is computed.
@@ -708,6 +776,8 @@ pub enum HardSwishRule {
     F32,
     /// `2731 / 2^14` (DPU).
     Dpu2731,
+    /// As `f32`, but the zero point is inside the rounding, which is `half-even` (`PyTorch`'s `QNNPACK`).
+    F32Inside,
     /// 16-bit fixed point: the input times 128, the relu-ish factor in Q15, a product that is truncated
     /// (`TFLite`).
     Int16FixedPoint,
@@ -787,6 +857,21 @@ pub enum DynamicQuantizeRule {
 pub struct Placement {
     /// Whose quantizers the target keeps.
     pub quantizers: PlacementRule,
+    /// What becomes of a convolution that only an addition reads. Absent: it is a layer of its own.
+    #[serde(default)]
+    pub conv_add: Option<ConvAddRule>,
+}
+
+/// What becomes of a convolution whose output only an addition with another activation reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConvAddRule {
+    /// The addition is part of the convolution. A quantizer between them clamps and does not round: with its
+    /// line `k, i` (as in `multiplier = "fake-quantize"`, less `min`) and the range `[ol, oh]`, `o` as in
+    /// `add = "fake-quantize"`, `x = fma(v, f32(k * o), f32(f32(i * o) + ol))`, clamped to
+    /// `[ol, f32(f32((max - min) * o) + ol)]`. Without one, `x = f32(f32(v / sr) - zr)`. The code of the other
+    /// operand is added, and the sum quantized with the output's range divided by its scale `sr` (`OpenVINO`).
+    InnerClips,
 }
 
 /// Whose quantizers a target keeps.
@@ -795,6 +880,121 @@ pub struct Placement {
 pub enum PlacementRule {
     /// Exactly where the model has them.
     Model,
+}
+
+/// Sums and casts in the fixed-point types of a precision table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PrecisionRules {
+    /// What a cast to a type does.
+    pub types: TypeArithmetic,
+    /// When a product is cast to the accumulator's type.
+    pub product: ProductRule,
+    /// When the bias is added.
+    pub bias: BiasPosition,
+    /// In which order products are added.
+    pub order: TermOrder,
+}
+
+/// What a cast to a fixed-point type does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum TypeArithmetic {
+    /// Xilinx's `ap_fixed`: rounded by the type's quantization mode, then its overflow mode.
+    ApFixed,
+}
+
+/// When a product is cast to the accumulator's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProductRule {
+    /// Before it is added (hls4ml).
+    Cast,
+    /// It is added exactly, then the sum is cast.
+    Whole,
+    /// All products are added exactly, then their sum is cast.
+    AfterSum,
+}
+
+/// When a bias is added to a sum of products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasPosition {
+    /// The accumulator starts from it.
+    First,
+    /// After the last product.
+    Last,
+}
+
+/// In which order the products of a sum are added; the natural one is kernel row, kernel column, channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum TermOrder {
+    /// Natural; with hls4ml's resource strategy and a reuse factor `r`, every `r`-th product, `r` times.
+    Strategy,
+    /// The same, from the last product to the first.
+    StrategyReversed,
+    /// Natural, whatever the strategy.
+    ChannelLast,
+    /// Channel, kernel row, kernel column.
+    ChannelFirst,
+}
+
+/// Quantizers as FINN makes thresholds of them: a code counts the thresholds that a number reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ThresholdRules {
+    /// How thresholds are computed.
+    pub arithmetic: ThresholdArithmetic,
+    /// Whether a threshold itself counts.
+    pub compare: Compare,
+    /// How a threshold is brought into the unit of an integer sum.
+    pub division: SumDivision,
+    /// How it becomes an integer there.
+    pub rounding: Rounding,
+}
+
+/// How the thresholds of a quantizer with scale `s` are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThresholdArithmetic {
+    /// `first + s*k`, every operation in `f32`; `first` is `s/2` behind a `ReLU`, else
+    /// `-(s/2) - s*(n/2 - 1)` for `n` thresholds, less `s` unless the range is narrow (FINN).
+    #[serde(rename = "f32")]
+    F32,
+    /// `s * (k + 1/2)` in `f32`: one rounding.
+    #[serde(rename = "f32-half-steps")]
+    F32HalfSteps,
+    /// In `f64`, rounded once to `f32`.
+    #[serde(rename = "f64")]
+    F64,
+}
+
+/// Whether a number that equals a threshold reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compare {
+    /// `x >= t`.
+    AtLeast,
+    /// `x > t`.
+    Above,
+}
+
+/// How a threshold is divided by the unit `sx * sw` of a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum SumDivision {
+    /// `f32(t / f32(sx * sw))` (FINN).
+    Product,
+    /// `f32(f32(t / sx) / sw)`.
+    InputFirst,
+    /// `f32(f32(t / sw) / sx)`.
+    WeightFirst,
+    /// `f32(t * f32(1 / f32(sx * sw)))`.
+    Reciprocal,
+    /// In `f64`.
+    #[serde(rename = "f64")]
+    F64,
 }
 
 /// How a rule is known; ordered from the weakest to the strongest.
@@ -967,6 +1167,12 @@ pub struct Spec {
     /// Kernels of unsigned codes, where they differ.
     #[serde(default)]
     pub unsigned: Option<Unsigned>,
+    /// Fixed-point types of each layer, from a precision table. Absent: the target takes no table.
+    #[serde(default)]
+    pub precision: Option<PrecisionRules>,
+    /// Quantizers that count thresholds. They take the place of `[quantize]`, `[bias]` and `[requantize]`.
+    #[serde(default)]
+    pub thresholds: Option<ThresholdRules>,
     /// Placement.
     pub placement: Placement,
     /// Evidence of every rule above.

@@ -192,6 +192,10 @@ impl Check<'_> {
             "quantize.zero-point",
             reason,
         );
+        let reason = "division 'fake-quantize' needs 'inside-rounding'";
+        let holds = spec.quantize.division != Division::FakeQuantize
+            || position == ZeroPointPosition::InsideRounding;
+        self.require(holds, "quantize.zero-point", reason);
     }
 
     fn accumulator(&mut self, spec: &Spec) {
@@ -216,9 +220,9 @@ impl Check<'_> {
     }
 
     fn bias(&mut self, spec: &Spec) {
-        let format = spec.bias.format;
-        let name = word(&format);
         for (section, rule) in sums(spec) {
+            let format = rule.bias.as_ref().unwrap_or(&spec.bias).format;
+            let name = word(&format);
             let inside = rule.zero_point == ZeroPointPosition::InBias;
             let reason =
                 format!("'in-bias' needs bias.format = 'int32-with-zero-point', not '{name}'");
@@ -237,14 +241,21 @@ impl Check<'_> {
             let (fits, wanted) = match format {
                 BiasFormat::Exact => (rule.multiplier == Multiplier::Exact, "'exact'"),
                 BiasFormat::F32AfterScale => {
-                    let fits = matches!(rule.multiplier, Multiplier::F32TwoSteps { .. });
-                    (fits, "'f32-two-steps', between whose two steps it is added")
+                    let fits = matches!(
+                        rule.multiplier,
+                        Multiplier::F32TwoSteps { .. } | Multiplier::FakeQuantize { .. }
+                    );
+                    let wanted =
+                        "'f32-two-steps' or 'fake-quantize', between whose two steps it is added";
+                    (fits, wanted)
                 }
                 BiasFormat::F32InAccumulator => (float, "'f32', 'f32-two-steps' or 'f64'"),
                 BiasFormat::Int8Shifted | BiasFormat::Int8Times128 => {
                     (rule.multiplier == Multiplier::PowerOfTwo, "'power-of-two'")
                 }
-                BiasFormat::Int32 | BiasFormat::Int32WithZeroPoint => (true, ""),
+                BiasFormat::Int32
+                | BiasFormat::Int32WithZeroPoint
+                | BiasFormat::Int32ReciprocalF32 => (true, ""),
             };
             let reason = format!("'{name}' needs a {section}.multiplier of format {wanted}");
             self.require(fits, "bias.format", reason);

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier, Ops,
-    Overflow, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
+    Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
+    Ops, Overflow, Quantize, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -54,6 +54,7 @@ pub(crate) const PATHS: &[&str] = &[
     "requantize.clamp",
     "requantize.bounds",
     "requantize.tail",
+    "fully-connected.bias",
     "ops.add",
     "ops.mul",
     "ops.average",
@@ -68,7 +69,16 @@ pub(crate) const PATHS: &[&str] = &[
     "ops.dynamic-quantize",
     "ops.dequantize",
     "ops.resize",
+    "precision.types",
+    "precision.product",
+    "precision.bias",
+    "precision.order",
+    "thresholds.arithmetic",
+    "thresholds.compare",
+    "thresholds.division",
+    "thresholds.rounding",
     "placement.quantizers",
+    "placement.conv-add",
 ];
 
 /// Sections with the fields of `[requantize]`.
@@ -133,34 +143,15 @@ impl Spec {
         let mut rows = Rows::default();
         rows.activations(&self.activations);
         rows.weights(&self.weights);
-        rows.add("quantize.division", word(&self.quantize.division));
-        rows.add("quantize.rounding", word(&self.quantize.rounding));
-        rows.add("quantize.zero-point", word(&self.quantize.zero_point));
-        if let Some(tail) = &self.quantize.tail {
-            let QuantizeTail {
-                block,
-                division,
-                rounding,
-            } = tail;
-            let value = format!(
-                "behind blocks of {block}: {}, {}",
-                word(division),
-                word(rounding)
-            );
-            rows.add("quantize.tail", value);
-        }
-        rows.add("bias.format", word(&self.bias.format));
-        if matches!(
-            self.bias.format,
-            BiasFormat::Int32
-                | BiasFormat::Int32WithZeroPoint
-                | BiasFormat::Int8Shifted
-                | BiasFormat::Int8Times128
-        ) {
-            rows.add("bias.rounding", word(&self.bias.rounding));
+        // Thresholds take the place of these.
+        let counts = self.thresholds.is_some();
+        if !counts {
+            rows.quantize(&self.quantize, &self.bias);
         }
         rows.accumulator(&self.accumulator);
-        rows.requantize("requantize", &self.requantize);
+        if !counts {
+            rows.requantize("requantize", &self.requantize);
+        }
         for (section, rule) in [
             (SUMS[0], &self.convolution),
             (SUMS[1], &self.depthwise),
@@ -185,7 +176,23 @@ impl Spec {
             }
             rows.ops("unsigned.ops", &unsigned.ops);
         }
+        if let Some(rule) = &self.precision {
+            rows.add("precision.types", word(&rule.types));
+            rows.add("precision.product", word(&rule.product));
+            rows.add("precision.bias", word(&rule.bias));
+            rows.add("precision.order", word(&rule.order));
+        }
+        if let Some(rule) = &self.thresholds {
+            rows.add("thresholds.arithmetic", word(&rule.arithmetic));
+            rows.add("thresholds.compare", word(&rule.compare));
+            rows.add("thresholds.division", word(&rule.division));
+            rows.add("thresholds.rounding", word(&rule.rounding));
+        }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
+        rows.optional(
+            "placement.conv-add".to_owned(),
+            self.placement.conv_add.as_ref(),
+        );
         rows.0
     }
 }
@@ -229,6 +236,36 @@ impl Rows {
         self.add("weights.rounding", word(&rule.rounding));
     }
 
+    fn quantize(&mut self, rule: &Quantize, bias: &Bias) {
+        self.add("quantize.division", word(&rule.division));
+        self.add("quantize.rounding", word(&rule.rounding));
+        self.add("quantize.zero-point", word(&rule.zero_point));
+        if let Some(tail) = &rule.tail {
+            let QuantizeTail {
+                block,
+                division,
+                rounding,
+            } = tail;
+            let value = format!(
+                "behind blocks of {block}: {}, {}",
+                word(division),
+                word(rounding)
+            );
+            self.add("quantize.tail", value);
+        }
+        self.add("bias.format", word(&bias.format));
+        if matches!(
+            bias.format,
+            BiasFormat::Int32
+                | BiasFormat::Int32WithZeroPoint
+                | BiasFormat::Int32ReciprocalF32
+                | BiasFormat::Int8Shifted
+                | BiasFormat::Int8Times128
+        ) {
+            self.add("bias.rounding", word(&bias.rounding));
+        }
+    }
+
     fn accumulator(&mut self, rule: &Accumulator) {
         if let Some(bits) = rule.bits {
             self.add("accumulator.bits", bits.to_string());
@@ -263,6 +300,9 @@ impl Rows {
                 format!("{section}.tail"),
                 format!("channels behind blocks of {block}: {own}"),
             );
+        }
+        if let Some(bias) = &rule.bias {
+            self.add(format!("{section}.bias"), word(&bias.format));
         }
     }
 
@@ -325,7 +365,8 @@ pub(crate) fn has_shifts(multiplier: Multiplier) -> bool {
         | Multiplier::F32TwoSteps { .. }
         | Multiplier::F32Reduced { .. }
         | Multiplier::F64
-        | Multiplier::F64Reduced { .. } => false,
+        | Multiplier::F64Reduced { .. }
+        | Multiplier::FakeQuantize { .. } => false,
     }
 }
 
@@ -365,6 +406,7 @@ fn multiplier(rule: Multiplier) -> String {
             format!("f64 of {bits} bits, {}", word(&rounding))
         }
         Multiplier::PowerOfTwo => "power-of-two".to_owned(),
+        Multiplier::FakeQuantize { fold } => format!("fake-quantize, folded {}", word(&fold)),
     }
 }
 

@@ -112,8 +112,8 @@ fn every_rule_has_a_source() {
 
 /// Rules that `tests/third_party` and `tests/vectors` prove.
 const TVM: [&str; 2] = ["requantize.multiplier", "requantize.steps"];
-const ESP_DL_P4: [&str; 3] = ["requantize.multiplier", "requantize.steps", "ops.average"];
-const MAX78000: [&str; 3] = ["requantize.multiplier", "requantize.steps", "ops.average"];
+const ESP_DL_P4: [&str; 2] = ["requantize.steps", "ops.average"];
+const MAX78000: [&str; 2] = ["requantize.steps", "ops.average"];
 const PULP_DORY: [&str; 4] = [
     "requantize.multiplier",
     "requantize.steps",
@@ -135,12 +135,18 @@ fn nothing_is_called_recorded_that_was_not() {
             let known = match spec.name.as_str() {
                 // Every rule of theirs is tried on golden/ (tests/golden.rs).
                 "exact" | "onnxruntime" | "onnx-reference" => true,
-                "cmsis-nn" => ["requantize.steps", "requantize.multiplier"].contains(&path),
+                "cmsis-nn" => path == "requantize.steps",
                 "esp-dl-p4" => ESP_DL_P4.contains(&path),
                 "tvm" | "tvm-tonearest" => path.starts_with("ops") || TVM.contains(&path),
                 "max78000" => path.starts_with("bias") || MAX78000.contains(&path),
                 "pulp-dory" => path.starts_with("bias") || PULP_DORY.contains(&path),
                 "nnie" => grid || rule.path.starts_with("quantize"),
+                "fbgemm"
+                | "fbgemm-channels-last"
+                | "onednn"
+                | "onednn-channels-last"
+                | "qnnpack"
+                | "openvino-cpu" => rule.source.starts_with("golden/"),
                 _ => false,
             };
             assert!(known, "{}: {}", spec.name, rule.path);

@@ -128,7 +128,7 @@ impl Call {
             relabel: 0,
         };
         let rule = spec.ops.average.expect("a rule");
-        let average = Average::new(rule, spec, labels, labels).expect("scales");
+        let average = Average::new(rule, spec, labels, labels, None).expect("scales");
         let codes: Vec<i32> = self.numbers("input").iter().map(|&q| q as i32).collect();
         let made = average.expect("a rule of integers").codes(&windows, &codes);
         let made: Vec<f64> = made.into_iter().map(f64::from).collect();

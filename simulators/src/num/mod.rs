@@ -5,6 +5,7 @@
 //! or on exact `f64`; the functions without flags ([`round_f32`], [`round_f64`], [`shift_right_i64`],
 //! [`FastMultiplier`]) are the same rules written for speed, and tests hold them equal.
 
+mod ap_fixed;
 mod fast;
 mod flags;
 pub mod gemmlowp;
@@ -16,6 +17,7 @@ mod width;
 #[cfg(test)]
 mod tests;
 
+pub use ap_fixed::{FixedOverflow, FixedType, MAX_FIXED_WIDTH};
 pub use fast::{FastMultiplier, shift_right_i64};
 pub use flags::{Flagged, Flags};
 pub use multiplier::{FixedMultiplier, MAX_MANTISSA_BITS, power_of_two};

@@ -3,6 +3,8 @@
 use align_check_specs::{AverageRule, LeftShift, Rounding, Shift, Spec, Step};
 
 use super::Labels;
+use super::fake_quantize;
+use super::mean;
 use super::real::RealQuantizer;
 use super::unary::{CodeFunction, last_rounding, rescale, shift_rounding};
 use crate::num::{self, FixedMultiplier};
@@ -22,6 +24,7 @@ pub struct Average {
     steps: Vec<Step>,
     /// Channels of the result of a mean over an image.
     image: Option<Channels>,
+    fake: fake_quantize::Mean,
 }
 
 impl Average {
@@ -58,9 +61,13 @@ impl Average {
                 | AverageRule::IntegerTruncHundredth,
                 None,
             )
-            | (AverageRule::Q8ThreeSteps, _)
-                if !same =>
-            {
+            | (
+                AverageRule::Q8ThreeSteps
+                | AverageRule::F32Mean
+                | AverageRule::F32MeanInside
+                | AverageRule::F32MeanKernel,
+                _,
+            ) if !same => {
                 return Err("a mean onto another grid".into());
             }
             _ => None,
@@ -80,6 +87,7 @@ impl Average {
             multiplier,
             steps: spec.requantize.steps.clone(),
             image,
+            fake: fake_quantize::Mean::new(x, out),
         }))
     }
 
@@ -90,7 +98,10 @@ impl Average {
             AverageRule::F32Inside if windows.whole_image => AverageRule::F32IntegerSum,
             rule => rule,
         };
-        let whole_kernel = rule == AverageRule::F32Inside && windows.padding_counts;
+        let whole_kernel = match rule {
+            AverageRule::F32Inside => windows.padding_counts,
+            rule => rule == AverageRule::F32MeanKernel,
+        };
         let kernel = windows.kernel.iter().product::<usize>() as u32;
         let divisor = |i: usize| {
             if whole_kernel {
@@ -109,7 +120,12 @@ impl Average {
                 .map(|(i, sum)| self.real(sum / divisor(i) as f32))
                 .collect();
         }
-        let sums = windows.fold(codes, 0i64, |sum, q| sum + x.steps(q));
+        // Where padding counts, it is the zero point; but OpenVINO's is raw code 0.
+        let zero = match rule {
+            AverageRule::FakeQuantize => 0,
+            _ => x.zero_point,
+        };
+        let sums = windows.fold(codes, 0i64, |sum, q| sum + x.raw(q) - zero);
         sums.into_iter()
             .enumerate()
             .map(|(i, sum)| self.integer(rule, i, sum, i64::from(divisor(i)), &windows.kernel))
@@ -149,7 +165,8 @@ impl Average {
         self.quantizer.code(mean)
     }
 
-    /// From the sum of `code - zx` (a padded position that counts is 0) and the number of elements.
+    /// From the sum of `code - zx` (a padded position that counts is 0; of raw codes for `fake-quantize`) and the
+    /// number of elements.
     fn integer(&self, rule: AverageRule, index: usize, sum: i64, n: i64, kernel: &[usize]) -> i32 {
         let (x, out) = (self.x, self.out);
         match rule {
@@ -223,6 +240,10 @@ impl Average {
                 let second = (first * mantissa as i64 + 0x4000) >> 15;
                 out.store((second + 32) >> 6)
             }
+            AverageRule::F32Mean | AverageRule::F32MeanInside | AverageRule::F32MeanKernel => {
+                mean::code(rule, sum, n, out)
+            }
+            AverageRule::FakeQuantize => self.fake.code(sum, n),
             AverageRule::Exact | AverageRule::F32 | AverageRule::F32Inside => 0,
         }
     }

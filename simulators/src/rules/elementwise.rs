@@ -7,6 +7,8 @@ use align_check_specs::{
 };
 
 use super::Labels;
+use super::fake_quantize;
+use super::qnnpack;
 use super::real::RealQuantizer;
 use super::unary::{factor, last_rounding, shift_rounding};
 use crate::num::{self, FixedMultiplier};
@@ -48,6 +50,16 @@ pub fn add(
                 quantizer.code(if sign < 0 { va - vb } else { va + vb })
             })
         }
+        AddRule::F32Fma => f32_fma(spec, sign, [a, b], out),
+        // The kernel takes unsigned codes only.
+        AddRule::Q22Shift if sign < 0 || [a, b, out].iter().any(|x| x.min < 0) => {
+            f32_fma(spec, sign, [a, b], out)
+        }
+        AddRule::Q22Shift => {
+            let add = qnnpack::Add::new([a, b], out)?;
+            Box::new(move |qa, qb| add.code(qa, qb))
+        }
+        AddRule::FakeQuantize => fake_quantize::add(op, [a, b], out)?,
         AddRule::F32Ratios | AddRule::F32RatiosFma | AddRule::F32RatiosFmaConstant => {
             if sign < 0 {
                 return None;
@@ -146,6 +158,17 @@ pub fn add(
             })
         }
     })
+}
+
+/// `f32-fma`: codes are dequantized by one fused multiply-add.
+fn f32_fma(spec: &Spec, sign: i64, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
+    let quantizer = RealQuantizer::new(&spec.quantize, out);
+    let real = |x: Labels| {
+        let (scale, offset) = (x.scale_f32(), -(x.zero_point as f32) * x.scale_f32());
+        move |code: i32| (x.raw(code) as f32).mul_add(scale, offset)
+    };
+    let (ra, rb, sign) = (real(a), real(b), sign as f32);
+    Box::new(move |qa, qb| quantizer.code(ra(qa) + sign * rb(qb)))
 }
 
 /// The rules of the family `f32-ratios`, with the operands in their order.
@@ -382,6 +405,7 @@ pub fn mul(
                 out.store(num::wrap(v.into(), 16).value)
             })
         }
+        MulRule::FakeQuantize => fake_quantize::mul([a, b], out),
         MulRule::Requantize => requantized(spec.requantize.derivation)?,
         MulRule::RequantizeF32Scale => requantized(Derivation::F32)?,
     }))

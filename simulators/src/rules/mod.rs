@@ -2,10 +2,14 @@
 
 pub mod average;
 pub mod elementwise;
+pub mod fake_quantize;
+pub mod mean;
+pub mod qnnpack;
 pub mod real;
 pub mod requantize;
 pub mod resize;
 pub mod softmax;
+pub mod thresholds;
 pub mod unary;
 
 use std::sync::Arc;

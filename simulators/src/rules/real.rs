@@ -3,6 +3,7 @@
 use align_check_specs::{DequantizeRule, Division, Quantize, Rounding, ZeroPointPosition};
 
 use super::Labels;
+use super::fake_quantize::FakeQuantizer;
 use crate::num::{self, Width};
 
 /// `[quantize]`, bound to one output grid.
@@ -11,6 +12,7 @@ pub struct RealQuantizer {
     rule: Quantize,
     out: Labels,
     inverse: f32,
+    fake: FakeQuantizer,
 }
 
 impl RealQuantizer {
@@ -20,6 +22,7 @@ impl RealQuantizer {
             rule: rule.clone(),
             out,
             inverse: 1.0 / out.scale_f32(),
+            fake: FakeQuantizer::new(out, 1.0, rule.rounding),
         }
     }
 
@@ -29,6 +32,7 @@ impl RealQuantizer {
         let quotient = match self.rule.division {
             Division::DivideF32 | Division::Model => x / self.out.scale_f32(),
             Division::ReciprocalF32 => x * self.inverse,
+            Division::FakeQuantize => return self.fake.code(x),
             Division::DivideF64 => {
                 return self.round_f64(f64::from(x) / self.out.scale);
             }

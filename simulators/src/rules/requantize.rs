@@ -6,6 +6,7 @@ use align_check_specs::{
 };
 
 use super::Labels;
+use super::fake_quantize;
 use crate::kernels::{Isa, vectorize};
 use crate::num::{self, FastMultiplier, FixedMultiplier, Flagged, Flags, Width};
 
@@ -16,6 +17,8 @@ pub struct Unit {
     pub x: f64,
     /// Weight scale times every factor behind the sum (batch normalization, `alpha`).
     pub w: f64,
+    /// The input's zero point times the sum of the weights: what the sum of raw codes has more.
+    pub zeros: i64,
     /// Real that is added.
     pub bias: f64,
     /// The same as the integer that the model stores, in units of the accumulator.
@@ -52,6 +55,8 @@ struct Channel {
     bias_exact: f64,
     /// Whether the channel lies behind the last block of `tail`.
     behind: bool,
+    /// Of a `fake-quantize` multiplier.
+    fake: Option<fake_quantize::Channel>,
 }
 
 impl Requantizer {
@@ -67,6 +72,7 @@ impl Requantizer {
         out: Labels,
         clamp: (f64, f64),
     ) -> Result<Self, String> {
+        let bias = rule.bias.as_ref().unwrap_or(bias);
         let width = width(accumulator);
         let multipliers: Vec<f64> = units
             .iter()
@@ -95,6 +101,21 @@ impl Requantizer {
                 width,
                 index >= in_blocks,
             )?);
+        }
+        if let Multiplier::FakeQuantize { fold } = rule.multiplier {
+            let float = bias.format == BiasFormat::F32AfterScale;
+            let biased = units.iter().any(|unit| unit.bias != 0.0);
+            let units: Vec<Unit> = units
+                .iter()
+                .map(|unit| Unit {
+                    bias: if float { unit.bias } else { 0.0 },
+                    ..*unit
+                })
+                .collect();
+            let fakes = fake_quantize::Channel::layer(fold, &units, biased, out, clamp)?;
+            for (channel, fake) in channels.iter_mut().zip(fakes) {
+                channel.fake = Some(fake);
+            }
         }
         let bounds = rule.bounds.unwrap_or(match rule.multiplier {
             Multiplier::F32 | Multiplier::F32TwoSteps { .. } => Bounds::HalfEven,
@@ -181,6 +202,10 @@ impl Requantizer {
             }
             Multiplier::F64 | Multiplier::F64Reduced { .. } | Multiplier::Exact => {
                 self.round(acc as f64 * c.m + c.bias_exact, first, false)
+            }
+            Multiplier::FakeQuantize { .. } => {
+                let code = |fake: &fake_quantize::Channel| fake.code(acc, self.out, first);
+                Flagged::exact(c.fake.as_ref().map_or(0, code))
             }
             Multiplier::PowerOfTwo => {
                 let shifted = if c.shift >= 0 {
@@ -395,7 +420,8 @@ fn derive(derivation: Derivation, x: f64, w: f64, y: f64) -> f64 {
     let product = x as f32 * w as f32;
     match derivation {
         Derivation::F64 => x * w / y,
-        Derivation::F32 => f64::from(product / y as f32),
+        // What the scale of a signed input is, the planner knows.
+        Derivation::F32 | Derivation::F32SignedRange => f64::from(product / y as f32),
         Derivation::F32ProductF64Quotient | Derivation::F32ProductPerTensor => {
             f64::from(product) / y
         }
@@ -443,6 +469,7 @@ fn channel(
         bias_f32: 0.0,
         bias_exact: 0.0,
         behind,
+        fake: None,
     };
     let to_i64 = |x: f64| num::round_f64(x, bias.rounding) as i64;
     match bias.format {
@@ -452,14 +479,26 @@ fn channel(
                 None => num::saturate(to_i64(unit.bias / product).into(), 32).value,
             };
         }
+        BiasFormat::Int32ReciprocalF32 => {
+            // pytorch/pytorch aten/src/ATen/native/quantized/cpu/qconv.cpp: quantize_per_tensor of the bias.
+            let code = f64::from(unit.bias as f32 * (1.0 / product_f32));
+            result.bias = match unit.code {
+                Some(code) => code,
+                None => num::saturate(to_i64(code).into(), 32).value,
+            };
+        }
         BiasFormat::Int32WithZeroPoint => {
             // Both terms are f32 on the DSP (hexagon_nn, supernode_utils.h fill_bias_buf).
             let own = unit.bias as f32 / product_f32;
             let zero = (out.zero_point as f64 * out.scale) as f32 / product_f32;
             result.bias = num::saturate(to_i64(f64::from(own + zero)).into(), 32).value;
         }
-        BiasFormat::F32InAccumulator => result.bias_f32 = unit.bias as f32 / product_f32,
+        BiasFormat::F32InAccumulator => {
+            result.bias_f32 = unit.bias as f32 / product_f32;
+            result.bias_exact = f64::from(result.bias_f32) * m;
+        }
         BiasFormat::F32AfterScale => {
+            result.bias_exact = unit.bias / out.scale;
             result.bias_f32 = if matches!(rule.multiplier, Multiplier::F32) {
                 unit.bias as f32 / out.scale_f32()
             } else {

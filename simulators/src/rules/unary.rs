@@ -3,10 +3,11 @@
 use align_check_graph::Activation;
 use align_check_specs::{
     Accumulator, Bias, BiasFormat, Bounds, Derivation, HardSwishRule, LeakyReluRule, LeftShift,
-    Multiplier, Quantize, Requantize, RescaleRule, Rounding, SigmoidRule, Spec,
+    Multiplier, Quantize, Requantize, RescaleRule, Rounding, SigmoidRule, Spec, ZeroPointPosition,
 };
 
 use super::Labels;
+use super::fake_quantize;
 use super::real::RealQuantizer;
 use super::requantize::{Requantizer, Unit};
 use crate::num::lut::{self, TableInput};
@@ -35,13 +36,14 @@ pub fn factor(
     let units = [Unit {
         x: unit.0,
         w: unit.1,
+        zeros: 0,
         bias: 0.0,
         code: None,
     }];
     // A zero point inside a bias belongs to sums; here it is added to the result.
     let mut rule = requantize.clone();
-    if rule.zero_point == align_check_specs::ZeroPointPosition::InBias {
-        rule.zero_point = align_check_specs::ZeroPointPosition::AfterRounding;
+    if rule.zero_point == ZeroPointPosition::InBias {
+        rule.zero_point = ZeroPointPosition::AfterRounding;
     }
     Requantizer::new(&rule, &NO_BIAS, accumulator, &units, out, clamp)
 }
@@ -66,6 +68,7 @@ pub fn rescale(
                 quantizer.code((x.steps(code) as f32 * x.scale_f32()).max(lo).min(hi))
             })
         }
+        RescaleRule::FakeQuantize => fake_quantize::rescale(x, out, clamp),
         RescaleRule::Requantize | RescaleRule::RequantizeVector => {
             requantized(&spec.requantize, spec, x, out, clamp)?
         }
@@ -380,8 +383,13 @@ pub fn hard_swish(
 ) -> Option<CodeFunction> {
     match rule {
         HardSwishRule::Exact => None,
-        HardSwishRule::F32 => {
-            let quantizer = RealQuantizer::new(&spec.quantize, out);
+        HardSwishRule::F32 | HardSwishRule::F32Inside => {
+            let mut quantize = spec.quantize.clone();
+            if rule == HardSwishRule::F32Inside {
+                quantize.rounding = Rounding::HalfEven;
+                quantize.zero_point = ZeroPointPosition::InsideRounding;
+            }
+            let quantizer = RealQuantizer::new(&quantize, out);
             Some(Box::new(move |code| {
                 let v = activation(function, f64::from(x.steps(code) as f32 * x.scale_f32()));
                 quantizer.code(v as f32)

@@ -81,7 +81,10 @@ fn add(rule: AddRule) -> Needs {
         | AddRule::Q21HalfUp
         | AddRule::RequantizeEach
         | AddRule::RoundedOnce
-        | AddRule::Q8Floor => Needs::IntegerGrid,
+        | AddRule::Q8Floor
+        | AddRule::F32Fma
+        | AddRule::Q22Shift
+        | AddRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -93,7 +96,8 @@ fn mul(rule: MulRule) -> Needs {
         | MulRule::F32CombinedHalfEven
         | MulRule::Requantize
         | MulRule::RequantizeF32Scale
-        | MulRule::RequantizeF32ScaleInt16 => Needs::IntegerGrid,
+        | MulRule::RequantizeF32ScaleInt16
+        | MulRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -112,7 +116,11 @@ fn average(rule: AverageRule) -> Needs {
         | AverageRule::IntegerFloor
         | AverageRule::IntegerTruncHundredth
         | AverageRule::RoundedOnce
-        | AverageRule::Q8ThreeSteps => Needs::IntegerGrid,
+        | AverageRule::Q8ThreeSteps
+        | AverageRule::F32Mean
+        | AverageRule::F32MeanInside
+        | AverageRule::F32MeanKernel
+        | AverageRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -124,7 +132,8 @@ fn rescale(rule: RescaleRule) -> Needs {
         | RescaleRule::RequantizeVector
         | RescaleRule::Q8OrVector
         | RescaleRule::F32Affine
-        | RescaleRule::Q15 => Needs::IntegerGrid,
+        | RescaleRule::Q15
+        | RescaleRule::FakeQuantize => Needs::IntegerGrid,
     }
 }
 
@@ -154,7 +163,7 @@ fn hard_swish(rule: HardSwishRule) -> Needs {
     match rule {
         HardSwishRule::Exact | HardSwishRule::F32 => Needs::Nothing,
         HardSwishRule::Dpu2731 => Needs::PowersOfTwo,
-        HardSwishRule::Int16FixedPoint => Needs::IntegerGrid,
+        HardSwishRule::F32Inside | HardSwishRule::Int16FixedPoint => Needs::IntegerGrid,
     }
 }
 

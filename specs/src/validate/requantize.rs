@@ -35,6 +35,9 @@ impl Check<'_> {
             "a zero point inside the rounding needs a float multiplier, not integer shifts";
         let holds = !shifts || rule.zero_point != ZeroPointPosition::InsideRounding;
         self.require(holds, at("zero-point"), inside);
+        let reason = "belongs to [fully-connected]; here [bias] says it";
+        let holds = rule.bias.is_none() || section == "fully-connected";
+        self.require(holds, at("bias"), reason);
         self.steps(&at("steps"), rule.multiplier, &rule.steps);
         if let Some(tail) = &rule.tail {
             let reason = "channels that vectors leave over need integer shifts";
@@ -58,6 +61,7 @@ impl Check<'_> {
             Multiplier::F32Reduced { .. } => ("f32-reduced", &["bits", "rounding"]),
             Multiplier::F64Reduced { .. } => ("f64-reduced", &["bits", "rounding"]),
             Multiplier::PowerOfTwo => ("power-of-two", &[]),
+            Multiplier::FakeQuantize { .. } => ("fake-quantize", &["fold"]),
         };
         // serde lets unknown fields of a tagged enum's plain variants pass.
         let stray = self
@@ -97,6 +101,17 @@ impl Check<'_> {
             Multiplier::Best { bits } => {
                 let reason = format!("{bits} is neither 7 nor 31");
                 self.require(matches!(bits, 7 | 31), format!("{path}.bits"), reason);
+            }
+            Multiplier::FakeQuantize { .. } => {
+                let inside = rule.zero_point == ZeroPointPosition::InsideRounding;
+                let reason = "'fake-quantize' needs zero-point = 'inside-rounding'";
+                self.require(inside, path, reason);
+                let single = matches!(
+                    rule.derivation,
+                    Derivation::F32 | Derivation::F32SignedRange
+                );
+                let reason = "'fake-quantize' needs derivation = 'f32' or 'f32-signed-range'";
+                self.require(single, path, reason);
             }
             Multiplier::Exact | Multiplier::F32 | Multiplier::F64 | Multiplier::Q15Reduced => {}
         }

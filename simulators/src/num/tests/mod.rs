@@ -1,6 +1,7 @@
 //! Tests of the rules against independent slow definitions, published tables and other software's formulas.
 
 mod ap_fixed;
+mod fixed_type;
 mod flags;
 mod multiplier;
 mod patterns;
