@@ -165,7 +165,7 @@ fn load(path: &Path) -> Option<Loaded> {
 
 /// Elements that a spec gets wrong on a recording; nothing where it cannot run.
 fn wrong(loaded: &Loaded, spec: Spec) -> u64 {
-    loaded.run(spec).map_or(0, |case| case.differing())
+    loaded.run_isolated(spec).map_or(0, |case| case.differing())
 }
 
 /// Every neighbour of a recorded target is refuted by the recording that `golden/refuted.toml` names, with

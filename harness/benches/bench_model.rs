@@ -68,6 +68,7 @@ impl Prepared {
             tolerance: Tolerance::default(),
             recorded: None,
             recorded_reference: None,
+            explain: true,
             select: &|_| true,
             isa: self.isa,
             progress: &|| {},

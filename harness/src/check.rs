@@ -67,6 +67,8 @@ pub struct Check<'a> {
     pub recorded: Option<&'a Recording>,
     /// A recorded fake-quant run: fed and compared with, in place of the exact reference.
     pub recorded_reference: Option<&'a Recording>,
+    /// Whether to find out why layers differ; costs several runs of each that does.
+    pub explain: bool,
     /// Layers to compare; all of them where absent.
     pub select: &'a (dyn Fn(&Layer) -> bool + Sync),
     /// Instructions to use.

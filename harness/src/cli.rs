@@ -403,6 +403,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         },
         recorded: recorded.as_ref(),
         recorded_reference: reference.as_ref(),
+        explain: true,
         select: &select,
         isa,
         progress: &|| progress.inc(1),

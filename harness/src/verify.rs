@@ -207,6 +207,18 @@ impl Loaded {
     /// A recorded tensor does not fit the network. What the target cannot do stands in
     /// [`Case::unsupported`].
     pub fn run(&self, spec: Spec) -> Result<Case, Failure> {
+        self.run_in(spec, true)
+    }
+
+    /// [`run`](Self::run) without the network run from its own inputs.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_isolated(&self, spec: Spec) -> Result<Case, Failure> {
+        self.run_in(spec, false)
+    }
+
+    fn run_in(&self, spec: Spec, cumulative: bool) -> Result<Case, Failure> {
         let mut case = Case {
             recording: self.folder.path.clone(),
             target: spec.name.clone(),
@@ -232,11 +244,12 @@ impl Loaded {
             targets: &[target],
             mode: Mode {
                 isolated: true,
-                cumulative: true,
+                cumulative,
             },
             tolerance: Tolerance::default(),
             recorded: Some(&self.recorded),
             recorded_reference: None,
+            explain: false,
             select: &|_| true,
             isa: self.isa,
             progress: &|| {},

@@ -592,6 +592,8 @@ pub enum AddRule {
     Q8Floor,
     /// Aligned to the larger fraction, one rounding shift (DPU, ESP-DL).
     AlignedShift,
+    /// `(a * sa + b * sb) / sy` exactly, rounded once as the last step of `[requantize]` rounds (PULP).
+    RoundedOnce,
     /// As `f32`, but each code is dequantized by `fma(q, s, f32(-z * s))` (`PyTorch`,
     /// `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`).
     F32Fma,
@@ -602,8 +604,6 @@ pub enum AddRule {
     /// `oh` likewise, `o = f32(f32(oh - ol) / (max - min))` from its range `[il, ih]`; `f32(t + b)` with the raw
     /// code `b` is quantized by `division = "fake-quantize"`, the output's range divided by `sb` (`OpenVINO`).
     FakeQuantize,
-    /// `(a * sa + b * sb) / sy` exactly, rounded once as the last step of `[requantize]` rounds (PULP).
-    RoundedOnce,
 }
 
 /// How two quantized tensors are multiplied.

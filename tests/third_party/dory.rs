@@ -13,7 +13,7 @@ use align_check_graph::onnx::proto::{
 };
 use align_check_graph::{Affine, Binary, Conv, Op, Pad, PadMode, Pool, ValueId};
 use align_check_simulators::network::Network;
-use align_check_specs::{AddRule, Rounding, Spec};
+use align_check_specs::{AddRule, BiasFormat, Multiplier, RescaleRule, Rounding, Spec};
 use align_check_tests::assemble::{Assembly, Tensors, differing, grid, permuted, rounding, run};
 use align_check_tests::shared;
 use prost::Message;
@@ -424,6 +424,27 @@ fn spec(target: &str) -> Spec {
     spec
 }
 
+/// What other decisions get wrong: multipliers in f32, lambda as an integer in the accumulator, half up where a
+/// sum is requantized once more.
+fn decisions(recorded: &Recorded) -> [usize; 3] {
+    let with = |change: fn(&mut Spec)| {
+        let mut spec = spec("pulp-dory");
+        change(&mut spec);
+        recorded.wrong(&spec)
+    };
+    [
+        with(|spec| {
+            spec.requantize.multiplier = Multiplier::F32;
+            spec.bias.format = BiasFormat::F32AfterScale;
+        }),
+        with(|spec| spec.bias.format = BiasFormat::Int32),
+        with(|spec| {
+            spec.ops.rescale = Some(RescaleRule::F32);
+            spec.quantize.rounding = Rounding::HalfUp;
+        }),
+    ]
+}
+
 /// Checks a network; returns how many numbers other roundings get wrong, and other additions.
 fn check(folder: &str, model: &str, numbers: usize) -> Option<([usize; 3], usize)> {
     let folder = shared("recordings/dory-nemo")?.join(folder);
@@ -458,6 +479,11 @@ fn temporal_network_with_dilations() {
         return;
     };
     assert_eq!(found, ([4_415, 4_415, 4_375], 0));
+    let Some(folder) = shared("recordings/dory-nemo/TCN_T") else {
+        return;
+    };
+    let recorded = Recorded::read(&folder, "TCN.onnx");
+    assert_eq!(decisions(&recorded), [0, 0, 0]);
 }
 
 #[test]
