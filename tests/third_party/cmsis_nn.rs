@@ -64,13 +64,6 @@ impl Case {
         }
     }
 
-    fn affine(&self, offset: i64, bits: u32) -> Affine {
-        Affine {
-            zero_point: PerChannel::uniform(offset as f32),
-            ..grid(1.0, bits, true)
-        }
-    }
-
     /// The network of a convolution, its input and its output: channels first.
     fn convolution(&self) -> (Network, Tensors, Vec<f64>) {
         let (channels, filters) = (self.size("IN_CH"), self.size("OUT_CH"));
@@ -93,7 +86,7 @@ impl Case {
         let x = graph.input(
             "x",
             &[batch, channels, image[0], image[1]],
-            self.affine(-self.config["INPUT_OFFSET"], 8),
+            affine(-self.config["INPUT_OFFSET"], 8),
         );
         let conv = Conv {
             strides: self.sizes(["STRIDE_Y", "STRIDE_X"]),
@@ -125,7 +118,7 @@ impl Case {
         let (batch, filters) = (self.size("INPUT_BATCHES"), self.size("OUT_CH"));
         let depth = self.size("ACCUMULATION_DEPTH");
         let mut graph = Assembly::new(&self.name);
-        let x = graph.input("x", &[batch, depth], self.affine(0, 16));
+        let x = graph.input("x", &[batch, depth], affine(0, 16));
         let (first, second) = split(&self.factors());
         let own = grid(first[0], 8, true);
         let w = graph.codes(
@@ -159,8 +152,15 @@ impl Case {
             max: bound("OUT_ACTIVATION_MAX"),
         });
         let clipped = graph.like("clipped", clip, &[scaled]);
-        let y = graph.quantize("y", clipped, self.affine(offset, bits));
+        let y = graph.quantize("y", clipped, affine(offset, bits));
         graph.network(&[y])
+    }
+}
+
+fn affine(offset: i64, bits: u32) -> Affine {
+    Affine {
+        zero_point: PerChannel::uniform(offset as f32),
+        ..grid(1.0, bits, true)
     }
 }
 
