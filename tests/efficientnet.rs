@@ -140,7 +140,7 @@ fn logits_of_brevitas_agree_as_far_as_sums_in_float32_let_them() {
     }
 }
 
-/// ONNX Runtime's QLinear kernels on one photo: every tensor of the network, in isolation and end to end.
+/// ONNX Runtime's `QLinear` kernels on one photo: every tensor of the network, in isolation and end to end.
 #[test]
 fn onnxruntime_is_reproduced() {
     let (Some(photos), Some(folder)) = (

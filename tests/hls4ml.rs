@@ -21,7 +21,7 @@ const NEIGHBOURS: [(&str, Change); 16] = [
         rules.product = ProductRule::AfterSum;
     }),
     ("bias added last", |_, rules| {
-        rules.bias = BiasPosition::Last
+        rules.bias = BiasPosition::Last;
     }),
     ("sum in the opposite order", |_, rules| {
         rules.order = TermOrder::StrategyReversed;
@@ -67,10 +67,7 @@ const RESULTS: [(&str, Rounding); 3] = [
     ("result of activations RND_CONV", Rounding::HalfEven),
 ];
 
-fn tables<'t>(
-    types: &'t mut Precision,
-    which: fn(Kind) -> bool,
-) -> impl Iterator<Item = &'t mut Table> {
+fn tables(types: &mut Precision, which: fn(Kind) -> bool) -> impl Iterator<Item = &mut Table> {
     types
         .layers
         .values_mut()
