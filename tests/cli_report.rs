@@ -236,7 +236,7 @@ fn a_tolerance_must_be_asked_for() {
     );
     let (code, _) = demo(args!["-t", "tflite", "--max-lsb", "0.5"]);
     assert_eq!(code, Some(1));
-    let (code, _) = demo(args!["-t", "tflite", "--max-rate", "0.05"]);
+    let (code, _) = demo(args!["-t", "tflite", "--max-rate", "0.5"]);
     assert_eq!(code, Some(0));
     // Both are asked for, and both must hold.
     let (code, _) = demo(args![

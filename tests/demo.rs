@@ -54,8 +54,19 @@ fn every_embedded_target_runs() {
     let targets = list(&json["targets"]);
     let name = |target: &serde_json::Value| text(&target["target"]["name"]).to_owned();
     let ran: Vec<String> = targets.iter().map(name).collect();
-    assert_eq!(ran, align_check_specs::names());
-    assert_eq!(code, Some(1));
+    // Thresholds of sums with a scale for each channel are not known.
+    let refused: Vec<&str> = list(&json["unsupported"])
+        .iter()
+        .map(|one| text(&one["target"]))
+        .collect();
+    assert_eq!(refused, ["finn"]);
+    let wanted: Vec<&str> = align_check_specs::names()
+        .iter()
+        .copied()
+        .filter(|name| !refused.contains(name))
+        .collect();
+    assert_eq!(ran, wanted);
+    assert_eq!(code, Some(3));
     for target in targets {
         let name = text(&target["target"]["name"]);
         assert_eq!(list(&target["layers"]).len(), 10, "{name}");

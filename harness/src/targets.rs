@@ -26,13 +26,7 @@ pub fn list(width: usize, color: bool) -> String {
     for spec in &specs {
         let grade = weakest(spec);
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(
-            out,
-            "{}{}  weakest grade: {}",
-            paint.bold(&spec.name),
-            aliases(spec),
-            paint.grade(word(grade), word(grade))
-        );
+        head(&mut out, spec, grade, width, paint);
         paragraph(&mut out, "    ", &spec.summary, width);
     }
     out.push('\n');
@@ -46,6 +40,25 @@ pub fn list(width: usize, color: bool) -> String {
     out
 }
 
+/// A target's name, aliases and weakest grade, on two lines where one is too narrow.
+fn head(out: &mut String, spec: &Spec, grade: Grade, width: usize, paint: Paint) {
+    let name = visible(&spec.name);
+    let aliases = aliases(spec);
+    let plain = format!("{name}{aliases}  weakest grade: {}", word(grade));
+    let gap = if columns(&plain) > width {
+        "\n    "
+    } else {
+        "  "
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{}{aliases}{gap}weakest grade: {}",
+        paint.bold(&name),
+        paint.grade(word(grade), word(grade))
+    );
+}
+
 /// Every rule of one target: its value, its grade and its source, by section; then what nobody knows.
 ///
 /// # Errors
@@ -56,13 +69,7 @@ pub fn show(name_or_path: &str, width: usize, color: bool) -> Result<String> {
     let paint = Paint(color);
     let grade = weakest(&spec);
     let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{}{}  weakest grade: {}",
-        paint.bold(&visible(&spec.name)),
-        aliases(&spec),
-        paint.grade(word(grade), word(grade))
-    );
+    head(&mut out, &spec, grade, width, paint);
     paragraph(&mut out, "", &spec.summary, width);
     let rules = spec.rules();
     let sources = rules_by_section(&mut out, &rules, width, paint);

@@ -75,7 +75,12 @@ impl Channel {
     /// Part of the zero point that is added after rounding.
     #[inline]
     pub fn outside(self) -> f32 {
-        self.zero_point - self.inside
+        if self.inside == self.zero_point {
+            // Adding it changes nothing, the sign of a zero included.
+            -0.0
+        } else {
+            self.zero_point - self.inside
+        }
     }
 
     #[inline]
