@@ -282,6 +282,14 @@ fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
     let bar = bar(folders.len(), "recordings", args.quiet);
     let verified = verify::verify(&folders, &args.target, Isa::detect(), &|_| bar.inc(1))?;
     bar.finish_and_clear();
+    if verified.cases.is_empty() {
+        return Err(anyhow!(
+            "nothing to verify: {} without a target in recording.toml (--target names one), {} without a model",
+            verified.without_target.len(),
+            verified.without_model.len()
+        )
+        .into());
+    }
     let unsupported = verified.cases.iter().any(|c| c.unsupported.is_some());
     let reproduced = verified.cases.iter().all(verify::Case::reproduced);
     if !args.quiet || !reproduced {
