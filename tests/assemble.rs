@@ -54,6 +54,7 @@ impl Assembly {
             name: name.to_owned(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            integer: true,
             values: Vec::new(),
             nodes: Vec::new(),
         })

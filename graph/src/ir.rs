@@ -19,6 +19,9 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// Values that the model returns, in the file's order.
     pub outputs: Vec<ValueId>,
+    /// Whether the file computes with integers (`TFLite`, ONNX `QLinear` operators): then no float run of it
+    /// exists whose order of summation could decide a tie.
+    pub integer: bool,
     /// Every value that a node reads or writes.
     pub values: Vec<Value>,
     /// Nodes, sorted so that each one comes after the producers of its inputs.

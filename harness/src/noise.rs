@@ -54,12 +54,11 @@ impl<'a> Noise<'a> {
         };
         let channels = Channels::of(&affine.scale, &layer.shape);
         let scale = |c: usize| f64::from(affine.scale.at(c));
-        let exact = exact_in_f32(layer, reference.plan, inputs)
-            && affine
-                .scale
-                .values
-                .iter()
-                .all(|&s| power_of_two(f64::from(s)).is_some());
+        let powers = || {
+            let mut scales = affine.scale.values.iter();
+            scales.all(|&s| power_of_two(f64::from(s)).is_some())
+        };
+        let exact = layer.integer || (exact_in_f32(layer, reference.plan, inputs) && powers());
         let (reals, largest) =
             if let Some(largest) = reference.largest(sums).filter(|_| channels.count == 1) {
                 (Reals::Sums(*reference, sums), largest / scale(0))

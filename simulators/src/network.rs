@@ -61,6 +61,8 @@ pub struct Layer {
     pub file_axes: Option<Vec<usize>>,
     /// Whether the file stores the output as integers.
     pub stored: bool,
+    /// Whether the file computes it in integers, too.
+    pub integer: bool,
     /// What this addition reads that nothing else reads, where that is a convolution's output and the other
     /// operand is quantized.
     pub joined: Option<Joined>,
@@ -799,6 +801,7 @@ impl<'g> Builder<'g> {
             input_shapes,
             file_axes: graph.values[chain.output].file_axes.clone(),
             stored: graph.values[chain.output].stored.is_some(),
+            integer: graph.integer && graph.values[chain.output].stored.is_some(),
             name: node.name.clone(),
             op: chain.ops.join("+"),
             tensor: graph.values[chain.output].name.clone(),

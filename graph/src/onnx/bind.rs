@@ -677,6 +677,7 @@ impl<'m> Binder<'m> {
             name: model.graph_name.clone(),
             inputs,
             outputs,
+            integer: model.format == "qoperator",
             values: self.values,
             nodes: self.nodes,
         };

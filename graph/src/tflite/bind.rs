@@ -794,6 +794,7 @@ impl<'m> Binder<'m> {
             name: model.graph_name.clone(),
             inputs,
             outputs,
+            integer: true,
             values: self.values,
             nodes: self.nodes,
         };
