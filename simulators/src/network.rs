@@ -29,6 +29,10 @@ pub struct Network {
 
 /// One unit of simulation and comparison.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact about the layer, independent of the others"
+)]
 pub struct Layer {
     /// Name of the node that does the arithmetic.
     pub name: String,
