@@ -5,40 +5,10 @@ mod common;
 use align_check_graph::onnx::proto::AttributeProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{
-    Affine, Binary, Constant, DynamicPart, Graph, Node, Op, PadMode, PerChannel, Quantizer,
-    Rounding, Value, ZeroPointAdded,
+    Binary, Constant, DynamicPart, Graph, Node, Op, PadMode, PerChannel, Quantizer, Rounding,
+    ZeroPointAdded,
 };
-use common::{Build, int, ints, says, text};
-
-fn grid(scale: f32, zero_point: f32, bits: u32, signed: bool) -> Affine {
-    Affine::quantize_linear(
-        PerChannel::uniform(scale),
-        PerChannel::uniform(zero_point),
-        bits,
-        signed,
-    )
-}
-
-fn list(values: &[f32], axis: usize) -> PerChannel<f32> {
-    PerChannel {
-        values: values.to_vec(),
-        axis: Some(axis),
-    }
-}
-
-#[track_caller]
-fn value<'a>(graph: &'a Graph, name: &str) -> &'a Value {
-    let names = || graph.values.iter().map(|v| &v.name).collect::<Vec<_>>();
-    match graph.find(name) {
-        Some(id) => graph.value(id),
-        None => panic!("{name} is not in {:?}", names()),
-    }
-}
-
-#[track_caller]
-fn stored(graph: &Graph, name: &str) -> Affine {
-    value(graph, name).stored.clone().expect("a grid")
-}
+use common::{Build, grid, int, ints, list, says, stored, text, value};
 
 #[track_caller]
 fn maker<'a>(graph: &'a Graph, name: &str) -> &'a Node {

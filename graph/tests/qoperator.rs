@@ -7,40 +7,13 @@ use std::collections::BTreeMap;
 use align_check_graph::onnx::proto::AttributeProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{
-    Activation, Affine, Binary, Constant, Gemm, Graph, Limits, Model, Node, Op, PerChannel,
-    Quantizer, Value,
+    Activation, Binary, Constant, Gemm, Graph, Limits, Model, Node, Op, PerChannel, Quantizer,
 };
-use common::{Build, float, int, ints, says};
+use common::{Build, float, grid, int, ints, list, says, stored, value};
 
 const MICROSOFT: &str = "com.microsoft";
 const U8: DataType = DataType::Uint8;
 const S8: DataType = DataType::Int8;
-
-fn grid(scale: f32, zero_point: f32, bits: u32, signed: bool) -> Affine {
-    Affine::quantize_linear(
-        PerChannel::uniform(scale),
-        PerChannel::uniform(zero_point),
-        bits,
-        signed,
-    )
-}
-
-fn list(values: &[f32], axis: usize) -> PerChannel<f32> {
-    PerChannel {
-        values: values.to_vec(),
-        axis: Some(axis),
-    }
-}
-
-#[track_caller]
-fn value<'a>(graph: &'a Graph, name: &str) -> &'a Value {
-    graph.value(graph.find(name).expect("a value"))
-}
-
-#[track_caller]
-fn stored(graph: &Graph, name: &str) -> Affine {
-    value(graph, name).stored.clone().expect("a grid")
-}
 
 #[track_caller]
 fn maker<'a>(graph: &'a Graph, name: &str) -> &'a Node {

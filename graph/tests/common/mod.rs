@@ -11,7 +11,7 @@ use align_check_graph::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorAnnotation, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
-use align_check_graph::{Error, Graph, Limits, Model, Node, Op};
+use align_check_graph::{Affine, Error, Graph, Limits, Model, Node, Op, PerChannel, Value};
 use prost::Message;
 
 /// An attribute.
@@ -345,4 +345,38 @@ pub fn says(message: &str, words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "'{message}' lacks '{word}'");
     }
+}
+
+/// One scale and zero point, as `QuantizeLinear` has them.
+pub fn grid(scale: f32, zero_point: f32, bits: u32, signed: bool) -> Affine {
+    Affine::quantize_linear(
+        PerChannel::uniform(scale),
+        PerChannel::uniform(zero_point),
+        bits,
+        signed,
+    )
+}
+
+/// A parameter along an axis.
+pub fn list(values: &[f32], axis: usize) -> PerChannel<f32> {
+    PerChannel {
+        values: values.to_vec(),
+        axis: Some(axis),
+    }
+}
+
+/// A value by its name.
+#[track_caller]
+pub fn value<'a>(graph: &'a Graph, name: &str) -> &'a Value {
+    let names = || graph.values.iter().map(|v| &v.name).collect::<Vec<_>>();
+    match graph.find(name) {
+        Some(id) => graph.value(id),
+        None => panic!("{name} is not in {:?}", names()),
+    }
+}
+
+/// The grid that a value is stored on.
+#[track_caller]
+pub fn stored(graph: &Graph, name: &str) -> Affine {
+    value(graph, name).stored.clone().expect("a grid")
 }
