@@ -40,9 +40,10 @@ def plain(x):
 
 
 class QuantNet(nn.Module):
-    """digits_net.py with Brevitas layers, BatchNorm folded. Inputs of a sum or a concatenation share one quantizer."""
+    """digits_net.py with Brevitas layers, BatchNorm folded. Inputs of a sum or a concatenation share one quantizer.
+    `clipped=False`: ReLU in place of ReLU6, for readers that know no Clip."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, clipped=True):
         super().__init__()
         net = trained()
 
@@ -61,7 +62,7 @@ class QuantNet(nn.Module):
         self.head = conv(net.head)
         self.stem_relu, self.res1_relu, self.pointwise_relu, self.down_relu = relu(), relu(), relu(), relu()
         self.addend, self.sum_relu = same(), relu()
-        self.relu6, self.depthwise_quant = nn.ReLU6(), same("unsigned")
+        self.relu6, self.depthwise_quant = nn.ReLU6() if clipped else nn.ReLU(), same("unsigned")
         self.average, self.average_quant = nn.AvgPool2d(2), same("unsigned")
         self.side, self.joined = nn.MaxPool2d(2), same("unsigned")
         self.fine_quant, self.coarse_quant = same(), same()
@@ -219,7 +220,16 @@ def main(root):
                 "changed": "metadata_props and doc_string (source paths) removed from the file, nothing else"})
 
 
-TEXTS = {}
+# Differing elements under other targets, layer by layer.
+TEXTS = {
+    "brevitas-qonnx-float": (["exact"], "qnnpack 2, onnxruntime 2, tflite-reference 1102, openvino-cpu 6266", "fbgemm and onednn give the same codes"),
+    "brevitas-qonnx-pow2": (["exact"], "tflite-reference 1500, openvino-cpu 6263", "fbgemm, onednn, qnnpack and onnxruntime give the same codes"),
+    "brevitas-qonnx-pow2-signed": (["exact"], "vitis-dpu 1084 (its rounding), tflite-reference 1144, openvino-cpu 6254", "fbgemm, onednn, qnnpack, onnxruntime and tensorrt give the same codes"),
+    "brevitas-qcdq-float": (["exact"], "tflite-reference 1093, openvino-cpu 4096", "fbgemm, onednn, qnnpack and onnxruntime give the same codes"),
+    "brevitas-qcdq-pow2": (["exact"], "openvino-cpu 4087, tflite-reference 19035 (the bias has a scale of its own)", "fbgemm and onednn give the same codes"),
+    "brevitas-qcdq-pow2-signed": (["exact"], "vitis-dpu 1084 (its rounding), openvino-cpu 4068, tflite-reference 18244 (the bias has a scale of its own)",
+                                  "fbgemm, onednn and tensorrt give the same codes"),
+}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
