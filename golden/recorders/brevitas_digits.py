@@ -26,7 +26,7 @@ from brevitas.quant.fixed_point import (Int8ActPerTensorFixedPoint, Int8BiasPerT
 from onnx import numpy_helper
 from digits_net import calibration, samples, trained
 from recording import execute
-from toolchain import differing, record, without_paths
+from toolchain import record, without_paths
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 

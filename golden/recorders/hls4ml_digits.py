@@ -17,7 +17,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from brevitas.export import export_qonnx
@@ -32,7 +31,7 @@ from qonnx.transformation.gemm_to_matmul import GemmToMatMul
 from qonnx.util.cleanup import cleanup_model
 from recording import execute
 from sklearn.neural_network import MLPClassifier
-from toolchain import differing, record
+from toolchain import record
 
 TOOLS = ["hls4ml", "qonnx", "onnx", "numpy"]
 COMMAND = "python golden/recorders/hls4ml_digits.py golden/toolchains"

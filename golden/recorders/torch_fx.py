@@ -310,7 +310,7 @@ def main(root):
             if ref.weights.split()[0] != "0" or any((ref.codes[k] != raw.codes[k]).any() for k in ref.codes):
                 raise SystemExit("weights on their grid are other weights")
             name += "-on-grid"
-            fake_case(root, name, ref, f"as pytorch-fx-fbgemm, but weights put on their grid (code * scale) before the export; same fake-quant, same engine", TEXTS, finds)
+            fake_case(root, name, ref, "as pytorch-fx-fbgemm, but weights put on their grid (code * scale) before the export; same fake-quant, same engine", TEXTS, finds)
         if engines:
             engine_cases(root, name, engines, model, ref, TEXTS)
         else:

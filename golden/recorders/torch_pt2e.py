@@ -15,7 +15,7 @@ import torch
 from digits_net import calibration, samples, trained
 from toolchain import record
 from torch import nn
-from torch_export import one_at_a_time, serialized, stacked, to_onnx, values
+from torch_export import serialized, stacked, to_onnx, values
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (X86InductorQuantizer,
                                                                         get_default_x86_inductor_quantization_config)
