@@ -1,25 +1,37 @@
 """The digits network quantized by NNCF: OpenVINO IR and ONNX, with the tool's own fake-quant and OpenVINO's integers.
 
     pip install -r golden/recorders/requirements-nncf.txt
-    python golden/recorders/digits_nncf.py golden/toolchains [case-name-prefix]
+    python golden/recorders/digits_nncf.py golden/toolchains [case]
+
+Each case runs in a process of its own: the names that OpenVINO gives to folded layers count up in a process.
 """
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import nncf
+import numpy as np
 import openvino as ov
 from digits_net import FLOAT, calibration, samples
-from openvino_run import CORE, fake_quant, layers
+from openvino_run import INTEGERS, different, fake_quant, integers, layers, run, to_codes, write_kernels
 from qdq_model import provenance, save_npz
 
 COMMAND = "python golden/recorders/digits_nncf.py golden/toolchains"
 SAMPLES = 4
-WHAT = "NNCF, OpenVINO backend, preset {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; fake-quant by layer name"
 IMAGES = samples()[:SAMPLES]
 # Left out to keep the files small: values in front of a bias or of the quantizer behind an activation.
 UNRECORDED = ("Convolution", "GroupConvolution", "Relu", "Clamp")
+# The quantizer between a fused convolution and its addition.
+INNER, BEHIND = "/res2/bn/BatchNormalization/fq_output_0", "/add_relu/Relu/fq_output_0"
+
+
+def fresh(root, name):
+    folder = Path(root) / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def ir(folder, preset):
@@ -28,22 +40,49 @@ def ir(folder, preset):
     data = nncf.Dataset(list(calibration()), lambda image: image[None])
     model = nncf.quantize(model, data, preset=preset, subset_size=len(calibration()))
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
-    return ["model.xml", "model.bin"]
 
 
 def record_ir(root, name, preset, what):
-    folder = Path(root) / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    files = ir(folder, preset)
+    folder = fresh(root, name)
+    ir(folder, preset)
+    path = folder / "model.xml"
+    names = [n for n, op in layers(path).items() if op.get_type_name() not in UNRECORDED]
+    floats = fake_quant(path, IMAGES, names)
     save_npz(folder / "inputs.npz", {"image": IMAGES})
-    names = [n for n, op in layers(CORE.read_model(folder / "model.xml")).items() if op.get_type_name() not in UNRECORDED]
-    save_npz(folder / "outputs.npz", fake_quant(folder / "model.xml", IMAGES, names))
-    provenance(folder, [*files, "inputs.npz", "outputs.npz"], tools=["nncf", "openvino", "onnx", "numpy"],
+    save_npz(folder / "outputs.npz", floats)
+    provenance(folder, ["model.xml", "model.bin", "inputs.npz", "outputs.npz"], tools=["nncf", "openvino", "onnx", "numpy"],
                cpu_path="OpenVINO CPU plugin, every layer in float32 (LP_TRANSFORMS_MODE NO, INFERENCE_PRECISION_HINT f32): no primitive on integers",
-               command=COMMAND, license_of_the_tool="Apache-2.0", what=what, targets=["exact"], tells_apart="", undecided="")
+               command=COMMAND, license_of_the_tool="Apache-2.0", what=what, targets=["exact"],
+               tells_apart="", undecided="the order of float32 sums")
+    record_ir_engine(root, name, path, floats)
 
 
+def record_ir_engine(root, name, path, floats):
+    folder = fresh(root, name + "-engine")
+    outputs, kernels, disturbed = integers(path, IMAGES, [INNER])
+    save_npz(folder / "outputs.npz", outputs)
+    write_kernels(folder, kernels)
+    found = layers(path)
+    codes = {n: v for n, v in outputs.items() if v.dtype.kind in "iu"}
+    # As outputs, the inner quantizer's codes are rounded, and the addition sees them.
+    rounded, _ = run(path, IMAGES, [INNER, BEHIND], INTEGERS)
+    clip = different(to_codes(found[BEHIND], rounded[BEHIND], codes[BEHIND].dtype), codes[BEHIND])
+    apart = {n: different(to_codes(found[n], floats[n], v.dtype), v) for n, v in codes.items()}
+    said = "; ".join(f"{n} {a} of {b}" for n, (a, b) in apart.items() if a)
+    provenance(folder, ["outputs.npz", "kernels.json"], tools=["openvino", "numpy"],
+               cpu_path="; ".join(f"{k['type']} {k['kernel']} -> {k['precision']}: {'+'.join(k['nodes'])}" for k in kernels),
+               command=COMMAND, license_of_the_tool="Apache-2.0",
+               what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers by layer name (the lowest "
+                    f"value has the lowest code of the plugin's type), each exposed alone; the model's outputs in float32; kernels.json: "
+                    f"what was fused. {INNER} is not recorded: fused in front of the addition it clips and does not round",
+               targets=["openvino-cpu"], undecided="",
+               tells_apart=f"the quantizer in front of the addition rounded: {clip[0]} of {clip[1]} codes of {BEHIND} differ",
+               extra=[f'model = "../{name}/model.xml"', f'inputs = "../{name}/inputs.npz"',
+                      f'exposing_changes_what_follows = {disturbed!r}'.replace("'", '"'),
+                      f'codes_that_fake_quant_has_otherwise = "{said}"'])
+
+
+WHAT = "NNCF, OpenVINO backend, preset {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; fake-quant by layer name"
 CASES = {
     "nncf-performance": lambda root, name: record_ir(root, name, nncf.QuantizationPreset.PERFORMANCE,
                                                       WHAT.format("PERFORMANCE: all quantizers symmetric")),
@@ -52,7 +91,8 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    prefix = sys.argv[2] if len(sys.argv) > 2 else ""
-    for name, record in CASES.items():
-        if name.startswith(prefix):
-            record(sys.argv[1], name)
+    if len(sys.argv) > 2:
+        CASES[sys.argv[2]](sys.argv[1], sys.argv[2])
+    else:
+        for name in CASES:
+            subprocess.run([sys.executable, *sys.argv, name], check=True)
