@@ -13,9 +13,11 @@ from pathlib import Path
 
 import nncf
 import numpy as np
+import onnx
+import onnx_run
 import openvino as ov
-from digits_net import FLOAT, calibration, samples
-from openvino_run import INTEGERS, different, fake_quant, integers, layers, run, to_codes, write_kernels
+from digits_net import FLOAT, calibration, samples, trained
+from openvino_run import INTEGERS, different, fake_quant, integers, layers, onnx_integers, run, to_codes, write_kernels
 from qdq_model import provenance, save_npz
 
 COMMAND = "python golden/recorders/digits_nncf.py golden/toolchains"
@@ -82,12 +84,76 @@ def record_ir_engine(root, name, path, floats):
                       f'codes_that_fake_quant_has_otherwise = "{said}"'])
 
 
+def record_onnx(root, name, preset, what):
+    """NNCF's ONNX backend; its values are ONNX Runtime's, which it calibrates with."""
+    folder = fresh(root, name)
+    data = nncf.Dataset(list(calibration()), lambda image: {"image": image[None]})
+    model = nncf.quantize(onnx.load(FLOAT / "model.onnx"), data, preset=preset, subset_size=len(calibration()))
+    onnx.save(model, folder / "model.onnx")
+    floats = onnx_run.run(model, IMAGES, onnx_run.computed(model))
+    save_npz(folder / "inputs.npz", {"image": IMAGES})
+    save_npz(folder / "outputs.npz", floats)
+    provenance(folder, ["model.onnx", "inputs.npz", "outputs.npz"], tools=["nncf", "onnxruntime", "onnx", "numpy"],
+               cpu_path="onnxruntime, ORT_DISABLE_ALL, each operator's own kernel", command=COMMAND, license_of_the_tool="Apache-2.0",
+               what=what, targets=["exact"], tells_apart="", undecided="the order of float32 sums")
+    record_onnx_engine(root, name, model, folder / "model.onnx", floats)
+
+
+def record_onnx_engine(root, name, model, path, floats):
+    folder = fresh(root, name + "-engine")
+    outputs, kernels, disturbed = onnx_integers(model, path, IMAGES, [ONNX_INNER])
+    save_npz(folder / "outputs.npz", outputs)
+    write_kernels(folder, kernels)
+    apart = {n: different(floats[n], v) for n, v in outputs.items()}
+    said = "; ".join(f"{n} {a} of {b}" for n, (a, b) in apart.items() if a)
+    provenance(folder, ["outputs.npz", "kernels.json"], tools=["openvino", "onnx", "numpy"],
+               cpu_path="; ".join(f"{k['type']} {k['kernel']} -> {k['precision']}: {k['output']}" for k in kernels),
+               command=COMMAND, license_of_the_tool="Apache-2.0",
+               what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers, each exposed alone; the model's outputs in "
+                    f"float32; kernels.json: what was fused. {ONNX_INNER} is not recorded: fused in front of the addition it clips and does not round",
+               targets=["openvino-cpu"], undecided="", tells_apart="",
+               extra=[f'model = "../{name}/model.onnx"', f'inputs = "../{name}/inputs.npz"',
+                      f"exposing_changes_what_follows = {disturbed!r}".replace("'", '"'), f'values_that_fake_quant_has_otherwise = "{said}"'])
+
+
+def record_torch(root, name, what):
+    """NNCF's PyTorch backend, exported without nncf.strip: every quantizer is a FakeQuantize of OpenVINO's domain. The values
+    are OpenVINO's, in float32, of the file."""
+    import torch
+    folder = fresh(root, name)
+    data = nncf.Dataset([torch.from_numpy(image[None]) for image in calibration()])
+    net = nncf.quantize(trained(), data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(calibration()))
+    torch.onnx.export(net, (torch.zeros(1, 1, 8, 8),), folder / "model.onnx", dynamo=False, opset_version=17,
+                      input_names=["image"], output_names=["fine", "coarse"])
+    model = onnx.load(folder / "model.onnx")
+    names = {n.name: n.output[0] for n in model.graph.node if n.op_type in TAKEN and n.input[0] not in {i.name for i in model.graph.initializer}}
+    values = fake_quant(folder / "model.onnx", IMAGES, list(names))
+    outputs = {names.get(k, k): v for k, v in values.items()}
+    save_npz(folder / "inputs.npz", {"image": IMAGES})
+    save_npz(folder / "outputs.npz", outputs)
+    with torch.no_grad():
+        ends = [net(torch.from_numpy(image[None])) for image in IMAGES]
+    apart = {n: float(np.abs(np.concatenate([e[i].numpy() for e in ends]) - outputs[n]).max()) for i, n in enumerate(["fine", "coarse"])}
+    provenance(folder, ["model.onnx", "inputs.npz", "outputs.npz"], tools=["nncf", "torch", "openvino", "onnx", "numpy"],
+               cpu_path="OpenVINO CPU plugin, every layer in float32 (LP_TRANSFORMS_MODE NO, INFERENCE_PRECISION_HINT f32)", command=COMMAND,
+               license_of_the_tool="Apache-2.0", what=what, targets=["exact"], tells_apart="", undecided="the order of float32 sums",
+               extra=[f'largest_difference_to_the_torch_model = "fine {apart["fine"]:.3g}, coarse {apart["coarse"]:.3g}"'])
+
+
+# What record_torch takes: quantizers, and what is not in front of one.
+TAKEN = ("FakeQuantize", "Add", "AveragePool", "MaxPool", "Concat", "GlobalAveragePool")
+ONNX_INNER = "q_output_/res2/bn/BatchNormalization_output_0_1"
 WHAT = "NNCF, OpenVINO backend, preset {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; fake-quant by layer name"
 CASES = {
     "nncf-performance": lambda root, name: record_ir(root, name, nncf.QuantizationPreset.PERFORMANCE,
                                                       WHAT.format("PERFORMANCE: all quantizers symmetric")),
     "nncf-mixed": lambda root, name: record_ir(root, name, nncf.QuantizationPreset.MIXED,
                                                 WHAT.format("MIXED: activations asymmetric where they are signed")),
+    "nncf-onnx": lambda root, name: record_onnx(root, name, nncf.QuantizationPreset.MIXED,
+                                                 "NNCF, ONNX backend, preset MIXED: QDQ ONNX, int8 weights, batch normalization not folded; one weight for both "
+                                                 "calls of the shared head"),
+    "nncf-torch": lambda root, name: record_torch(root, name, "NNCF, PyTorch backend, preset MIXED: ONNX with FakeQuantize nodes "
+                                                  "(org.openvinotoolkit) on float weights and on activations, batch normalization not folded"),
 }
 
 if __name__ == "__main__":

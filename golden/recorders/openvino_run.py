@@ -21,7 +21,7 @@ def layers(path):
     return {op.get_friendly_name(): op for op in CORE.read_model(path).get_ordered_ops() if op.get_type_name() not in NOT_LAYERS}
 
 
-def runtime(compiled, known):
+def runtime(compiled, known, suffix=EXPOSED):
     """What was executed, in execution order: type, kernel (its primitive), the file's layers in it, type of its output. What
     the plugin made itself (transposes, reshaped biases, dequantizations) has no layer of the file."""
     found = []
@@ -29,7 +29,7 @@ def runtime(compiled, known):
         info = node.get_rt_info()
         kind, primitive, fused, out = (info[k].astype(str) if k in info else "" for k in
                                        ("layerType", "primitiveType", "originalLayersNames", "outputPrecisions"))
-        nodes = dict.fromkeys(name.removesuffix(EXPOSED) for name in fused.split(","))
+        nodes = dict.fromkeys(name.removesuffix(suffix) for name in fused.split(","))
         nodes = [name for name in nodes if name in known]
         if kind not in NOT_COMPUTED and nodes:
             found.append({"type": kind, "kernel": primitive, "nodes": nodes, "output": nodes[-1], "precision": out.split(",")[0]})
@@ -98,6 +98,45 @@ def integers(path, images, inner):
         if any(not np.array_equal(values[o], results[o]) for o in results):
             disturbed.append(name)
         outputs[name] = to_codes(op, values[name], np.dtype({"u8": "uint8", "i8": "int8"}[own["precision"]]))
+    return outputs | results, kernels, disturbed
+
+
+def onnx_integers(model, path, images, inner):
+    """`integers` of a QDQ ONNX, by the file's names: each QuantizeLinear of an activation is exposed alone, as an integer output."""
+    makers = {o: n for n in model.graph.node for o in n.output}
+    known = {n.name for n in model.graph.node}
+
+    def execute(exposed):
+        net = CORE.read_model(path)
+        net.add_outputs(exposed)
+        compiled = CORE.compile_model(net, "CPU", INTEGERS)
+        names = [o.name for o in model.graph.output] + exposed
+        runs = [list(compiled({0: image[None]}).values()) for image in images]
+        values = {name: np.concatenate([np.array(r[i]) for r in runs]) for i, name in enumerate(names)}
+        return values, [with_convolution(k) for k in runtime(compiled, known, "/WithoutBiases")]
+
+    def with_convolution(kernel):
+        # A convolution loses its name to the multiplication that folds the batch normalization behind it.
+        first = next(n for n in model.graph.node if n.name == kernel["nodes"][0])
+        if kernel["type"] == "Convolution" and first.op_type == "BatchNormalization":
+            kernel["nodes"].insert(0, makers[first.input[0]].name)
+        last = next(n for n in model.graph.node if n.name == kernel["nodes"][-1])
+        return kernel | {"output": last.output[0]}
+
+    results, kernels = execute([])
+    where = {k["output"]: k for k in kernels}
+    outputs, disturbed = {}, []
+    for node in model.graph.node:
+        name = node.output[0]
+        if node.op_type != "QuantizeLinear" or name in inner:
+            continue
+        values, executed = execute([name])
+        now = [k for k in executed if node.name in k["nodes"]][0]
+        if (now["kernel"], now["nodes"]) != (where[name]["kernel"], where[name]["nodes"]):
+            raise SystemExit(f"{name}: exposing it changes {where[name]} to {now}")
+        if any(not np.array_equal(values[o], results[o]) for o in results):
+            disturbed.append(name)
+        outputs[name] = values[name]
     return outputs | results, kernels, disturbed
 
 
