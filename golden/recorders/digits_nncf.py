@@ -6,6 +6,7 @@
 Each case runs in a process of its own: the names that OpenVINO gives to folded layers count up in a process.
 """
 
+import collections
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import onnx
 import onnx_run
 import openvino as ov
 from digits_net import FLOAT, calibration, samples, trained
+from nncf import AdvancedQuantizationParameters, OverflowFix
 from openvino_run import INTEGERS, different, fake_quant, integers, layers, onnx_integers, run, to_codes, write_kernels
 from qdq_model import provenance, save_npz
 
@@ -36,17 +38,23 @@ def fresh(root, name):
     return folder
 
 
-def ir(folder, preset):
+def options(preset, fix=OverflowFix.ENABLE):
+    """Without VNNI, pairs of products of uint8 activations and int8 weights saturate at 16 bits. NNCF's remedy, weights of 7
+    bits, is for the first layer only unless it is enabled."""
+    return {"preset": preset, "subset_size": len(calibration()), "advanced_parameters": AdvancedQuantizationParameters(overflow_fix=fix)}
+
+
+def ir(folder, options):
     """NNCF's OpenVINO backend on the float ONNX; batch normalization is folded by OpenVINO's conversion."""
     model = ov.convert_model(FLOAT / "model.onnx")
     data = nncf.Dataset(list(calibration()), lambda image: image[None])
-    model = nncf.quantize(model, data, preset=preset, subset_size=len(calibration()))
+    model = nncf.quantize(model, data, **options)
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
-def record_ir(root, name, preset, what):
+def record_ir(root, name, options, what, targets=("openvino-cpu",)):
     folder = fresh(root, name)
-    ir(folder, preset)
+    ir(folder, options)
     path = folder / "model.xml"
     names = [n for n, op in layers(path).items() if op.get_type_name() not in UNRECORDED]
     floats = fake_quant(path, IMAGES, names)
@@ -56,10 +64,10 @@ def record_ir(root, name, preset, what):
                cpu_path="OpenVINO CPU plugin, every layer in float32 (LP_TRANSFORMS_MODE NO, INFERENCE_PRECISION_HINT f32): no primitive on integers",
                command=COMMAND, license_of_the_tool="Apache-2.0", what=what, targets=["exact"],
                tells_apart="", undecided="the order of float32 sums")
-    record_ir_engine(root, name, path, floats)
+    record_ir_engine(root, name, path, floats, list(targets))
 
 
-def record_ir_engine(root, name, path, floats):
+def record_ir_engine(root, name, path, floats, targets):
     folder = fresh(root, name + "-engine")
     outputs, kernels, disturbed = integers(path, IMAGES, [INNER])
     save_npz(folder / "outputs.npz", outputs)
@@ -72,23 +80,27 @@ def record_ir_engine(root, name, path, floats):
     apart = {n: different(to_codes(found[n], floats[n], v.dtype), v) for n, v in codes.items()}
     said = "; ".join(f"{n} {a} of {b}" for n, (a, b) in apart.items() if a)
     provenance(folder, ["outputs.npz", "kernels.json"], tools=["openvino", "numpy"],
-               cpu_path="; ".join(f"{k['type']} {k['kernel']} -> {k['precision']}: {'+'.join(k['nodes'])}" for k in kernels),
+               cpu_path=summary(kernels),
                command=COMMAND, license_of_the_tool="Apache-2.0",
                what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers by layer name (the lowest "
                     f"value has the lowest code of the plugin's type), each exposed alone; the model's outputs in float32; kernels.json: "
                     f"what was fused. {INNER} is not recorded: fused in front of the addition it clips and does not round",
-               targets=["openvino-cpu"], undecided="",
+               targets=targets, undecided="",
                tells_apart=f"the quantizer in front of the addition rounded: {clip[0]} of {clip[1]} codes of {BEHIND} differ",
                extra=[f'model = "../{name}/model.xml"', f'inputs = "../{name}/inputs.npz"',
                       f'exposing_changes_what_follows = {disturbed!r}'.replace("'", '"'),
                       f'codes_that_fake_quant_has_otherwise = "{said}"'])
 
 
-def record_onnx(root, name, preset, what):
+def summary(kernels):
+    return ", ".join(f"{kind} {n}" for kind, n in collections.Counter(f"{k['type']} {k['kernel']} -> {k['precision']}" for k in kernels).items())
+
+
+def record_onnx(root, name, options, what):
     """NNCF's ONNX backend; its values are ONNX Runtime's, which it calibrates with."""
     folder = fresh(root, name)
     data = nncf.Dataset(list(calibration()), lambda image: {"image": image[None]})
-    model = nncf.quantize(onnx.load(FLOAT / "model.onnx"), data, preset=preset, subset_size=len(calibration()))
+    model = nncf.quantize(onnx.load(FLOAT / "model.onnx"), data, **options)
     onnx.save(model, folder / "model.onnx")
     floats = onnx_run.run(model, IMAGES, onnx_run.computed(model))
     save_npz(folder / "inputs.npz", {"image": IMAGES})
@@ -107,7 +119,7 @@ def record_onnx_engine(root, name, model, path, floats):
     apart = {n: different(floats[n], v) for n, v in outputs.items()}
     said = "; ".join(f"{n} {a} of {b}" for n, (a, b) in apart.items() if a)
     provenance(folder, ["outputs.npz", "kernels.json"], tools=["openvino", "onnx", "numpy"],
-               cpu_path="; ".join(f"{k['type']} {k['kernel']} -> {k['precision']}: {k['output']}" for k in kernels),
+               cpu_path=summary(kernels),
                command=COMMAND, license_of_the_tool="Apache-2.0",
                what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers, each exposed alone; the model's outputs in "
                     f"float32; kernels.json: what was fused. {ONNX_INNER} is not recorded: fused in front of the addition it clips and does not round",
@@ -122,7 +134,7 @@ def record_torch(root, name, what):
     import torch
     folder = fresh(root, name)
     data = nncf.Dataset([torch.from_numpy(image[None]) for image in calibration()])
-    net = nncf.quantize(trained(), data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(calibration()))
+    net = nncf.quantize(trained(), data, **options(MIXED))
     torch.onnx.export(net, (torch.zeros(1, 1, 8, 8),), folder / "model.onnx", dynamo=False, opset_version=17,
                       input_names=["image"], output_names=["fine", "coarse"])
     model = onnx.load(folder / "model.onnx")
@@ -143,16 +155,19 @@ def record_torch(root, name, what):
 # What record_torch takes: quantizers, and what is not in front of one.
 TAKEN = ("FakeQuantize", "Add", "AveragePool", "MaxPool", "Concat", "GlobalAveragePool")
 ONNX_INNER = "q_output_/res2/bn/BatchNormalization_output_0_1"
-WHAT = "NNCF, OpenVINO backend, preset {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; fake-quant by layer name"
+WHAT = ("NNCF, OpenVINO backend, preset {}, weights of {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; "
+        "fake-quant by layer name")
+SYMMETRIC, MIXED = nncf.QuantizationPreset.PERFORMANCE, nncf.QuantizationPreset.MIXED
+SEVEN, EIGHT = "7 bits (OverflowFix.ENABLE)", "8 bits but in the first layer, the default: pairs of products saturate on CPUs without VNNI"
 CASES = {
-    "nncf-performance": lambda root, name: record_ir(root, name, nncf.QuantizationPreset.PERFORMANCE,
-                                                      WHAT.format("PERFORMANCE: all quantizers symmetric")),
-    "nncf-mixed": lambda root, name: record_ir(root, name, nncf.QuantizationPreset.MIXED,
-                                                WHAT.format("MIXED: activations asymmetric where they are signed")),
-    "nncf-onnx": lambda root, name: record_onnx(root, name, nncf.QuantizationPreset.MIXED,
-                                                 "NNCF, ONNX backend, preset MIXED: QDQ ONNX, int8 weights, batch normalization not folded; one weight for both "
-                                                 "calls of the shared head"),
-    "nncf-torch": lambda root, name: record_torch(root, name, "NNCF, PyTorch backend, preset MIXED: ONNX with FakeQuantize nodes "
+    "nncf-performance": lambda root, name: record_ir(root, name, options(SYMMETRIC), WHAT.format("PERFORMANCE: all quantizers symmetric", SEVEN)),
+    "nncf-mixed": lambda root, name: record_ir(
+        root, name, options(MIXED), WHAT.format("MIXED: activations asymmetric where they are signed", SEVEN)),
+    "nncf-full-range": lambda root, name: record_ir(root, name, options(MIXED, OverflowFix.FIRST_LAYER), WHAT.format("MIXED", EIGHT), targets=()),
+    "nncf-onnx": lambda root, name: record_onnx(root, name, options(MIXED),
+                                                 "NNCF, ONNX backend, preset MIXED, OverflowFix.ENABLE: QDQ ONNX, int8 weights, batch normalization not "
+                                                 "folded; one weight for both calls of the shared head"),
+    "nncf-torch": lambda root, name: record_torch(root, name, "NNCF, PyTorch backend, preset MIXED, OverflowFix.ENABLE: ONNX with FakeQuantize nodes "
                                                   "(org.openvinotoolkit) on float weights and on activations, batch normalization not folded"),
 }
 
