@@ -63,7 +63,7 @@ def record_ir(root, name, options, what, targets=("openvino-cpu",)):
     provenance(folder, ["model.xml", "model.bin", "inputs.npz", "outputs.npz"], tools=["nncf", "openvino", "onnx", "numpy"],
                cpu_path="OpenVINO CPU plugin, every layer in float32 (LP_TRANSFORMS_MODE NO, INFERENCE_PRECISION_HINT f32): no primitive on integers",
                command=COMMAND, license_of_the_tool="Apache-2.0", what=what, targets=["exact"],
-               tells_apart="", undecided="the order of float32 sums")
+               tells_apart="", undecided="the order of float32 sums", extra=['model = "model.xml"'])
     record_ir_engine(root, name, path, floats, list(targets))
 
 
