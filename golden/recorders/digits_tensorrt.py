@@ -1,6 +1,6 @@
 """Files for TensorRT by their documented formats: no tool that writes them installs here, for want of a GPU.
 
-    pip install -r golden/recorders/requirements-digits.txt onnxruntime==1.32.0
+    pip install -r golden/recorders/requirements-ort-digits.txt
     python golden/recorders/digits_tensorrt.py golden/toolchains
 
 trt-implicit: a float ONNX, the calibration cache that Torch-TensorRT PTQ and TensorRT's calibrators write (a line
