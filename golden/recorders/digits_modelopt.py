@@ -16,20 +16,13 @@ import numpy as np
 import onnx
 import torch
 from digits_net import FLOAT, calibration, samples, trained
-from onnx_run import computed, different, run
+from onnx_run import computed, different, fresh, run
 from qdq_model import provenance, save_npz
 
 COMMAND = "python golden/recorders/digits_modelopt.py golden/toolchains"
 SAMPLES = 4
 IMAGES = samples()[:SAMPLES]
 NAMES = {"input_names": ["image"], "output_names": ["fine", "coarse"]}
-
-
-def fresh(root, name):
-    folder = Path(root) / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def folded(path):

@@ -9,10 +9,8 @@ Each case runs in a process of its own: the names that OpenVINO gives to folded 
 import collections
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nncf
 import numpy as np
@@ -21,7 +19,8 @@ import onnx_run
 import openvino as ov
 from digits_net import FLOAT, calibration, samples, trained
 from nncf import AdvancedQuantizationParameters, OverflowFix
-from openvino_run import INTEGERS, different, fake_quant, integers, layers, onnx_integers, run, to_codes, write_kernels
+from onnx_run import different, fresh, write_kernels
+from openvino_run import INTEGERS, fake_quant, integers, layers, onnx_integers, run, to_codes
 from qdq_model import provenance, save_npz
 
 COMMAND = "python golden/recorders/digits_nncf.py golden/toolchains"
@@ -31,13 +30,6 @@ IMAGES = samples()[:SAMPLES]
 UNRECORDED = ("Convolution", "GroupConvolution", "Relu", "Clamp")
 # The quantizer between a fused convolution and its addition.
 INNER, BEHIND = "/res2/bn/BatchNormalization/fq_output_0", "/add_relu/Relu/fq_output_0"
-
-
-def fresh(root, name):
-    folder = Path(root) / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def options(preset, fix=OverflowFix.ENABLE):

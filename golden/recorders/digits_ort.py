@@ -6,14 +6,13 @@
 
 import collections
 import logging
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import onnx
 from digits_net import FLOAT, calibration, samples
-from onnx_run import computed, different, engine, run, write_kernels
+from onnx_run import computed, different, engine, fresh, run, write_kernels
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from qdq_model import provenance, save_npz
@@ -42,13 +41,6 @@ def quantized(folder, **options):
         quant_pre_process(str(FLOAT / "model.onnx"), prepared)
         quantize_static(prepared, str(folder / "model.onnx"), Reader(), **options)
     return onnx.load(folder / "model.onnx")
-
-
-def fresh(root, name):
-    folder = Path(root) / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def about(what, **more):

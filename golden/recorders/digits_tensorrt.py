@@ -4,23 +4,21 @@
     python golden/recorders/digits_tensorrt.py golden/toolchains
 
 trt-implicit: a float ONNX, the calibration cache that Torch-TensorRT PTQ and TensorRT's calibrators write (a line
-`TRT-<version>-<algorithm>`, then `tensor: hhhhhhhh`, the big-endian float32 bits of amax/127: NVIDIA/TensorRT issue 2958), and
+`TRT-<version>-<algorithm>`, then `tensor: hhhhhhhh`, the big-endian float32 bits of amax/127: NVIDIA/TensorRT#2958), and
 the ranges file of sampleINT8API (`tensor:amax`). pytorch-quantization: what its export with `use_fb_fake_quant` holds, PyTorch's
 own fake-quant operators of amax/127, -128 to 127 (NVIDIA/TensorRT
 tools/pytorch-quantization/pytorch_quantization/nn/modules/tensor_quantizer.py, _fb_fake_quant).
 """
 
-import shutil
 import struct
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from digits_net import calibration, samples, trained
-from onnx_run import computed, different, run
+from onnx_run import computed, different, fresh, run
 from qdq_model import provenance, save_npz
 from torch import nn
 
@@ -28,13 +26,6 @@ COMMAND = "python golden/recorders/digits_tensorrt.py golden/toolchains"
 SAMPLES = 4
 IMAGES = samples()[:SAMPLES]
 NAMES = {"input_names": ["image"], "output_names": ["fine", "coarse"]}
-
-
-def fresh(root, name):
-    folder = Path(root) / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def export(net, folder):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -131,6 +132,14 @@ def zero_type(model, node):
     """The type that a QuantizeLinear writes: that of its zero point."""
     found = [i for i in model.graph.initializer if len(node.input) > 2 and i.name == node.input[2]]
     return onnx.helper.tensor_dtype_to_np_dtype(found[0].data_type) if found else np.uint8
+
+
+def fresh(root, name):
+    """An empty folder."""
+    folder = Path(root) / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def write_kernels(folder, kernels):

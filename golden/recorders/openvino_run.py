@@ -3,8 +3,6 @@
 Tensors are named by their layer: every FakeQuantize of an IR has an output without a name.
 """
 
-import json
-
 import numpy as np
 import openvino as ov
 
@@ -138,14 +136,3 @@ def onnx_integers(model, path, images, inner):
             disturbed.append(name)
         outputs[name] = values[name]
     return outputs | results, kernels, disturbed
-
-
-def write_kernels(folder, kernels):
-    """kernels.json, one kernel a line."""
-    lines = ",\n".join("  " + json.dumps(k) for k in kernels)
-    (folder / "kernels.json").write_text(f"[\n{lines}\n]\n")
-
-
-def different(a, b):
-    """(elements that differ, elements)."""
-    return int((np.asarray(a) != np.asarray(b)).sum()), int(np.size(a))
