@@ -179,8 +179,8 @@ def operators(node, modules):
         return ["Quantizer"]
     if "Conv" in kind:
         return ["Conv", "Relu"] if "ReLU" in kind else ["Conv"]
-    return {"ReLU": ["Relu"], "ReLU6": ["Clip"], "AvgPool2d": ["AveragePool"], "MaxPool2d": ["MaxPool"], "AdaptiveAvgPool2d": ["GlobalAveragePool"],
-            "Flatten": ["Flatten"], "Identity": []}[kind]
+    return {"ReLU": ["Relu"], "ReLU6": ["Clip"], "BatchNorm2d": ["BatchNormalization"], "AvgPool2d": ["AveragePool"],
+            "MaxPool2d": ["MaxPool"], "AdaptiveAvgPool2d": ["GlobalAveragePool"], "Flatten": ["Flatten"], "Identity": []}[kind]
 
 
 def on_the_path(graph):
@@ -380,6 +380,7 @@ def record(out, backend):
 def main(out, backends):
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     patched()
     for backend in backends or BACKENDS:
         record(out, backend)
