@@ -29,7 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qdq_model import provenance, reals, save_npz
 
 F = np.float32
-ABOUT = {"tools": ["aimet-onnx", "onnx", "onnxruntime", "numpy"], "license_of_the_tool": "BSD-3-Clause", "targets": ["exact"],
+ABOUT = {"tools": ["aimet-onnx", "onnx", "onnxruntime", "numpy"], "license_of_the_tool": "BSD-3-Clause",
          "command": "python golden/recorders/aimet_digits.py golden/toolchains"}
 SAMPLES = 4
 DSP = os.path.join(os.path.dirname(aimet_onnx.__file__), "common", "quantsim_config", "dsp_quantsim_config.json")
@@ -160,7 +160,8 @@ def record(folder, files, sim, what, *, extra, deployment, feed=None, undecided=
     save_npz(folder / "outputs.npz", outputs)
     provenance(folder, [*files, "inputs.npz", "outputs.npz"], cpu_path="onnxruntime and AIMET's quantizer operator on the CPU",
                what=what, tells_apart=differing(sim, feed, outputs), undecided=undecided,
-               extra=[f"deployment = {json.dumps(deployment)}", *extra, *([f"seen = {json.dumps(seen)}"] if seen else [])], **ABOUT)
+               targets=[],  # `verify` reads a model without its encodings
+               extra=['model = "model.onnx"', 'encodings = "model.encodings"', f"deployment = {json.dumps(deployment)}", *extra, *([f"seen = {json.dumps(seen)}"] if seen else [])], **ABOUT)
 
 
 def shared_head(out):
@@ -271,7 +272,7 @@ def qdq(out):
         provenance(folder, ["model.onnx", "inputs.npz", "outputs.npz"], cpu_path="onnxruntime, graph optimizations off", what=f"aimet-onnx: {what}",
                    tells_apart=f"AIMET's own simulation of the same network differs in {total[0]} of {total[1]} quantized elements, first at {first}: "
                                "the file rounds half to even, AIMET half away" + (", and AIMET's bias stays float" if how else ""),
-                   undecided="", extra=['deployment = ["qnn-htp-approx"]'], **ABOUT)
+                   undecided="", targets=["exact"], extra=['deployment = ["qnn-htp-approx"]'], **ABOUT)
 
 
 def main(out):
