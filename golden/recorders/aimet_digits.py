@@ -95,13 +95,13 @@ def neighbours(x, scale, offset):
     return {rule: np.clip(c, 0, 255) for rule, c in codes.items()}
 
 
-def differing(sim, feed, outputs, only=None):
+def differing(sim, feed, outputs):
     """rule -> elements that differ from the recording, over all quantized activations and weights."""
     inits = {i.name: numpy_helper.to_array(i) for i in sim.model.model.graph.initializer}
     count, total = {}, 0
     for name, quantizer in sim.qc_quantize_op_dict.items():
         after = outputs.get(name + "_updated", outputs.get(name + "_qdq"))
-        if not quantizer.enabled or after is None or (only and name not in only):
+        if not quantizer.enabled or after is None:
             continue
         before = outputs.get(name, feed.get(name, inits.get(name)))
         shape = (-1,) + (1,) * (before.ndim - 1) if len(quantizer.encodings) > 1 else ()

@@ -157,7 +157,7 @@ def deployed(model, backend, folder):
     with tempfile.TemporaryDirectory() as elsewhere:
         os.chdir(elsewhere)
         path = os.environ["PATH"]
-        os.environ["PATH"] = ""  # the call of polygraphy folds what `unshared` has unfolded
+        os.environ["PATH"] = ""  # no polygraphy: it would fold constants, which this network does not need
         convert_deploy(model, BackendType[backend], dummy_input=(torch.zeros(1, 1, 8, 8),), output_path=str(folder), model_name="model",
                        input_names=["image"], output_names=["fine", "coarse"])
         os.environ["PATH"] = path
