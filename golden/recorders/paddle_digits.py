@@ -1,6 +1,6 @@
 """The digits network through PaddleSlim's static post-training quantization, and paddle2onnx's ONNX of it.
 
-    pip install -r golden/recorders/requirements-paddle.txt && pip install --no-deps paddleslim==2.6.0
+    pip install -r golden/recorders/requirements-paddle.txt, and what stands at its head
     python golden/recorders/paddle_digits.py golden/toolchains
 
 Two networks come out. `paddleslim` holds the Paddle program and what Paddle's executor computes on it: its quantizers
