@@ -34,6 +34,8 @@ struct Steps {
     half_way: bool,
     /// Whether `f32` divides by its steps exactly.
     powers: bool,
+    /// Reals this close stand for one level: how `f32` makes a real of a level is not part of a rule.
+    same: f64,
 }
 
 impl Steps {
@@ -51,6 +53,7 @@ impl Steps {
                         Rounding::HalfEven | Rounding::HalfAway | Rounding::HalfTowardZero
                     ),
                     powers: affine.scale.values.iter().all(powers),
+                    same: 0.0,
                 })
             }
             Quantizer::FakeQuantize(q) => {
@@ -61,6 +64,9 @@ impl Steps {
                     axis: q.axis(),
                 };
                 let scale = list(|[low, high], steps| (high - low) / steps);
+                let outputs = [&q.output_low, &q.output_high];
+                let values = outputs.into_iter().flat_map(|limit| &limit.values);
+                let largest = values.fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
                 // A range without extent has no steps.
                 scale.values.iter().all(|&s| s > 0.0).then(|| Self {
                     channels: Channels::of(&scale, shape),
@@ -68,6 +74,8 @@ impl Steps {
                     scale,
                     half_way: true,
                     powers: false,
+                    // Two products and a sum.
+                    same: 4.0 * F32_ROUNDING * largest,
                 })
             }
             _ => None,
@@ -138,8 +146,11 @@ impl<'a> Noise<'a> {
 
     /// Whether float32 summation order decides between two values of an element.
     pub fn decides(&self, index: usize, expected: f64, got: f64) -> bool {
-        match self.quantizer {
-            Some(_) => self.radius > 0.0 && self.distance(index) <= self.radius,
+        match &self.quantizer {
+            Some(steps) => {
+                (expected - got).abs() <= steps.same
+                    || (self.radius > 0.0 && self.distance(index) <= self.radius)
+            }
             None => (expected - got).abs() <= self.radius,
         }
     }

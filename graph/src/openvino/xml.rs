@@ -125,7 +125,7 @@ pub(super) fn read(bytes: &[u8], limits: &Limits) -> Outcome<Net> {
             }
             Event::Empty(element) => {
                 let at = path.last().copied().unwrap_or(At::Document);
-                open(at, &element, &mut net, most)?;
+                seen |= open(at, &element, &mut net, most)? == At::Net;
             }
             Event::End(_) => match path.last_mut() {
                 Some(At::Beside(depth)) if *depth > 1 => *depth -= 1,

@@ -73,7 +73,7 @@ pub(crate) fn lower(b: &mut Binder, layer: &FileNode) -> Outcome<Option<FileNode
         ))),
         "HardSigmoid" => arithmetic::hard_sigmoid(b, layer),
         "Clamp" => arithmetic::clamp(layer),
-        "PRelu" => Ok(Some(FileNode {
+        "PReLU" => Ok(Some(FileNode {
             // A slope of one axis belongs to axis 1, as in opset 6.
             ..renamed(layer, "PRelu", 6)
         })),
