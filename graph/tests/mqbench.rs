@@ -9,11 +9,11 @@ const OWN: &str = "mqbench_custom";
 
 fn affine(build: &Build) -> Affine {
     let graph = build.graph();
-    let quantizers = graph.nodes.iter().filter_map(|n| match &n.op {
+    let mut quantizers = graph.nodes.iter().filter_map(|n| match &n.op {
         Op::Quantize(Quantizer::Affine(affine)) => Some(affine.clone()),
         _ => None,
     });
-    quantizers.last().expect("a quantizer")
+    quantizers.next_back().expect("a quantizer")
 }
 
 /// Bounds as inputs, in the file's order.

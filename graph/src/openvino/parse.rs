@@ -17,6 +17,9 @@ use crate::{Error, Limits};
 /// Versions of the format that were looked at.
 const VERSIONS: [&str; 2] = ["10", "11"];
 
+/// Other names of tensors.
+type Aliases = HashMap<Slot, Vec<String>>;
+
 pub(super) fn read(path: &Path, bytes: &[u8], limits: &Limits) -> Result<Model, Error> {
     let net = xml::read(bytes, limits).map_err(|fail| fail.in_file(path, "it cannot be read"))?;
     let mut parser = Parser {
@@ -393,7 +396,7 @@ impl Parser<'_> {
         &self,
         results: &[(Slot, &Vec<String>)],
         mut aliases: Vec<(Slot, String)>,
-    ) -> Result<(Vec<Slot>, HashMap<Slot, Vec<String>>), Error> {
+    ) -> Result<(Vec<Slot>, Aliases), Error> {
         if results.is_empty() {
             return self.bad("it has no layer of type Result: truncated, or no model");
         }
@@ -412,7 +415,7 @@ impl Parser<'_> {
                 .and_modify(|owner| *owner = owner.filter(|owner| owner == slot))
                 .or_insert(Some(*slot));
         }
-        let mut lists: HashMap<Slot, Vec<String>> = HashMap::new();
+        let mut lists = Aliases::new();
         for (slot, alias) in &aliases {
             let own = !alias.is_empty()
                 && !self.taken.contains(alias)

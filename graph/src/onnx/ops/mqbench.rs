@@ -131,7 +131,11 @@ fn zero_point(
     };
     let list = super::codes::listed(&tensor, shape, axis, "zero point")?;
     let rounded = list.map(f32::round_ties_even);
-    match rounded.values.iter().find(|z| !(z.abs() <= 16_777_216.0)) {
+    match rounded
+        .values
+        .iter()
+        .find(|z| z.is_nan() || z.abs() > 16_777_216.0)
+    {
         Some(bad) => malformed(format!("its zero point is {bad}")),
         None => Ok(rounded),
     }

@@ -268,8 +268,7 @@ fn reduction(layer: &FileNode, op_type: &str) -> Outcome<Option<FileNode>> {
     Ok(Some(with(renamed(layer, op_type, 21), attributes)))
 }
 
-/// Whether a constant is reals that are stored as codes with one scale and zero point for each index of axis 0 at
-/// most.
+/// A constant of reals that is stored as codes.
 fn stored_codes(b: &Binder, slot: Slot) -> Outcome<Option<crate::onnx::tensor::Tensor>> {
     Ok(b.stored(slot)?
         .filter(|tensor| tensor.codes.stands_for_reals()))

@@ -22,19 +22,18 @@ fn windows(layer: &FileNode) -> Outcome<Vec<AttributeProto>> {
         "valid" => Some("VALID"),
         other => return malformed(format!("auto_pad '{}' does not exist", shown(other))),
     };
-    match auto {
-        Some(auto) => attributes.push(word("auto_pad", auto)),
-        None => {
-            let mut pads = ints(layer, "pads_begin")?.unwrap_or_default();
-            let after = ints(layer, "pads_end")?.unwrap_or_default();
-            if pads.len() != after.len() {
-                return malformed("pads_begin and pads_end differ in length");
-            }
-            pads.extend(after);
-            if !pads.is_empty() {
-                attributes.push(numbers("pads", pads));
-            }
-        }
+    if let Some(auto) = auto {
+        attributes.push(word("auto_pad", auto));
+        return Ok(attributes);
+    }
+    let mut pads = ints(layer, "pads_begin")?.unwrap_or_default();
+    let after = ints(layer, "pads_end")?.unwrap_or_default();
+    if pads.len() != after.len() {
+        return malformed("pads_begin and pads_end differ in length");
+    }
+    pads.extend(after);
+    if !pads.is_empty() {
+        attributes.push(numbers("pads", pads));
     }
     Ok(attributes)
 }
