@@ -194,9 +194,12 @@ fn many_of_everything() {
         "<net version=\"11\"><layers><layer id=\"0\" type=\"R\"><input>{ports}</input></layer></layers></net>"
     );
     says(&error(&xml, None), &["ports"]);
-    let attributes: String = (0..1000).map(|i| format!(" a{i}=\"\"")).collect();
+    let attributes: Vec<String> = (0..1000).map(|i| format!("a{i}=\"\"")).collect();
     says(
-        &error(&format!("<net version=\"11\"{attributes}/>"), None),
+        &error(
+            &format!("<net version=\"11\" {}/>", attributes.join(" ")),
+            None,
+        ),
         &["more than 100 attributes"],
     );
     let dims = "<dim>1</dim>".repeat(1000);
