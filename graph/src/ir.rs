@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::FakeQuantize;
+
 /// Index of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
 
@@ -428,6 +430,8 @@ pub enum Quantizer {
     Minifloat(Minifloat),
     /// QONNX / FINN `MultiThreshold`: `out_scale * #{j : x >= T_j} + out_bias`.
     Thresholds(Thresholds),
+    /// OpenVINO `FakeQuantize`: so many levels between two limits.
+    FakeQuantize(FakeQuantize),
 }
 
 /// Parameters of an affine quantizer.
@@ -447,6 +451,9 @@ pub struct Affine {
     pub rounding: Rounding,
     /// Where the zero point enters.
     pub zero_point_added: ZeroPointAdded,
+    /// Whether `x` is multiplied with `f32(1 / scale)` where others divide it by the scale (PyTorch's
+    /// `fake_quantize_per_tensor_affine`). The two differ near ties.
+    pub reciprocal: bool,
 }
 
 /// Where a quantizer adds its zero point. The two differ on ties with an odd zero point.
@@ -475,6 +482,7 @@ impl Affine {
             narrow: false,
             rounding: Rounding::HalfEven,
             zero_point_added: ZeroPointAdded::AfterRounding,
+            reciprocal: false,
         }
     }
 

@@ -5,14 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod fake_quantize;
 mod file;
 mod ir;
 mod limits;
 mod model;
 pub mod onnx;
+pub mod openvino;
 pub mod tflite;
 
 pub use error::Error;
+pub use fake_quantize::FakeQuantize;
 pub use ir::*;
 pub use limits::Limits;
 pub use model::{InputInfo, Model};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{Affine, Error, Graph, Limits, file, onnx, tflite};
+use crate::{Affine, Error, Graph, Limits, file, onnx, openvino, tflite};
 
 /// A model file, read and checked, not yet bound to input shapes.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub enum Model {
     Onnx(onnx::Model),
     /// `TFLite`, `LiteRT`.
     Tflite(tflite::Model),
+    /// OpenVINO's IR: an `.xml` file, its constants in the `.bin` beside it.
+    OpenVino(openvino::Model),
 }
 
 /// An input that a model expects.
@@ -39,6 +41,9 @@ impl Model {
         if tflite::Model::recognizes(&bytes) {
             return tflite::Model::parse(path, bytes, limits).map(Self::Tflite);
         }
+        if openvino::Model::recognizes(&bytes) {
+            return openvino::Model::parse(path, &bytes, limits).map(Self::OpenVino);
+        }
         onnx::Model::parse(path, bytes, limits).map(Self::Onnx)
     }
 
@@ -47,6 +52,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.path(),
             Self::Tflite(model) => model.path(),
+            Self::OpenVino(model) => model.path(),
         }
     }
 
@@ -55,6 +61,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.format(),
             Self::Tflite(model) => model.format(),
+            Self::OpenVino(model) => model.format(),
         }
     }
 
@@ -63,6 +70,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.notes(),
             Self::Tflite(model) => model.notes(),
+            Self::OpenVino(model) => model.notes(),
         }
     }
 
@@ -71,6 +79,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.inputs(),
             Self::Tflite(model) => model.inputs(),
+            Self::OpenVino(model) => model.inputs(),
         }
     }
 
@@ -86,6 +95,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.graph(shapes),
             Self::Tflite(model) => model.graph(shapes),
+            Self::OpenVino(model) => model.graph(shapes),
         }
     }
 }

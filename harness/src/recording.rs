@@ -111,7 +111,7 @@ impl Folder {
             return self.file(name);
         }
         let listed = self.provenance.sha256.keys();
-        let Some(name) = listed.filter(|name| name.starts_with("model.")).min() else {
+        let Some(name) = listed.filter(|name| is_model(name)).min() else {
             bail!("{}: names no model", self.path.join(PROVENANCE).display());
         };
         self.file(name)
@@ -120,8 +120,8 @@ impl Folder {
     /// Whether there is a model: what a library computes on plain vectors is recorded without one, and held by
     /// tests of its own.
     pub fn has_model(&self) -> bool {
-        let own = |name: &String| name.starts_with("model.");
-        self.provenance.model.is_some() || self.provenance.sha256.keys().any(own)
+        let own = self.provenance.sha256.keys().any(|name| is_model(name));
+        self.provenance.model.is_some() || own
     }
 
     /// The fixed-point types of each layer, where they were recorded.
@@ -166,6 +166,11 @@ impl Folder {
         }
         Ok(self.path.join(path))
     }
+}
+
+/// Whether a file of a recording is its model: `model.bin` holds the constants of `model.xml`.
+fn is_model(name: &str) -> bool {
+    name.starts_with("model.") && name != "model.bin"
 }
 
 /// The recordings in a folder and below it, in the order of their paths.

@@ -482,6 +482,15 @@ fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
             let exponent = 1.0 - f64::from(m.exponent_bias) - f64::from(m.mantissa_bits);
             Some(m.scale.map(|s| f64::from(s) * exponent.exp2()))
         }
+        Quantizer::FakeQuantize(q) => {
+            let steps = f64::from(q.levels - 1);
+            let span = |c| f64::from(q.output_high.at(c)) - f64::from(q.output_low.at(c));
+            let values = (0..q.channels()).map(|c| span(c).abs() / steps).collect();
+            Some(PerChannel {
+                values,
+                axis: q.axis(),
+            })
+        }
         _ => None,
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{PerChannel, Quantizer};
+use align_check_graph::{FakeQuantize, PerChannel, Quantizer};
 use align_check_specs::{
     Activations, Granularity, Grid, Rounding, Signedness, Threshold, Weights, ZeroPoints,
 };
@@ -119,25 +119,21 @@ pub fn gfpq_levels(gfpq: Gfpq, z: i32, values: &[f64]) -> Vec<f64> {
 }
 
 fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
-    let Quantizer::Affine(affine) = quantizer else {
-        let name = match quantizer {
-            Quantizer::Bipolar { .. } => "BipolarQuant",
-            Quantizer::Trunc(_) => "Trunc",
-            Quantizer::Minifloat(_) => "FloatQuant",
-            Quantizer::Thresholds(_) => "MultiThreshold",
-            Quantizer::Affine(_) => "Quant",
-        };
-        return Err(format!(
-            "a quantizer {name} of activations has no counterpart on it"
-        ));
+    let (own_bits, own_signed) = match quantizer {
+        Quantizer::Affine(affine) if affine.is_bipolar() => {
+            return Err("a bipolar activation has no counterpart on the target".into());
+        }
+        Quantizer::Affine(affine) => (affine.bits, affine.signed),
+        Quantizer::FakeQuantize(q) => limited(q)?,
+        Quantizer::Bipolar { .. } => return Err(no_counterpart("BipolarQuant")),
+        Quantizer::Trunc(_) => return Err(no_counterpart("Trunc")),
+        Quantizer::Minifloat(_) => return Err(no_counterpart("FloatQuant")),
+        Quantizer::Thresholds(_) => return Err(no_counterpart("MultiThreshold")),
     };
-    if affine.is_bipolar() {
-        return Err("a bipolar activation has no counterpart on the target".into());
-    }
-    let bits = width(&rule.bits, affine.bits).ok_or_else(|| {
+    let bits = width(&rule.bits, own_bits).ok_or_else(|| {
         format!(
-            "{}-bit activations; the target has {:?} bits",
-            affine.bits, rule.bits
+            "{own_bits}-bit activations; the target has {:?} bits",
+            rule.bits
         )
     })?;
     let Some(grid) = quantize::grid(quantizer) else {
@@ -174,11 +170,11 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             }
         }
         (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Signed | Signedness::AsStored)
-            if !affine.signed =>
+            if !own_signed =>
         {
             relabel = -half;
         }
-        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if affine.signed => {
+        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if own_signed => {
             relabel = half;
         }
         (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
@@ -209,6 +205,29 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             model: false,
         },
         mismatch: Some(mismatch),
+    })
+}
+
+fn no_counterpart(name: &str) -> String {
+    format!("a quantizer {name} of activations has no counterpart on it")
+}
+
+/// Width and sign of the codes of a quantizer that is given by limits.
+fn limited(q: &FakeQuantize) -> Result<(u32, bool), String> {
+    if !q.keeps_range() {
+        return Err("a FakeQuantize whose output limits are not those of its input".into());
+    }
+    let quantizer = Quantizer::FakeQuantize(q.clone());
+    if let Some(grid) = quantize::grid(&quantizer) {
+        return Ok((bits_of(&grid), grid.min < 0));
+    }
+    let between = quantize::fake_quantize::zero_points(q)
+        .and_then(|zeros| zeros.values.into_iter().find(|z| z.fract() != 0.0));
+    Err(match between {
+        Some(zero) => format!(
+            "a FakeQuantize whose limits put zero between two codes (zero point {zero}): integers cannot hold it"
+        ),
+        None => "a FakeQuantize without integer codes".into(),
     })
 }
 
@@ -463,6 +482,13 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                 (code as f64 - f64::from(affine.zero_point.at(0))) * f64::from(affine.scale.at(0))
             });
             (ends[0], ends[1])
+        }
+        (Quantizer::FakeQuantize(q), None) => {
+            let ends = [&q.output_low, &q.output_high];
+            let all = ends.into_iter().flat_map(|limit| &limit.values);
+            all.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), &v| {
+                (lo.min(f64::from(v)), hi.max(f64::from(v)))
+            })
         }
         _ => (-1.0, 1.0),
     }

@@ -506,6 +506,7 @@ fn join(graph: &Graph, layers: &mut [Layer]) {
                     Some(Quantizer::Affine(a)) => {
                         a.scale.values.len() == 1 && a.zero_point.values.len() == 1
                     }
+                    Some(Quantizer::FakeQuantize(q)) => q.channels() == 1,
                     Some(_) => false,
                 };
             (own && plain && other.quantizer.is_some()).then(|| {

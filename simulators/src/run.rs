@@ -749,7 +749,8 @@ impl Runner<'_> {
         let Quantizer::Affine(a) = quantizer else {
             return None;
         };
-        let nearest = a.rounding == align_check_graph::Rounding::HalfEven && !a.is_bipolar();
+        let nearest =
+            a.rounding == align_check_graph::Rounding::HalfEven && !a.is_bipolar() && !a.reciprocal;
         let small = grid.min > -(1 << 21) && grid.max < 1 << 21;
         let channels = self.layer.channels();
         if !nearest || !small || !grid.is_uniform() || channels.inner == 1 {

@@ -65,13 +65,19 @@ pub(crate) fn write(
         .prefix(".align-check-")
         .tempdir_in(parent(out))
         .map_err(|e| failed(&e.kind()))?;
-    let name = if format == "tflite" {
-        "model.tflite"
-    } else {
-        "model.onnx"
+    let name = match format {
+        "tflite" => "model.tflite",
+        "openvino" => "model.xml",
+        _ => "model.onnx",
     };
     let copy = aside.path().join(name);
     fs::copy(model, &copy).map_err(|e| failed(&e))?;
+    let mut files = vec![name, "inputs.npz", "outputs.npz"];
+    if format == "openvino" {
+        let constants = model.with_extension("bin");
+        fs::copy(constants, copy.with_extension("bin")).map_err(|e| failed(&e))?;
+        files.push("model.bin");
+    }
     // Weights that the model keeps in other files would be missing.
     Model::read(&copy, &Limits::default()).map_err(|_| {
         anyhow!(
@@ -81,7 +87,7 @@ pub(crate) fn write(
     })?;
     npz(&aside.path().join("inputs.npz"), inputs).map_err(|e| failed(&e))?;
     npz(&aside.path().join("outputs.npz"), outputs).map_err(|e| failed(&e))?;
-    for file in [name, "inputs.npz", "outputs.npz"] {
+    for file in files {
         provenance
             .sha256
             .insert(file.to_owned(), sha256(&aside.path().join(file))?);

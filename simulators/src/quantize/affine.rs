@@ -30,6 +30,8 @@ pub struct Channel {
     pub rounding: Rounding,
     /// The signed 1-bit special case: codes are -1 and +1, nothing is clamped or rounded.
     pub bipolar: bool,
+    /// Whether `x` is multiplied with `f32(1 / scale)`.
+    pub reciprocal: bool,
 }
 
 impl Channel {
@@ -56,6 +58,7 @@ impl Channel {
             },
             rounding: a.rounding,
             bipolar: a.is_bipolar(),
+            reciprocal: a.reciprocal,
         }
     }
 
@@ -83,9 +86,19 @@ impl Channel {
         }
     }
 
+    /// `x` in steps.
+    #[inline]
+    fn steps(self, x: f32) -> f32 {
+        if self.reciprocal {
+            x * (1.0 / self.scale)
+        } else {
+            x / self.scale
+        }
+    }
+
     #[inline]
     fn clamped(self, x: f32) -> f32 {
-        let y = x / self.scale + self.inside;
+        let y = self.steps(x) + self.inside;
         let (min, max) = self.bounds();
         let y = if y > max { max } else { y };
         if y < min { min } else { y }
@@ -149,7 +162,7 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
         ..
     } = channel;
     let reach = min.abs().max(max.abs()) + channel.outside().abs() as i64;
-    if channel.bipolar || channel.c_round || reach > SMALL {
+    if channel.bipolar || channel.c_round || channel.reciprocal || reach > SMALL {
         fill(xs, out, |x| quantize_affine(x, channel) as i32);
         return;
     }

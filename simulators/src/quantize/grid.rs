@@ -2,7 +2,7 @@
 
 use align_check_graph::{PerChannel, Quantizer, Thresholds, Trunc, TruncKind};
 
-use super::{affine, trunc};
+use super::{affine, fake_quantize, trunc};
 
 /// Which integers a quantizer's outputs stand for: `real = (code - zero_point) * scale`.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,7 @@ pub struct CodeGrid {
 ///   point divided by the ratio of the two steps.
 /// - `MultiThreshold`: the count, with zero point `-out_bias / out_scale`; or, where only twice that is
 ///   an integer (FINN's bipolar `2 * count - 1`), the grid of half steps without a zero point.
+/// - `FakeQuantize`: the levels of the output; around 0 where zero is the middle one, else from 0 on.
 pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
     let grid = match q {
         Quantizer::Affine(a) => CodeGrid {
@@ -51,6 +52,7 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
         Quantizer::Trunc(t) => trunc_grid(t)?,
         Quantizer::Minifloat(_) => return None,
         Quantizer::Thresholds(t) => thresholds_grid(t)?,
+        Quantizer::FakeQuantize(q) => fake_quantize::grid(q)?,
     };
     let i32_range = i64::from(i32::MIN)..=i64::from(i32::MAX);
     (i32_range.contains(&grid.min) && i32_range.contains(&grid.max)).then_some(grid)

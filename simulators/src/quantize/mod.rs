@@ -8,6 +8,7 @@
 
 pub mod affine;
 mod bipolar;
+pub mod fake_quantize;
 pub mod gfpq;
 mod grid;
 mod letter;
@@ -75,6 +76,12 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
                 });
             }
         }
+        Quantizer::FakeQuantize(q) => {
+            for run in runs(shape, &[fake_quantize::axis(q)]) {
+                let channel = fake_quantize::Channel::new(q, &run);
+                map(&x[run.range()], &mut out[run.range()], |x| channel.real(x));
+            }
+        }
     }
     out
 }
@@ -123,6 +130,14 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
                 let row = run.channel(thresholds::axis(t));
                 map(&x[run.range()], &mut out[run.range()], |x| {
                     (grid.min + factor * counter.count(row, x) as i64) as i32
+                });
+            }
+        }
+        Quantizer::FakeQuantize(q) => {
+            for run in runs(shape, &[fake_quantize::axis(q)]) {
+                let channel = fake_quantize::Channel::new(q, &run);
+                map(&x[run.range()], &mut out[run.range()], |x| {
+                    code(channel.level(x) + grid.min as f32)
                 });
             }
         }

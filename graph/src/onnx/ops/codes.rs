@@ -93,7 +93,7 @@ pub(super) fn zero_point(
     Ok((grid::uniform_if_equal(list), tensor.codes.integer))
 }
 
-fn listed(
+pub(super) fn listed(
     tensor: &Tensor,
     shape: &[usize],
     axis: Option<usize>,

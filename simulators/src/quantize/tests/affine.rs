@@ -62,6 +62,7 @@ fn affine(bits: u32, signed: bool, rounding: Rounding) -> Affine {
         narrow: false,
         rounding,
         zero_point_added: ZeroPointAdded::BeforeRounding,
+        reciprocal: false,
     }
 }
 
@@ -144,5 +145,43 @@ proptest! {
             prop_assert_eq!(i64::from(code), quantize_affine(x, channel), "{:e}", x);
             prop_assert_eq!(real.to_bits(), dequantized(x, channel).to_bits(), "{:e}", x);
         }
+    }
+}
+
+/// What PyTorch 2.15.0 returned (`fake_quantize_per_tensor_affine`, `fake_quantize_per_channel_affine` and
+/// `_fake_quantize_learnable_per_tensor_affine` alike, codes -128 to 127): scale, zero point, bits of input and output.
+/// Of 60,000 near ties multiplication with `f32(1 / scale)` gave all, division 12,075 others, the zero point inside the
+/// rounding 49,742 others.
+#[allow(clippy::unreadable_literal, reason = "bits, as they were recorded")]
+const PYTORCH: [(f32, f32, u32, u32); 12] = [
+    (0.1, 3.0, 0xc1026666, 0xc1033333),
+    (0.1, 3.0, 0xbfc66666, 0xbfcccccd),
+    (0.1, 3.0, 0xc0d19999, 0xc0d33333),
+    (0.1, 3.0, 0xc1126666, 0xc1133333),
+    (0.037, 0.0, 0x40648313, 0x4065b22d),
+    (0.037, 0.0, 0x40519169, 0x4052c083),
+    (0.037, 0.0, 0x40481894, 0x404947ae),
+    (0.037, 0.0, 0xc0481894, 0xc04947ae),
+    (0.3, -7.0, 0x414c0001, 0x414e6667),
+    (0.3, -7.0, 0xc0700001, 0xc079999a),
+    (0.3, -7.0, 0xc17c0001, 0xc17e6667),
+    (0.3, -7.0, 0xc0100000, 0xc019999a),
+];
+
+#[test]
+fn pytorch_multiplies_with_the_reciprocal() {
+    for (scale, zero_point, x, y) in PYTORCH {
+        let [x, y] = [x, y].map(f32::from_bits);
+        let affine = |reciprocal| {
+            let [scale, zero_point] = [scale, zero_point].map(PerChannel::uniform);
+            Quantizer::Affine(Affine {
+                reciprocal,
+                ..Affine::quantize_linear(scale, zero_point, 8, true)
+            })
+        };
+        assert_eq!(evaluate(&affine(true), &[x], &[1]), [y], "{x:e}");
+        let code = (y / scale).round() + zero_point;
+        assert_eq!(codes(&affine(true), &[x], &[1]), Some(vec![code as i32]));
+        assert_ne!(evaluate(&affine(false), &[x], &[1]), [y], "{x:e}");
     }
 }
