@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
-use crate::{generate, precision, record, recording, report, targets, verify};
+use crate::{encodings, generate, precision, record, recording, report, targets, verify};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -36,6 +36,8 @@ Examples:
       two targets on your own inputs, and a report for machines
   align-check model.qonnx.onnx --target ./my-asic.toml --recorded dump.npz
       the simulation of your own chip against what the chip produced
+  align-check model.onnx --encodings model.encodings --target hexagon-nn
+      a float model with the ranges that AIMET exported beside it (or a TensorRT cache, MQBench's JSON, ...)
   align-check verify golden/
       recorded outputs of others still reproduce, bit for bit
   align-check record model.qonnx.onnx --from mapper_quant/ --input photos.npz --out recordings/nnie
@@ -136,6 +138,11 @@ struct CheckArgs {
     /// reference; how far the two are apart is said first
     #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
+
+    /// Quantizers of a float model: AIMET encodings, a TensorRT calibration cache or ranges file, MQBench's, Vitis AI's,
+    /// Distiller's or SVP_NNN's parameters. The format is told by the contents
+    #[arg(long, value_name = "FILE")]
+    encodings: Option<PathBuf>,
 
     /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
     #[arg(long, value_name = "FILE.toml")]
@@ -356,7 +363,12 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let no_shapes = BTreeMap::new();
     let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
     let graph: Graph = model.graph(shapes)?;
-    let info = model_info(&model)?;
+    let mut info = model_info(&model)?;
+    let graph = match &args.encodings {
+        Some(path) => encoded(path, graph, &model, &specs, &mut info)?,
+        None if encodings::is_float(&graph) && types.is_none() => return Err(float_model(&model)),
+        None => graph,
+    };
     // From here on, layers hold what they need of the weights.
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
@@ -439,6 +451,35 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     } else {
         UNSUPPORTED
     })
+}
+
+/// The graph with the quantizers of a file; what the file covers goes to the report.
+fn encoded(
+    path: &Path,
+    graph: Graph,
+    model: &Model,
+    specs: &[Spec],
+    info: &mut ModelInfo,
+) -> Result<Graph, Failure> {
+    let targets: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let (graph, applied) = encodings::apply(path, graph, model, &targets)?;
+    for warning in &applied.warnings {
+        complain(&format!("warning: {}: {warning}", path.display()));
+    }
+    info.notes
+        .push(format!("{}: {}", path.display(), applied.coverage()));
+    info.notes.extend(applied.notes);
+    info.notes.extend(applied.warnings);
+    Ok(graph)
+}
+
+/// A model without any quantizer has nothing to compare.
+fn float_model(model: &Model) -> Failure {
+    anyhow!(
+        "{}: nothing is quantized in it, so there is nothing to check; --encodings FILE gives it quantizers",
+        model.path().display()
+    )
+    .into()
 }
 
 fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {

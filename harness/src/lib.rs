@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 mod compare;
 mod digest;
+pub mod encodings;
 pub mod failure;
 mod generate;
 pub mod inputs;

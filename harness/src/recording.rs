@@ -54,6 +54,9 @@ pub struct Provenance {
     /// The model's file, where it is not `model.*` in this folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// A file that gives the float model its quantizers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encodings: Option<String>,
     /// The inputs' file, where it is not `inputs.npz` in this folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
@@ -133,6 +136,15 @@ impl Folder {
             return Ok(None);
         }
         precision::read(&self.file(precision::FILE)?).map(Some)
+    }
+
+    /// The file that gives the float model its quantizers, where there is one.
+    ///
+    /// # Errors
+    /// Its path leaves the recording.
+    pub fn encodings(&self) -> Result<Option<PathBuf>> {
+        let name = self.provenance.encodings.as_deref();
+        name.map(|name| self.file(name)).transpose()
     }
 
     /// The inputs.

@@ -124,6 +124,7 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             Quantizer::Bipolar { .. } => "BipolarQuant",
             Quantizer::Trunc(_) => "Trunc",
             Quantizer::Minifloat(_) => "FloatQuant",
+            Quantizer::Gfpq { .. } => "of NNIE's logarithmic grid",
             Quantizer::Thresholds(_) => "MultiThreshold",
             Quantizer::Affine(_) => "Quant",
         };
@@ -458,6 +459,7 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                 [0.0, t.steps as f64].map(|n| f64::from(t.out_scale) * n + f64::from(t.out_bias));
             (ends[0].min(ends[1]), ends[0].max(ends[1]))
         }
+        (Quantizer::Gfpq { max }, None) => (-f64::from(*max), f64::from(*max)),
         (Quantizer::Affine(affine), None) => {
             let ends = [affine.min_code(), affine.max_code()].map(|code| {
                 (code as f64 - f64::from(affine.zero_point.at(0))) * f64::from(affine.scale.at(0))

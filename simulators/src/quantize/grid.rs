@@ -49,7 +49,7 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
             max: 1,
         },
         Quantizer::Trunc(t) => trunc_grid(t)?,
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq { .. } => return None,
         Quantizer::Thresholds(t) => thresholds_grid(t)?,
     };
     let i32_range = i64::from(i32::MIN)..=i64::from(i32::MAX);

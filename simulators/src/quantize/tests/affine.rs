@@ -62,6 +62,7 @@ fn affine(bits: u32, signed: bool, rounding: Rounding) -> Affine {
         narrow: false,
         rounding,
         zero_point_added: ZeroPointAdded::BeforeRounding,
+        multiplier: None,
     }
 }
 
