@@ -1,5 +1,6 @@
 //! `--encodings`: files that give a float model its quantizers.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use align_check_graph::encodings::{Applied, Backend, Encodings, Format};
@@ -51,6 +52,16 @@ fn fits(encodings: &Encodings, target: &str) -> Result<(), Failure> {
         encodings.format
     )
     .into())
+}
+
+/// Gives quantized tensors the names under which a recording has them (`quantized` of its `recording.toml`).
+pub fn recorded_as(graph: &mut Graph, names: &BTreeMap<String, String>) {
+    for value in &mut graph.values {
+        let recorded = value.aliases.iter().find_map(|alias| names.get(alias));
+        if let Some(name) = recorded.cloned() {
+            value.aliases = vec![name];
+        }
+    }
 }
 
 /// Whether nothing in a graph is quantized: neither quantizers nor codes nor integer types.

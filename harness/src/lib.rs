@@ -1,5 +1,6 @@
 //! Reference, comparison, causes and reports.
 
+pub mod calibrate;
 mod cause;
 pub mod check;
 pub mod cli;

@@ -57,6 +57,10 @@ pub struct Provenance {
     /// A file that gives the float model its quantizers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encodings: Option<String>,
+    /// With [`encodings`](Self::encodings): under which name the quantized form of a tensor was recorded, where it has
+    /// another one than the tensor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quantized: BTreeMap<String, String>,
     /// The inputs' file, where it is not `inputs.npz` in this folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,

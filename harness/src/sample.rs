@@ -217,6 +217,15 @@ impl<'a> SampleRun<'a> {
         let mut expected = exact.clone();
         let grid = &self.check.reference.grids[fed.layer.output];
         if let Some(recorded) = self.recorded(recording, fed.layer, grid, fed.compared)? {
+            // The next layers compute with its codes.
+            if exact.grid().is_some() && recorded.grid().is_none() {
+                return Err(anyhow!(
+                    "{}: the numbers of tensor '{}' do not lie on the grid of its quantizer: they were recorded before \
+                     it, or with other ranges",
+                    recording.path.display(),
+                    fed.layer.tensor
+                ));
+            }
             let floor = found.floor.get_or_insert_with(Floor::default);
             let (mut stats, differing) = compare::compare(&recorded, &exact, &fed.lsb);
             if !differing.is_empty() {

@@ -185,6 +185,7 @@ impl Loaded {
         let mut graph = model.graph(&samples.shapes)?;
         if let Some(file) = folder.encodings()? {
             (graph, _) = encodings::apply(&file, graph, &model, &[])?;
+            encodings::recorded_as(&mut graph, &folder.provenance.quantized);
         }
         let refused =
             |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{}: {e}", path.display()));

@@ -6,7 +6,7 @@
 
 use super::scheme::{self, Arithmetic, Codes, Scheme};
 use super::tree::Tree;
-use super::{Entry, Format, Parsed, Place, Placed, Role};
+use super::{Format, Parsed, Place, Role};
 
 /// Versions that are read, as their files name them.
 const VERSIONS: [&str; 6] = ["0.4.0", "0.5.0", "0.6.1", "1.0.0", "2.0.0", "2.1.0"];
@@ -21,12 +21,7 @@ pub(super) fn encodings(tree: &Tree) -> Result<Parsed, String> {
             let name =
                 name(item).ok_or_else(|| format!("entry {index} of 'encodings' has no name"))?;
             let scheme = onnx_style(item).map_err(|what| format!("tensor '{name}': {what}"))?;
-            parsed.entries.push(Entry {
-                place: Place::Tensor(name),
-                scheme,
-                role: Role::Either,
-                placed: Placed::Maybe,
-            });
+            parsed.push_maybe(Place::Tensor(name), scheme, Role::Either);
         }
         return Ok(parsed);
     }

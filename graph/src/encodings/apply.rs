@@ -80,7 +80,7 @@ impl Encodings {
         let mut floats = 0;
         for found in self.used(&sites, found, &mut applied) {
             match self.quantizer(&sites, found)? {
-                Some(quantizer) => add(&mut placements, found, quantizer),
+                Some(quantizer) => self.add(&sites, &mut placements, found, quantizer)?,
                 None => floats += 1,
             }
         }
@@ -153,6 +153,39 @@ impl Encodings {
         }
     }
 
+    /// Adds a quantizer; the same one for several readers is one.
+    fn add(
+        &self,
+        sites: &Sites,
+        placements: &mut Vec<Placement>,
+        found: Found,
+        quantizer: Quantizer,
+    ) -> Result<(), Error> {
+        let mut others = placements.iter_mut().filter(|p| p.value == found.value);
+        let known = others
+            .find(|p| p.quantizer == quantizer || p.readers.is_none() || found.reader.is_none());
+        match (known, found.reader) {
+            (Some(known), _) if known.quantizer != quantizer => {
+                return Err(self.malformed(format!(
+                    "tensor '{}' gets two different quantizers",
+                    sites.graph.values[found.value].name
+                )));
+            }
+            (Some(known), Some(reader)) => {
+                if let Some(readers) = &mut known.readers {
+                    readers.push(reader);
+                }
+            }
+            (Some(known), None) => known.readers = None,
+            (None, reader) => placements.push(Placement {
+                value: found.value,
+                quantizer,
+                readers: reader.map(|reader| vec![reader]),
+            }),
+        }
+        Ok(())
+    }
+
     /// Quantizers of weights that no entry names, where their layer reads a quantized activation.
     fn weigh(
         &self,
@@ -204,24 +237,6 @@ fn origin(sites: &Sites, quantized: &HashSet<ValueId>, mut value: ValueId) -> bo
             Some(node) if Sites::passes(node) => value = node.inputs[0],
             _ => return false,
         }
-    }
-}
-
-/// Adds a quantizer; the same one for several readers is one.
-fn add(placements: &mut Vec<Placement>, found: Found, quantizer: Quantizer) {
-    let same = |p: &&mut Placement| p.value == found.value && p.quantizer == quantizer;
-    match (placements.iter_mut().find(same), found.reader) {
-        (Some(known), Some(reader)) => {
-            if let Some(readers) = &mut known.readers {
-                readers.push(reader);
-            }
-        }
-        (Some(known), None) => known.readers = None,
-        (None, reader) => placements.push(Placement {
-            value: found.value,
-            quantizer,
-            readers: reader.map(|reader| vec![reader]),
-        }),
     }
 }
 

@@ -148,7 +148,8 @@ fn tengine(text: &str) -> Result<Parsed, String> {
             Arithmetic::Reciprocal,
         )
         .map_err(|what| format!("line {number}: tensor '{name}': {what}"))?;
-        parsed.push(
+        // A convolution's output has the entry of the clamp behind it.
+        parsed.push_maybe(
             Place::Tensor(name.to_owned()),
             Scheme::Affine(affine),
             Role::Activation,

@@ -10,6 +10,7 @@ mod distiller;
 mod lines;
 mod mqbench;
 mod prototext;
+mod ranges;
 mod resolve;
 mod scheme;
 mod sites;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use apply::Applied;
+pub use ranges::Range;
 pub use scheme::Scheme;
 
 use crate::{Error, Limits, file};
@@ -101,7 +103,7 @@ pub enum Role {
 pub enum Placed {
     /// It has.
     Yes,
-    /// The format has entries for quantizers that are off, too (AIMET 2.0.0).
+    /// The format has entries for quantizers that are off, too (AIMET 2.0.0, `MQBench`'s STPU and Tengine).
     Maybe,
 }
 
@@ -141,6 +143,8 @@ pub enum Format {
     Distiller,
     /// `SVP_NNN`'s calibration parameters (`calibration_param.txt`, `quant_param_record.txt`).
     SvpNnn,
+    /// No file: ranges that align-check measured.
+    Measured,
 }
 
 /// `MQBench`'s backends that write a file beside a float model.
@@ -184,8 +188,12 @@ impl Encodings {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
-        let found = parse(bytes).and_then(Parsed::checked);
-        let parsed = found.map_err(|what| Error::Malformed {
+        Self::from_parsed(path, parse(bytes))
+    }
+
+    fn from_parsed(path: &Path, parsed: Result<Parsed, String>) -> Result<Self, Error> {
+        let checked = parsed.and_then(Parsed::checked);
+        let parsed = checked.map_err(|what| Error::Malformed {
             path: path.to_owned(),
             what,
         })?;
@@ -227,6 +235,16 @@ impl Parsed {
             scheme,
             role,
             placed: Placed::Yes,
+        });
+    }
+
+    /// The same, where the tool need not have a quantizer there.
+    fn push_maybe(&mut self, place: Place, scheme: Scheme, role: Role) {
+        self.entries.push(Entry {
+            place,
+            scheme,
+            role,
+            placed: Placed::Maybe,
         });
     }
 
@@ -331,6 +349,7 @@ impl fmt::Display for Format {
             Self::VitisAi => f.write_str("Vitis AI quant_info"),
             Self::Distiller => f.write_str("Distiller calibration statistics"),
             Self::SvpNnn => f.write_str("SVP_NNN calibration parameters"),
+            Self::Measured => f.write_str("ranges measured by align-check"),
         }
     }
 }

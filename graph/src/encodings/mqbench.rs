@@ -117,7 +117,7 @@ fn snpe(activations: &[(String, Tree)]) -> Result<Parsed, String> {
         let bits = scheme::bits(item.need("bitwidth", "a number", Tree::number)?)?;
         let min = item.need("min", "a number", Tree::number)?;
         let max = item.need("max", "a number", Tree::number)?;
-        let affine = if min == -max && bits + 1 <= 32 {
+        let affine = if min == -max && max > 0.0 && bits < 32 {
             scheme::symmetric(max, Codes::narrow(bits + 1), Arithmetic::Reciprocal)
         } else {
             scheme::asymmetric(min, max, bits, Arithmetic::Reciprocal)
@@ -201,7 +201,8 @@ pub(super) fn stpu(tree: &Tree) -> Result<Parsed, String> {
             Some(node) => (Place::Weights(node.to_owned()), Role::Parameter),
             None => (Place::Tensor(name.clone()), Role::Activation),
         };
-        parsed.push(place, Scheme::Affine(affine), role);
+        // A convolution's output has its ReLU's entry (`merge_relu_layer`).
+        parsed.push_maybe(place, Scheme::Affine(affine), role);
     }
     if biases > 0 {
         parsed.notes.push(format!(

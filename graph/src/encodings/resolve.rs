@@ -42,6 +42,7 @@ impl Encodings {
         let names: HashSet<&str> = model.tensor_names().into_iter().collect();
         let mut found: Vec<Found> = Vec::new();
         let mut missing = Missing::default();
+        let mut partial: Vec<&Entry> = Vec::new();
         for entry in &self.entries {
             let (value, reader) = match &entry.place {
                 Place::Tensor(name) => (sites.value(name), None),
@@ -49,13 +50,12 @@ impl Encodings {
                     let at = sites.node(node);
                     let inputs = at.map_or(Vec::new(), |at| sites.activations(at));
                     if at.is_some() && inputs.len() != *of {
-                        return Err(self.malformed(format!(
-                            "node '{node}' has {of} inputs in it, and reads {} activations in {}",
-                            inputs.len(),
-                            model.path().display()
-                        )));
+                        partial.push(entry);
+                        continue;
                     }
-                    (inputs.get(*index).copied(), at)
+                    // MQBench's clip values are those of the tensors, whoever reads them.
+                    let reader = at.filter(|_| !matches!(self.format, Format::MqBench(_)));
+                    (inputs.get(*index).copied(), reader)
                 }
                 Place::Weights(node) => (sites.node(node).and_then(|at| sites.weights(at)), None),
                 Place::Module(name) => {
@@ -98,8 +98,38 @@ impl Encodings {
                 None => missing.activations.push(name.clone()),
             }
         }
+        for entry in partial {
+            found.extend(self.among(sites, entry, &found)?);
+        }
         self.judge(found.len(), &missing, model, applied)?;
         Ok(found)
+    }
+
+    /// The value of an entry of a node that lists fewer inputs than it reads: the one whose other readers have the same
+    /// encoding; nothing new is found then.
+    fn among<'e>(
+        &self,
+        sites: &Sites,
+        entry: &'e Entry,
+        found: &[Found<'e>],
+    ) -> Result<Option<Found<'e>>, Error> {
+        let Place::Input { node, of, .. } = &entry.place else {
+            return Ok(None);
+        };
+        let at = sites.node(node);
+        let inputs = at.map_or(Vec::new(), |at| sites.activations(at));
+        let known = |value: &ValueId| {
+            found
+                .iter()
+                .any(|f| f.value == *value && f.entry.scheme == entry.scheme)
+        };
+        if inputs.iter().any(known) {
+            return Ok(None);
+        }
+        Err(self.malformed(format!(
+            "node '{node}' has {of} inputs in it and reads {} activations of the model: which ones cannot be told",
+            inputs.len()
+        )))
     }
 
     /// Whether the file can be one for this model.
@@ -221,7 +251,7 @@ impl Encodings {
         );
         note(
             &repeated,
-            "entries repeat the neighbour's across a clamp or a move of data: AIMET writes them for quantizers that are off",
+            "entries repeat the neighbour's across a clamp or a move of data, where the tool has no quantizer",
         );
         kept
     }
