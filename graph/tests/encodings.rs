@@ -401,7 +401,7 @@ fn mqbench_vitis_and_stpu() {
     let places: Vec<_> = stpu.entries.iter().map(|e| e.place.clone()).collect();
     assert_eq!(places, [tensor("t"), Place::Weights("c".into())]);
     assert_eq!(affine(&stpu.entries[0]).scale.at(0), 0.5);
-    assert!(stpu.notes[0].contains("1 biases"));
+    assert!(stpu.notes[1].contains("1 biases"));
     fails(r#"{"t": {"min": -1, "max": 2}}"#, &["'t'", "not symmetric"]);
 }
 

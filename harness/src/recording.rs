@@ -117,8 +117,7 @@ impl Folder {
         if let Some(name) = &self.provenance.model {
             return self.file(name);
         }
-        let listed = self.provenance.sha256.keys();
-        let Some(name) = listed.filter(|name| name.starts_with("model.")).min() else {
+        let Some(name) = self.listed_models().min() else {
             bail!("{}: names no model", self.path.join(PROVENANCE).display());
         };
         self.file(name)
@@ -127,8 +126,16 @@ impl Folder {
     /// Whether there is a model: what a library computes on plain vectors is recorded without one, and held by
     /// tests of its own.
     pub fn has_model(&self) -> bool {
-        let own = |name: &String| name.starts_with("model.");
-        self.provenance.model.is_some() || self.provenance.sha256.keys().any(own)
+        self.provenance.model.is_some() || self.listed_models().next().is_some()
+    }
+
+    /// The files `model.*`, less those that stand beside a model: external data, encodings.
+    fn listed_models(&self) -> impl Iterator<Item = &String> {
+        let beside = [".data", ".encodings"];
+        let listed = self.provenance.sha256.keys();
+        listed.filter(move |name| {
+            name.starts_with("model.") && !beside.iter().any(|end| name.ends_with(end))
+        })
     }
 
     /// The fixed-point types of each layer, where they were recorded.

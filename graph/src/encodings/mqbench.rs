@@ -204,6 +204,11 @@ pub(super) fn stpu(tree: &Tree) -> Result<Parsed, String> {
         // A convolution's output has its ReLU's entry (`merge_relu_layer`).
         parsed.push_maybe(place, Scheme::Affine(affine), role);
     }
+    parsed.notes.push(
+        "MQBench's STPU file rewrites ranges for the chip (inputs of a concatenation take its output's): it is not the \
+         fake-quant of the training there"
+            .into(),
+    );
     if biases > 0 {
         parsed.notes.push(format!(
             "{biases} biases stay real numbers: MQBench's fake-quant does not round them, the chip stores them at \
