@@ -1,7 +1,7 @@
 //! AIMET's encodings JSON, versions 0.4.0 to 2.1.0.
 //!
 //! Up to 1.0.0: codes `u` from 0 to `2^b - 1`, `real = (u + offset) * scale`, the offset of signed tensors too
-//! (aimet_onnx 2.42.0 `_encoding.py`). From 2.0.0: `real = (q - y_zero_point) * y_scale`, `q` in the range of
+//! (`aimet_onnx` 2.42.0 `_encoding.py`). From 2.0.0: `real = (q - y_zero_point) * y_scale`, `q` in the range of
 //! `output_dtype`, and one list for activations and parameters.
 
 use super::scheme::{self, Arithmetic, Codes, Scheme};
@@ -239,9 +239,10 @@ fn onnx_style(item: &Tree) -> Result<Scheme, String> {
         (None, Some(digits)) => (true, digits),
         _ => {
             let digits = dtype.trim_start_matches(|c: char| !c.is_ascii_digit());
-            return match dtype.starts_with("float") || dtype.starts_with("bfloat") {
-                true => Ok(Scheme::Float(digits.parse().unwrap_or(32))),
-                false => Err(format!("an output_dtype '{dtype}'")),
+            return if dtype.starts_with("float") || dtype.starts_with("bfloat") {
+                Ok(Scheme::Float(digits.parse().unwrap_or(32)))
+            } else {
+                Err(format!("an output_dtype '{dtype}'"))
             };
         }
     };

@@ -78,7 +78,7 @@ impl Encodings {
         let found = self.resolve(&sites, model, &mut applied)?;
         let mut placements: Vec<Placement> = Vec::new();
         let mut floats = 0;
-        for found in self.used(&sites, found, &mut applied) {
+        for found in self.used(&sites, &found, &mut applied) {
             match self.quantizer(&sites, found)? {
                 Some(quantizer) => self.add(&sites, &mut placements, found, quantizer)?,
                 None => floats += 1,

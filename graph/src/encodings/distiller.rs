@@ -1,9 +1,9 @@
 //! Distiller's calibration statistics: YAML of `module -> { inputs: { 0: stats }, output: stats }`, `stats` with `min`,
-//! `max`, `avg_min`, ... (IntelLabs/distiller `distiller/data_loggers/collector.py`, QuantCalibrationStatsCollector;
+//! `max`, `avg_min`, ... (IntelLabs/distiller `distiller/data_loggers/collector.py`, `QuantCalibrationStatsCollector`;
 //! `examples/quantization/post_train_quant/stats/resnet18_quant_stats.yaml`).
 //!
 //! The settings of the quantizer stand elsewhere. Taken here are its defaults: mode symmetric, 8 bits, no clipping,
-//! weights per tensor (`range_linear.py`, add_post_train_quant_args): `code = round(x * m)`, `m = 127 / max|x|`
+//! weights per tensor (`range_linear.py`, `add_post_train_quant_args`): `code = round(x * m)`, `m = 127 / max|x|`
 //! (`q_utils.py`).
 
 use super::scheme::{self, Codes, Scheme};

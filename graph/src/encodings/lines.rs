@@ -131,7 +131,7 @@ fn ppl_cuda(text: &str) -> Result<Parsed, String> {
     Ok(parsed)
 }
 
-/// `MQBench`'s Tengine_u8 backend: `name scale zero_point` (`mqbench/deploy/deploy_tengine.py`).
+/// `MQBench`'s `Tengine_u8` backend: `name scale zero_point` (`mqbench/deploy/deploy_tengine.py`).
 fn tengine(text: &str) -> Result<Parsed, String> {
     let mut parsed = Parsed::new(Format::MqBench(Backend::Tengine));
     parsed.weights = WeightRule::Asymmetric { per_channel: false };

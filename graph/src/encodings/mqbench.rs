@@ -141,7 +141,7 @@ fn ppl(entries: &[(String, Tree)]) -> Result<Parsed, String> {
         };
         let smallest = (min / step).round() + zero;
         let codes = match smallest {
-            s if s == 0.0 => Codes::unsigned(bits),
+            0.0 => Codes::unsigned(bits),
             s if s < 0.0 && -s == (1u64 << (bits - 1)) as f64 => Codes::signed(bits),
             s if s < 0.0 && -s == ((1u64 << bits) - 1) as f64 => Codes::narrow(bits + 1),
             s => return Err(format!("codes from {s} on of {bits} bits")),

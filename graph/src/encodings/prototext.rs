@@ -19,7 +19,7 @@ struct Reader<'t> {
     line: usize,
 }
 
-impl<'t> Reader<'t> {
+impl Reader<'_> {
     fn fail<T>(&self, what: &str) -> Result<T, String> {
         Err(format!("line {}: {what}", self.line))
     }

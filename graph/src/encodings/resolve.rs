@@ -191,7 +191,7 @@ impl Encodings {
     pub(super) fn used<'e>(
         &self,
         sites: &Sites,
-        found: Vec<Found<'e>>,
+        found: &[Found<'e>],
         applied: &mut Applied,
     ) -> Vec<Found<'e>> {
         let scheme = |value: ValueId| {
@@ -210,7 +210,7 @@ impl Encodings {
         let (mut inner, mut outputs, mut repeated, mut biases) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut kept = Vec::new();
-        for f in &found {
+        for f in found {
             let fused = sites
                 .fused_reader(f.value)
                 .filter(|&reader| scheme(sites.graph.nodes[reader].output).is_some());

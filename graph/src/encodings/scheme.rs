@@ -30,7 +30,7 @@ pub(super) enum Arithmetic {
     Reciprocal,
     /// `MQBench`'s power-of-two quantizer (`mqbench/fake_quantize/quantize_base.py`, `tqt.py`: `scale_floor_ceil`).
     MqBenchVitis,
-    /// Half up: Vitis AI's activations (vai_q_pytorch `doc/Quant_Config.md`).
+    /// Half up: Vitis AI's activations (`vai_q_pytorch` `doc/Quant_Config.md`).
     HalfUp,
     /// Half away: Vitis AI's inputs and parameters.
     HalfAway,

@@ -99,7 +99,7 @@ impl<'g> Sites<'g> {
         }
     }
 
-    /// Whether a tensor is read by one elementwise step alone (batch normalization, ReLU, clip), which compilers fuse.
+    /// Whether a tensor is read by one elementwise step alone (batch normalization, `ReLU`, clip), which compilers fuse.
     pub(super) fn fused_reader(&self, value: ValueId) -> Option<usize> {
         let [reader] = self.readers[value][..] else {
             return None;

@@ -82,9 +82,11 @@ pub(super) fn binary(bytes: &[u8]) -> Result<Parsed, String> {
 }
 
 fn layer(tree: &Tree) -> Result<LayerParam, String> {
-    let mut layer = LayerParam::default();
-    layer.name = Some(tree.need("name", "text", |t| t.text().map(str::to_owned))?);
-    let name = layer.name.clone().unwrap_or_default();
+    let name = tree.need("name", "text", |t| t.text().map(str::to_owned))?;
+    let mut layer = LayerParam {
+        name: Some(name.clone()),
+        ..LayerParam::default()
+    };
     let located = |what: String| format!("layer '{name}': {what}");
     if let Some(kind) = tree.get("calc_data_type") {
         layer.calc_data_type = Some(data_type(kind).map_err(located)?);
@@ -97,7 +99,7 @@ fn layer(tree: &Tree) -> Result<LayerParam, String> {
         match field.as_str() {
             "input" => quant.input.push(factor(value).map_err(located)?),
             "weight" if quant.weight.is_none() => {
-                quant.weight = Some(factor(value).map_err(located)?)
+                quant.weight = Some(factor(value).map_err(located)?);
             }
             "weight" => return Err(located("two 'weight'".into())),
             other => return Err(located(format!("a field '{other}'"))),

@@ -1,5 +1,5 @@
 //! Vitis AI's `quant_info.json`: sections `param`, `output`, `input` of `name -> [[bits, fix_point]]`,
-//! `real = q * 2^-fix_point` (vai_q_pytorch nndct_shared `quantization/base_quantizer.py`).
+//! `real = q * 2^-fix_point` (`vai_q_pytorch` `nndct_shared/quantization/base_quantizer.py`).
 
 use super::scheme::{self, Arithmetic, Codes, Scheme};
 use super::tree::Tree;

@@ -50,24 +50,25 @@ pub(super) fn tree(text: &str) -> Result<Tree, String> {
         match open.last_mut() {
             None => whole = whole.or(Some(value)),
             Some(Open::List(items)) => items.push(value),
-            Some(Open::Map(entries, key)) => match key.take() {
-                Some(key) => entries.push((key, value)),
-                None => {
-                    let name = match value {
-                        Tree::Text(text) => text,
-                        Tree::Number(x) => x.to_string(),
-                        Tree::Bool(b) => b.to_string(),
-                        _ => return Err(format!("YAML: line {line}: a key that is no text")),
-                    };
-                    let new = names
-                        .last_mut()
-                        .is_some_and(|seen| seen.insert(name.clone()));
-                    if !new {
-                        return Err(format!("YAML: line {line}: '{name}' stands twice"));
-                    }
-                    *key = Some(name);
+            Some(Open::Map(entries, key)) => {
+                if let Some(key) = key.take() {
+                    entries.push((key, value));
+                    continue;
                 }
-            },
+                let name = match value {
+                    Tree::Text(text) => text,
+                    Tree::Number(x) => x.to_string(),
+                    Tree::Bool(b) => b.to_string(),
+                    _ => return Err(format!("YAML: line {line}: a key that is no text")),
+                };
+                let new = names
+                    .last_mut()
+                    .is_some_and(|seen| seen.insert(name.clone()));
+                if !new {
+                    return Err(format!("YAML: line {line}: '{name}' stands twice"));
+                }
+                *key = Some(name);
+            }
         }
     }
     whole.ok_or_else(|| "YAML: no document".into())

@@ -108,7 +108,6 @@ fn ties_by_tool() {
     assert_eq!(all(&after(Rounding::HalfAway), 0.0), away);
     // Beside a tie they agree.
     for affine in [
-        aimet(true),
         affine(8, true, Rounding::HalfEven),
         after(Rounding::HalfAway),
     ] {
@@ -117,12 +116,15 @@ fn ties_by_tool() {
             assert_eq!(code(&affine, 0.0, tie.next_down()), (tie - 0.5) as i64);
         }
     }
+    // But AIMET adds its offset in f32: what is closer to a tie than an f32 near 128 can tell is that tie.
+    assert_eq!(code(&aimet(true), 0.0, (-2.5f32).next_down()), -2);
+    assert_eq!(code(&aimet(true), 0.0, -2.5 - 1e-5), -3);
 }
 
 /// Multiplying by the reciprocal and dividing differ beside ties, and where the grid ends they do not.
 #[test]
 fn a_factor_in_place_of_the_division() {
-    let scale = 1.0f32 / 127.5;
+    let scale = 0.3f32;
     let channel = Channel::new(&affine(8, true, Rounding::HalfEven), scale, 0.0);
     let factor = channel.multiplied(Some(1.0 / scale));
     let xs: Vec<f32> = (-127..127).map(|i| (i as f32 + 0.5) * scale).collect();
@@ -135,7 +137,10 @@ fn a_factor_in_place_of_the_division() {
     }
     assert_ne!(divided, multiplied);
     assert_eq!(
-        [quantize_affine(9.0, channel), quantize_affine(9.0, factor)],
+        [
+            quantize_affine(99.0, channel),
+            quantize_affine(99.0, factor)
+        ],
         [127, 127]
     );
 }
