@@ -142,9 +142,12 @@ struct CheckArgs {
     #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
 
-    /// Quantizers of a float model: AIMET encodings, a TensorRT calibration cache or ranges file, MQBench's, Vitis AI's,
-    /// Distiller's or SVP_NNN's parameters. The format is told by the contents
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Quantizers of a float model: AIMET encodings, a TensorRT calibration cache or ranges file, \
+                MQBench's, Vitis AI's, Distiller's or SVP_NNN's parameters. The format is told by the contents"
+    )]
     encodings: Option<PathBuf>,
 
     /// Quantizers of a float model from the ranges of its tensors on the inputs: align-check's own approximation, no
