@@ -411,6 +411,10 @@ pub enum Rounding {
     TowardZero,
     /// Away from zero.
     AwayFromZero,
+    /// Nearest, ties toward plus infinity (Vitis AI's activations).
+    HalfUp,
+    /// Nearest, ties to even above zero and toward plus infinity below (`MQBench`'s Vitis backend).
+    HalfEvenNegativeUp,
 }
 
 /// How a real becomes a code and back, as the model file defines it.
@@ -432,6 +436,11 @@ pub enum Quantizer {
     Thresholds(Thresholds),
     /// OpenVINO `FakeQuantize`: so many levels between two limits.
     FakeQuantize(FakeQuantize),
+    /// `HiSilicon`'s logarithmic grid as `MQBench` simulates it, 8 bits.
+    MqBenchGfpq {
+        /// Largest magnitude that was seen: it places the grid.
+        max: f32,
+    },
 }
 
 /// Parameters of an affine quantizer.
@@ -451,18 +460,22 @@ pub struct Affine {
     pub rounding: Rounding,
     /// Where the zero point enters.
     pub zero_point_added: ZeroPointAdded,
-    /// Whether `x` is multiplied with `f32(1 / scale)` where others divide it by the scale (PyTorch's
-    /// `fake_quantize_per_tensor_affine`). The two differ near ties.
-    pub reciprocal: bool,
+    /// What `x` is multiplied by, where the tool multiplies and does not divide by the scale: `f32(1 / scale)`
+    /// (`PyTorch`), or a number that the file states (Distiller, `SVP_NNN`). As many entries as the scale has.
+    pub multiplier: Option<PerChannel<f32>>,
 }
 
-/// Where a quantizer adds its zero point. The two differ on ties with an odd zero point.
+/// Where a quantizer adds its zero point. They differ on ties: the first two with an odd zero point, the third
+/// where half away from zero is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZeroPointAdded {
     /// `round(x / scale + zero_point)` (QONNX `Quant`).
     BeforeRounding,
     /// `round(x / scale) + zero_point` (ONNX `QuantizeLinear`, `TFLite` `QUANTIZE`).
     AfterRounding,
+    /// `round(x / scale + zero_point - smallest) + smallest`: codes count from the smallest one while they are
+    /// rounded (AIMET).
+    FromSmallest,
 }
 
 impl Affine {
@@ -482,8 +495,16 @@ impl Affine {
             narrow: false,
             rounding: Rounding::HalfEven,
             zero_point_added: ZeroPointAdded::AfterRounding,
-            reciprocal: false,
+            multiplier: None,
         }
+    }
+
+    /// The same, multiplying with `f32(1 / scale)` where others divide by the scale (PyTorch's
+    /// `fake_quantize_per_tensor_affine`). The two differ near ties.
+    #[must_use]
+    pub fn by_reciprocal(mut self) -> Self {
+        self.multiplier = Some(self.scale.map(|scale| 1.0 / scale));
+        self
     }
 
     /// Smallest code: `-2^(b-1) + narrow`, or 0 (qonnx `intquant.py` `min_int`).

@@ -74,6 +74,14 @@ impl Model {
         }
     }
 
+    /// The names of the file's tensors, of those too that a bound graph takes into its operators.
+    pub fn tensor_names(&self) -> Vec<&str> {
+        match self {
+            Self::Onnx(model) => model.tensor_names(),
+            Self::Tflite(_) | Self::OpenVino(_) => Vec::new(),
+        }
+    }
+
     /// The inputs that must be fed, in the file's order.
     pub fn inputs(&self) -> Vec<InputInfo> {
         match self {

@@ -38,15 +38,13 @@ fn pytorchs_own() {
             assert_eq!(build.read().unwrap().format(), "fake-quant onnx");
             let found = affine(&build);
             // A learned zero point is a float that is rounded when it is used.
-            let wanted = Affine {
-                reciprocal: true,
-                ..Affine::quantize_linear(
-                    PerChannel::uniform(0.1),
-                    PerChannel::uniform(3.0),
-                    8,
-                    true,
-                )
-            };
+            let wanted = Affine::quantize_linear(
+                PerChannel::uniform(0.1),
+                PerChannel::uniform(3.0),
+                8,
+                true,
+            )
+            .by_reciprocal();
             assert_eq!(found, wanted);
         }
     }
@@ -58,7 +56,7 @@ fn pytorchs_own() {
     let found = affine(&channels);
     assert_eq!(found.scale, list(&[0.1, 0.2, 0.3], 1));
     assert_eq!(
-        (found.bits, found.signed, found.reciprocal),
+        (found.bits, found.signed, found.multiplier.is_some()),
         (7, false, true)
     );
     let odd = bounded(
@@ -102,8 +100,8 @@ fn learned_scales_of_weights() {
     assert_eq!((found.bits, found.signed, found.narrow), (7, true, false));
     assert_eq!(found.zero_point_added, ZeroPointAdded::BeforeRounding);
     assert_eq!(
-        (found.rounding, found.reciprocal),
-        (Rounding::HalfEven, false)
+        (found.rounding, found.multiplier),
+        (Rounding::HalfEven, None)
     );
     // The outputs of a transposed convolution lie along axis 1.
     let transposed = affine(&learnable(&[2, 2, 1, 1], "ConvTranspose", &bounds));

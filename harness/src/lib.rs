@@ -1,10 +1,12 @@
 //! Reference, comparison, causes and reports.
 
+pub mod calibrate;
 mod cause;
 pub mod check;
 pub mod cli;
 mod compare;
 mod digest;
+pub mod encodings;
 pub mod failure;
 mod generate;
 pub mod inputs;

@@ -129,6 +129,7 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         Quantizer::Trunc(_) => return Err(no_counterpart("Trunc")),
         Quantizer::Minifloat(_) => return Err(no_counterpart("FloatQuant")),
         Quantizer::Thresholds(_) => return Err(no_counterpart("MultiThreshold")),
+        Quantizer::MqBenchGfpq { .. } => return Err(no_counterpart("of NNIE's logarithmic grid")),
     };
     let bits = width(&rule.bits, own_bits).ok_or_else(|| {
         format!(
@@ -477,6 +478,7 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                 [0.0, t.steps as f64].map(|n| f64::from(t.out_scale) * n + f64::from(t.out_bias));
             (ends[0].min(ends[1]), ends[0].max(ends[1]))
         }
+        (Quantizer::MqBenchGfpq { max }, None) => (-f64::from(*max), f64::from(*max)),
         (Quantizer::Affine(affine), None) => {
             let ends = [affine.min_code(), affine.max_code()].map(|code| {
                 (code as f64 - f64::from(affine.zero_point.at(0))) * f64::from(affine.scale.at(0))

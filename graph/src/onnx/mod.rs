@@ -146,6 +146,11 @@ impl Model {
         &self.notes
     }
 
+    /// The names of the file's tensors.
+    pub fn tensor_names(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
+    }
+
     /// The inputs that must be fed, in the file's order.
     pub fn inputs(&self) -> Vec<InputInfo> {
         let info = |input: &FileInput| InputInfo {

@@ -55,7 +55,7 @@ pub(super) fn affine(
         narrow: false,
         rounding: Rounding::HalfAway,
         zero_point_added: ZeroPointAdded::AfterRounding,
-        reciprocal: false,
+        multiplier: None,
     }
 }
 

@@ -50,7 +50,7 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
             max: 1,
         },
         Quantizer::Trunc(t) => trunc_grid(t)?,
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::MqBenchGfpq { .. } => return None,
         Quantizer::Thresholds(t) => thresholds_grid(t)?,
         Quantizer::FakeQuantize(q) => fake_quantize::grid(q)?,
     };

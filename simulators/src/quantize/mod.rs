@@ -38,8 +38,15 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
     match q {
         Quantizer::Affine(a) => {
             for run in runs(shape, &[a.scale.axis, a.zero_point.axis]) {
-                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point));
+                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point))
+                    .multiplied(a.multiplier.as_ref().map(|m| run.at(m)));
                 affine::dequantized_slice(&x[run.range()], channel, &mut out[run.range()]);
+            }
+        }
+        Quantizer::MqBenchGfpq { max } => {
+            if let Some(gfpq) = gfpq::Gfpq::mqbench() {
+                out.copy_from_slice(x);
+                gfpq.apply_slice(&mut out, gfpq.z_of(*max));
             }
         }
         Quantizer::Bipolar { scale } => {
@@ -103,7 +110,8 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
     match q {
         Quantizer::Affine(a) => {
             for run in runs(shape, &[a.scale.axis, a.zero_point.axis]) {
-                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point));
+                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point))
+                    .multiplied(a.multiplier.as_ref().map(|m| run.at(m)));
                 affine::quantize_affine_slice(&x[run.range()], channel, &mut out[run.range()]);
             }
         }
@@ -117,7 +125,7 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
             }
         }
         // Its grid is not uniform: `grid` returned already.
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::MqBenchGfpq { .. } => return None,
         Quantizer::Thresholds(t) => {
             let counter = thresholds::Counter::new(t);
             // Codes per threshold: two on the grid of half steps.

@@ -81,10 +81,7 @@ fn pytorch(b: &Binder, node: &FileNode, axis: Option<usize>, at: [usize; 2]) -> 
             }
         };
     }
-    Ok(Affine {
-        reciprocal: true,
-        ..affine(b, node, axis, range)?
-    })
+    Ok(affine(b, node, axis, range)?.by_reciprocal())
 }
 
 /// The bounds, as attributes.

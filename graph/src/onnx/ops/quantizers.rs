@@ -42,7 +42,7 @@ fn quant(b: &Binder, node: &FileNode) -> Outcome<Quantizer> {
         narrow: narrow != 0,
         rounding: rounding(node)?,
         zero_point_added: ZeroPointAdded::BeforeRounding,
-        reciprocal: false,
+        multiplier: None,
     }))
 }
 
