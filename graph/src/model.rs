@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{Affine, Error, Graph, Limits, file, onnx, tflite};
+use crate::{Affine, Error, Graph, Limits, caffe, file, onnx, tflite};
 
 /// A model file, read and checked, not yet bound to input shapes.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub enum Model {
     Onnx(onnx::Model),
     /// `TFLite`, `LiteRT`.
     Tflite(tflite::Model),
+    /// Caffe: prototxt and caffemodel.
+    Caffe(Box<caffe::Model>),
 }
 
 /// An input that a model expects.
@@ -35,7 +37,38 @@ impl Model {
     /// # Errors
     /// The file cannot be read, is damaged, contradicts itself or goes past a limit.
     pub fn read(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::read_with(path, None, limits)
+    }
+
+    /// The same, where the weights may lie in a file of their own (Caffe): `weights`, or the one that
+    /// belongs to the model's by its name.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); and where weights are named for a format that holds its own.
+    pub fn read_with(
+        path: &Path,
+        weights: Option<&Path>,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
         let bytes = file::read(path, limits)?;
+        let malformed = |what: &str| Error::Malformed {
+            path: path.to_owned(),
+            what: what.to_owned(),
+        };
+        if caffe::Model::recognizes(&bytes) {
+            let model = caffe::Model::parse(path, &bytes, weights, limits)?;
+            return Ok(Self::Caffe(Box::new(model)));
+        }
+        if weights.is_some() {
+            return Err(malformed(
+                "weights are named, but this file is no prototxt and holds its own",
+            ));
+        }
+        if path.extension().is_some_and(|e| e == "caffemodel") {
+            return Err(malformed(
+                "these are weights of Caffe: name the prototxt, and these by --weights",
+            ));
+        }
         if tflite::Model::recognizes(&bytes) {
             return tflite::Model::parse(path, bytes, limits).map(Self::Tflite);
         }
@@ -47,6 +80,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.path(),
             Self::Tflite(model) => model.path(),
+            Self::Caffe(model) => model.path(),
         }
     }
 
@@ -55,6 +89,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.format(),
             Self::Tflite(model) => model.format(),
+            Self::Caffe(model) => model.format(),
         }
     }
 
@@ -63,6 +98,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.notes(),
             Self::Tflite(model) => model.notes(),
+            Self::Caffe(model) => model.notes(),
         }
     }
 
@@ -71,6 +107,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.inputs(),
             Self::Tflite(model) => model.inputs(),
+            Self::Caffe(model) => model.inputs(),
         }
     }
 
@@ -86,6 +123,7 @@ impl Model {
         match self {
             Self::Onnx(model) => model.graph(shapes),
             Self::Tflite(model) => model.graph(shapes),
+            Self::Caffe(model) => model.graph(shapes),
         }
     }
 }

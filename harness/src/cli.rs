@@ -108,7 +108,7 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// The quantized model (QONNX)
+    /// The quantized model (ONNX, QONNX, .tflite, Caffe .prototxt)
     #[arg(required = true, value_name = "MODEL")]
     model: Option<PathBuf>,
 
@@ -136,6 +136,10 @@ struct CheckArgs {
     /// reference; how far the two are apart is said first
     #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
+
+    /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
+    #[arg(long, value_name = "FILE.caffemodel")]
+    weights: Option<PathBuf>,
 
     /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
     #[arg(long, value_name = "FILE.toml")]
@@ -346,7 +350,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
             .build_global();
     }
     let isa = isa(args.isa)?;
-    let model = Model::read(model_path, &Limits::default())?;
+    let model = Model::read_with(model_path, args.weights.as_deref(), &Limits::default())?;
     let (recorded, recorded_inputs) = read_recording(args.recorded.as_deref())?;
     let (reference, reference_inputs) = read_recording(args.reference.as_deref())?;
     let recorded_inputs = recorded_inputs.or(reference_inputs);

@@ -482,6 +482,8 @@ fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
             let exponent = 1.0 - f64::from(m.exponent_bias) - f64::from(m.mantissa_bits);
             Some(m.scale.map(|s| f64::from(s) * exponent.exp2()))
         }
+        // From zero to the smallest level.
+        Quantizer::Gfpq(g) => Some(PerChannel::uniform(g.smallest()?)),
         _ => None,
     }
 }

@@ -18,7 +18,7 @@ pub struct CodeGrid {
 }
 
 /// The grid of a quantizer's codes; `None` where there is none: a zero point between two integers, a
-/// small floating-point format, an offset that is no multiple of half a step, or a range beyond `i32`.
+/// small floating-point format, a logarithmic grid, an offset that is no multiple of half a step, or a range beyond `i32`.
 ///
 /// - `Quant`: the file's scale, zero point and range. The signed 1-bit case has the codes -1 and +1.
 /// - `BipolarQuant`: the codes -1 and +1, no zero point.
@@ -49,7 +49,7 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
             max: 1,
         },
         Quantizer::Trunc(t) => trunc_grid(t)?,
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq(_) => return None,
         Quantizer::Thresholds(t) => thresholds_grid(t)?,
     };
     let i32_range = i64::from(i32::MIN)..=i64::from(i32::MAX);

@@ -22,6 +22,8 @@ mod tests;
 
 use align_check_graph::Quantizer;
 
+use self::gfpq::Gfpq;
+
 pub use grid::{CodeGrid, grid};
 use runs::runs;
 
@@ -30,7 +32,8 @@ use runs::runs;
 /// A zero may be `-0.0`, as in the executor. NaN goes the way that the operations take it.
 ///
 /// # Panics
-/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it.
+/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it; or on a logarithmic quantizer of
+/// other than 8 or 16 bits.
 pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
     check(x, shape);
     let mut out = vec![0.0; x.len()];
@@ -75,6 +78,13 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
                 });
             }
         }
+        Quantizer::Gfpq(g) => {
+            let Some(gfpq) = Gfpq::vendor(g.bits) else {
+                panic!("a logarithmic quantizer of {} bits", g.bits)
+            };
+            out.copy_from_slice(x);
+            gfpq.apply_slice(&mut out, g.z.unwrap_or_else(|| gfpq.init(x)));
+        }
     }
     out
 }
@@ -110,7 +120,7 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
             }
         }
         // Its grid is not uniform: `grid` returned already.
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq(_) => return None,
         Quantizer::Thresholds(t) => {
             let counter = thresholds::Counter::new(t);
             // Codes per threshold: two on the grid of half steps.
