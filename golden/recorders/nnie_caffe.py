@@ -9,7 +9,8 @@ No Caffe installs from a package index, and the mapper is not public: the files 
 PyTorch in float64, and HiSilicon's libgfpq for the logarithmic quantizer (see nnie_gfpq.py; the library stays out of
 the repository).
 
-    model.prototxt, .caffemodel   the digits network with `gfpq_param`: outputs.npz
+    model.prototxt, .caffemodel   the digits network with `gfpq_param`: outputs.npz (behind quantizers),
+                                  real_outputs.npz (behind the heads, which have none)
     float.prototxt                the same without: float_outputs.npz
     operators.prototxt, ...       every other layer type, odd sizes, paddings: operators.npz (inputs, outputs)
 
@@ -245,7 +246,7 @@ def record_digits(folder, gfpq):
 
     seen = run(net, samples, quantized, weights)
     kept = {"depthwise", "concat", "fine", "coarse", "fine/mean", "coarse/mean", "head", "head2"}
-    outputs = {k: v for k, v in seen.items() if k in {"fine", "coarse"}} | made
+    outputs = {k: v for k, v in seen.items() if k in {"head", "head2", "fine", "coarse"}}
     float_seen = run(net, samples, lambda name, i, x: x, lambda name, x: x)
     float_outputs = {k: v for k, v in float_seen.items() if k in kept | {"stem", "add", "pointwise", "average", "down"}}
 
@@ -254,7 +255,7 @@ def record_digits(folder, gfpq):
     (folder / "float.prototxt").write_text(caffe.prototxt(gfpq=False))
     (folder / "model.caffemodel").write_bytes(caffe.caffemodel())
     np.savez_compressed(folder / "inputs.npz", image=samples.numpy().astype(np.float32))
-    for name, tensors in [("outputs", outputs), ("float_outputs", float_outputs)]:
+    for name, tensors in [("outputs", made), ("real_outputs", outputs), ("float_outputs", float_outputs)]:
         np.savez_compressed(folder / f"{name}.npz", **{k: v.numpy().astype(np.float32) for k, v in tensors.items()})
 
 
@@ -370,7 +371,8 @@ def main():
     torch.set_grad_enabled(False)
     record_digits(folder, Gfpq(wheel))
     record_operators(folder)
-    files = ["model.prototxt", "model.caffemodel", "inputs.npz", "outputs.npz", "float.prototxt", "float_outputs.npz",
+    files = ["model.prototxt", "model.caffemodel", "inputs.npz", "outputs.npz", "real_outputs.npz",
+             "float.prototxt", "float_outputs.npz",
              "operators.prototxt", "operators.caffemodel", "operators.npz"]
     lines = [
         f'tool = "torch {torch.__version__.split("+")[0]} in float64, HiSilicon libgfpq.so.1.1.5 (PyPI nnieqat 0.1.0b0)"',

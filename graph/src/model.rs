@@ -45,11 +45,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`read`](Self::read); and where weights are named for a format that holds its own.
-    pub fn read_with(
-        path: &Path,
-        weights: Option<&Path>,
-        limits: &Limits,
-    ) -> Result<Self, Error> {
+    pub fn read_with(path: &Path, weights: Option<&Path>, limits: &Limits) -> Result<Self, Error> {
         let bytes = file::read(path, limits)?;
         let malformed = |what: &str| Error::Malformed {
             path: path.to_owned(),
@@ -90,6 +86,14 @@ impl Model {
             Self::Onnx(model) => model.format(),
             Self::Tflite(model) => model.format(),
             Self::Caffe(model) => model.format(),
+        }
+    }
+
+    /// The file of the weights, where they lie apart.
+    pub fn weights(&self) -> Option<&Path> {
+        match self {
+            Self::Caffe(model) => model.weights(),
+            Self::Onnx(_) | Self::Tflite(_) => None,
         }
     }
 

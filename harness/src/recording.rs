@@ -111,7 +111,8 @@ impl Folder {
             return self.file(name);
         }
         let listed = self.provenance.sha256.keys();
-        let Some(name) = listed.filter(|name| name.starts_with("model.")).min() else {
+        let own = |name: &&String| name.starts_with("model.") && !name.ends_with(".caffemodel");
+        let Some(name) = listed.filter(own).min() else {
             bail!("{}: names no model", self.path.join(PROVENANCE).display());
         };
         self.file(name)

@@ -103,7 +103,11 @@ pub(super) fn gfpq_notes(net: &Net) -> Vec<String> {
         net.layers.len()
     )];
     for layer in &net.layers {
-        for (clip, gfpq) in layer.clips.iter().zip(quantizers(layer).unwrap_or_default()) {
+        for (clip, gfpq) in layer
+            .clips
+            .iter()
+            .zip(quantizers(layer).unwrap_or_default())
+        {
             if let (Some(z), Some((below, above))) = (gfpq.z, gfpq.off_table(*clip)) {
                 notes.push(format!(
                     "layer '{}': clip value {clip} is no row of gfpq_param_table_{}bit.txt; z = {z}, of the row \

@@ -147,7 +147,12 @@ impl Message {
     }
 
     /// A word of an enumeration, also by its number; the first one where it is not given.
-    pub(super) fn choice<'n>(&self, name: &str, names: &[&'n str], default: &'n str) -> Outcome<&'n str> {
+    pub(super) fn choice<'n>(
+        &self,
+        name: &str,
+        names: &[&'n str],
+        default: &'n str,
+    ) -> Outcome<&'n str> {
         let Some(value) = self.one(name)? else {
             return Ok(default);
         };
@@ -160,7 +165,11 @@ impl Message {
         });
         match found {
             Some((_, &known)) => Ok(known),
-            None => malformed(format!("'{}' must be one of {}", shown(name), names.join(", "))),
+            None => malformed(format!(
+                "'{}' must be one of {}",
+                shown(name),
+                names.join(", ")
+            )),
         }
     }
 }

@@ -115,6 +115,11 @@ impl Model {
         &self.path
     }
 
+    /// The caffemodel, where there is one.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_ref().map(|weights| weights.path.as_path())
+    }
+
     /// `"caffe"`.
     #[allow(clippy::unused_self, reason = "the face that every format has")]
     pub fn format(&self) -> &'static str {

@@ -58,7 +58,8 @@ pub(super) fn read(bytes: &[u8], limits: &Limits) -> Outcome<Net> {
         };
         let name = message.text("name")?.to_owned();
         let kind = message.text("type")?.to_owned();
-        let about = |fail: Fail| fail.about(&format!("layer '{}' ({})", shown(&name), shown(&kind)));
+        let about =
+            |fail: Fail| fail.about(&format!("layer '{}' ({})", shown(&name), shown(&kind)));
         if !state.includes(&message).map_err(about)? {
             continue;
         }
@@ -227,7 +228,9 @@ impl Reader {
         for (slot, version) in self.versions.iter().enumerate() {
             let plain = match &version.layer {
                 None => true,
-                Some(_) => self.current.get(&version.blob) == Some(&slot) && !of_input(&version.blob),
+                Some(_) => {
+                    self.current.get(&version.blob) == Some(&slot) && !of_input(&version.blob)
+                }
             };
             let layer = version.layer.clone().unwrap_or_default();
             let mut name = version.blob.clone();
@@ -246,7 +249,9 @@ impl Reader {
         for layer in &self.net.aliases {
             *counts.entry(layer).or_default() += 1;
         }
-        let usable = |layer: &String| !layer.is_empty() && counts[layer.as_str()] == 1 && !taken.contains(layer);
+        let usable = |layer: &String| {
+            !layer.is_empty() && counts[layer.as_str()] == 1 && !taken.contains(layer)
+        };
         let kept: Vec<bool> = self.net.aliases.iter().map(usable).collect();
         for (alias, keep) in self.net.aliases.iter_mut().zip(kept) {
             if !keep {
@@ -352,7 +357,9 @@ impl State {
         let has = |stage: &&str| self.stages.iter().any(|own| own == stage);
         let stages = rule.texts("stage")?.iter().all(has);
         let not_stages = rule.texts("not_stage")?.iter().any(has);
-        let level = rule.int("min_level")?.is_none_or(|least| self.level >= least)
+        let level = rule
+            .int("min_level")?
+            .is_none_or(|least| self.level >= least)
             && rule.int("max_level")?.is_none_or(|most| self.level <= most);
         let phase = rule.choice("phase", &["TRAIN", "TEST"], "TEST")? == "TEST";
         Ok(phase && level && stages && !not_stages)

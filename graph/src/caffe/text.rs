@@ -292,10 +292,7 @@ mod tests {
             ("a: { b: 1, b: 2 }", "a{b:1 b:2}"),
             ("a: [1, 2, 3] b: []", "a:1 a:2 a:3"),
             ("a [{b: 1}, {b: 2}]", "a{b:1} a{b:2}"),
-            (
-                "# x: y\na: 'it' \"'s\" # z\n 'so'",
-                "a:\"it'sso\"",
-            ),
+            ("# x: y\na: 'it' \"'s\" # z\n 'so'", "a:\"it'sso\""),
             (r#"a: "\x41\102\n\"""#, "a:\"AB\\n\\\"\""),
             ("", ""),
         ] {
@@ -335,7 +332,14 @@ mod tests {
         for yes in ["name: \"x\"", "# comment\n\n layer { }", "input: 'a'"] {
             assert!(recognizes(yes.as_bytes()), "{yes}");
         }
-        for no in ["", "<?xml?>", "{\"a\": 1}", "\x08\x07\x12", "TRT-8205-x\na: b", "Name: 1"] {
+        for no in [
+            "",
+            "<?xml?>",
+            "{\"a\": 1}",
+            "\x08\x07\x12",
+            "TRT-8205-x\na: b",
+            "Name: 1",
+        ] {
             assert!(!recognizes(no.as_bytes()), "{no:?}");
         }
     }

@@ -57,5 +57,11 @@ pub(super) fn softmax(b: &mut Binder, step: Step) -> Outcome<()> {
     let x = step.one()?;
     let shape = b.shape(x).to_vec();
     let axis = axis(param.int("axis")?.unwrap_or(1), shape.len())?;
-    b.emit(step.layer, 0, Op::Softmax { axis, beta: 1.0 }, vec![x], shape)
+    b.emit(
+        step.layer,
+        0,
+        Op::Softmax { axis, beta: 1.0 },
+        vec![x],
+        shape,
+    )
 }

@@ -23,7 +23,9 @@ pub(super) fn lower(b: &mut Binder, layer: &Layer, inputs: &[ValueId]) -> Outcom
     let step = Step { layer, inputs };
     match layer.kind.as_str() {
         "Convolution" => window::conv(b, step, false),
-        "ConvolutionDepthwise" | "DepthwiseConv" | "DepthwiseConvolution"
+        "ConvolutionDepthwise"
+        | "DepthwiseConv"
+        | "DepthwiseConvolution"
         | "ConvolutionDepthWise" => window::conv(b, step, true),
         "Deconvolution" => window::deconv(b, step),
         "Pooling" => window::pool(b, step),

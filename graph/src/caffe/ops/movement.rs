@@ -46,7 +46,13 @@ pub(super) fn concat(b: &mut Binder, step: Step) -> Outcome<()> {
     if step.inputs.len() == 1 {
         return identity(b, step);
     }
-    b.emit(step.layer, 0, Op::Concat { axis }, step.inputs.to_vec(), shape)
+    b.emit(
+        step.layer,
+        0,
+        Op::Concat { axis },
+        step.inputs.to_vec(),
+        shape,
+    )
 }
 
 /// Parts of `x`: starts and extents.
@@ -162,7 +168,11 @@ pub(super) fn reshape(b: &mut Binder, step: Step) -> Outcome<()> {
     let dims = param.message("shape")?.ints("dim")?;
     let from = param.int("axis")?.unwrap_or(0);
     // One behind the last axis is allowed here.
-    let from = if from < 0 { from + rank as i64 + 1 } else { from };
+    let from = if from < 0 {
+        from + rank as i64 + 1
+    } else {
+        from
+    };
     let end = match param.int("num_axes")?.unwrap_or(-1) {
         -1 => rank as i64,
         count => from.saturating_add(count),
@@ -241,7 +251,13 @@ pub(super) fn shuffle_channel(b: &mut Binder, step: Step) -> Outcome<()> {
     let turned = vec![batch, size, groups, height, width];
     let x = b.helper(step.layer, "split", Op::Reshape, vec![x], split)?;
     let perm = vec![0, 2, 1, 3, 4];
-    let x = b.helper(step.layer, "turned", Op::Transpose { perm }, vec![x], turned)?;
+    let x = b.helper(
+        step.layer,
+        "turned",
+        Op::Transpose { perm },
+        vec![x],
+        turned,
+    )?;
     let shape = vec![batch, channels, height, width];
     b.emit(step.layer, 0, Op::Reshape, vec![x], shape)
 }
