@@ -168,6 +168,13 @@ fn nnie_takes_the_clip_values_as_they_are() {
             assert_eq!(equal_in_float(&made, &reals), 6_560);
         }
     }
+    // A target whose grids are the model's has no logarithmic one.
+    for target in ["hls4ml", "finn"] {
+        let spec = Spec::resolve(target).unwrap();
+        let error = Target::new(&network, spec, None, Isa::detect()).map(|_| ());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("logarithmic quantizer"), "{error}");
+    }
     // A target with linear grids makes them from the ranges.
     let spec = Spec::resolve("tensorrt").unwrap();
     let target = Target::new(&network, spec, None, Isa::detect()).unwrap();

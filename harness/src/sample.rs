@@ -474,7 +474,7 @@ pub(crate) fn model_grid(grid: &ValueGrid) -> Option<&Arc<CodeGrid>> {
 }
 
 /// The step of a quantizer without integer codes.
-fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
+pub(crate) fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
     match layer.quantizer.as_ref()? {
         Quantizer::Affine(a) => Some(a.scale.map(f64::from)),
         Quantizer::Minifloat(m) => {
