@@ -462,7 +462,7 @@ impl Gfpq {
     /// and finite, or where no such width exists.
     ///
     /// Clip values are to be rows `2^(n / S)` of the mapper's table (`ModelTC/MQBench`
-    /// docs/source/user_guide/hardware/nnie.rst), but files write them in decimals: one that lies within a
+    /// `docs/source/user_guide/hardware/nnie.rst`), but files write them in decimals: one that lies within a
     /// thousandth of a row in the logarithm is that row. Any other takes the row below, as the library
     /// rounds ranges.
     pub fn of_clip(bits: u32, clip: f32) -> Option<Self> {

@@ -347,11 +347,10 @@ fn parameters_that_do_not_fit() {
         let error = refused(&behind(&image, &one(kind, params)));
         says(&error, &["model.prototxt", "'l'", kind, part]);
     }
-    let max = format!(
-        "layer {{ name: \"m\" type: \"Eltwise\" bottom: \"x\" bottom: \"x\" top: \"y\" eltwise_param {{ operation: MAX }} }}"
-    );
+    let max = "layer { name: \"m\" type: \"Eltwise\" bottom: \"x\" bottom: \"x\" top: \"y\" \
+               eltwise_param { operation: MAX } }";
     says(
-        &refused(&behind(&image, &max)),
+        &refused(&behind(&image, max)),
         &["'m' (Eltwise)", "maximum"],
     );
     // Sizes that multiply past memory.

@@ -3,7 +3,7 @@
 //! A layer with `gfpq_param` computes on NNIE's logarithmic grid: each bottom gets a quantizer whose exponent
 //! is that of its clip value, and weights one whose exponent is that of their own largest magnitude ("the
 //! inputs of the same layer share the same z, and the weights of the same layer share the same z":
-//! `ModelTC/MQBench` docs/source/user_guide/hardware/nnie.rst). 16 bits where the layer's name ends in `_hp`
+//! `ModelTC/MQBench` `docs/source/user_guide/hardware/nnie.rst`). 16 bits where the layer's name ends in `_hp`
 //! (`HiSVP` development guide, compile mode 2), else 8.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

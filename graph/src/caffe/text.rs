@@ -70,7 +70,7 @@ impl<'b> Reader<'b> {
 
     fn line(&self) -> usize {
         let read = &self.bytes[..self.at.min(self.bytes.len())];
-        1 + read.iter().filter(|&&b| b == b'\n').count()
+        read.split(|&b| b == b'\n').count()
     }
 
     fn peek(&self) -> Option<u8> {

@@ -96,14 +96,12 @@ impl Weights {
 }
 
 fn stated_shape(blob: &BlobProto, limits: &Limits) -> Outcome<Vec<usize>> {
-    match &blob.shape {
-        Some(shape) => shape_from(&shape.dim, limits),
-        None => {
-            let old = [blob.num, blob.channels, blob.height, blob.width];
-            let dims = old.map(|dim| i64::from(dim.unwrap_or(0)));
-            shape_from(&dims, limits)
-        }
+    if let Some(shape) = &blob.shape {
+        return shape_from(&shape.dim, limits);
     }
+    let old = [blob.num, blob.channels, blob.height, blob.width];
+    let dims = old.map(|dim| i64::from(dim.unwrap_or(0)));
+    shape_from(&dims, limits)
 }
 
 fn decode(bytes: &[u8], limits: &Limits) -> Outcome<HashMap<String, Vec<BlobProto>>> {

@@ -56,8 +56,7 @@ pub fn graph(prototxt: &str, layers: Vec<LayerParameter>) -> Result<Graph, Strin
 
 /// An input `x` of a shape, and layers behind it.
 pub fn behind(shape: &[usize], layers: &str) -> String {
-    let dims: String = shape.iter().map(|d| format!(" dim: {d}")).collect();
-    format!("input: \"x\" input_shape {{{dims} }}\n{layers}")
+    format!("input: \"x\" input_shape {{ dim: {shape:?} }}\n{layers}")
 }
 
 /// A layer from `x` to `y`.

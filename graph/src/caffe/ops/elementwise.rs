@@ -90,12 +90,12 @@ pub(super) fn scale(b: &mut Binder, step: Step) -> Outcome<()> {
     let param = step.layer.message.message("scale_param")?;
     param.only(&["axis", "num_axes", "filler", "bias_term", "bias_filler"])?;
     let with_bias = param.flag("bias_term", false)?;
-    let (x, scale, axes) = match step.inputs {
-        &[x] => {
+    let (x, scale, axes) = match *step.inputs {
+        [x] => {
             let axes = blob_axes(param, b.shape(x))?;
             (x, factor(b, step, 0, "scale", &axes)?, axes)
         }
-        &[x, _] => {
+        [x, _] => {
             if with_bias {
                 return unsupported("a bias behind a scale that is a bottom");
             }
@@ -119,12 +119,12 @@ pub(super) fn scale(b: &mut Binder, step: Step) -> Outcome<()> {
 pub(super) fn bias(b: &mut Binder, step: Step) -> Outcome<()> {
     let param = step.layer.message.message("bias_param")?;
     param.only(&["axis", "num_axes", "filler"])?;
-    let (x, bias) = match step.inputs {
-        &[x] => {
+    let (x, bias) = match *step.inputs {
+        [x] => {
             let axes = blob_axes(param, b.shape(x))?;
             (x, factor(b, step, 0, "bias", &axes)?)
         }
-        &[x, _] => {
+        [x, _] => {
             let shape = b.shape(x).to_vec();
             (x, second(b, step, param, &shape)?)
         }

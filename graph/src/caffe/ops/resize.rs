@@ -7,7 +7,7 @@ use crate::onnx::tensor::elements;
 use crate::{Op, Resize, ResizeAxis, ValueId};
 
 /// Each element repeated `scale` times along both axes: what the mapper's networks use in place of an
-/// interpolation (`ModelTC/MQBench` docs/source/user_guide/hardware/nnie.rst: "2x nearest neighbor").
+/// interpolation (`ModelTC/MQBench` `docs/source/user_guide/hardware/nnie.rst`: "2x nearest neighbor").
 pub(super) fn upsample(b: &mut Binder, step: Step) -> Outcome<()> {
     let param = step.layer.message.message("upsample_param")?;
     param.only(&["scale"])?;

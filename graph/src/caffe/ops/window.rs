@@ -28,9 +28,8 @@ fn pair(
     let width = param.size(&format!("{stem}_w"))?;
     let found = match (both.as_slice(), height, width, default) {
         (&[one], None, None, _) => [one, one],
-        (&[height, width], None, None, _) => [height, width],
         ([], None, None, Some(default)) => [default, default],
-        ([], Some(height), Some(width), _) => [height, width],
+        (&[height, width], None, None, _) | ([], Some(height), Some(width), _) => [height, width],
         ([], Some(height), None, Some(default)) => [height, default],
         ([], None, Some(width), Some(default)) => [default, width],
         ([], None, None, None) => return malformed(format!("'{name}' is missing")),
