@@ -350,6 +350,8 @@ def record_operators(folder):
     add("Interp", "interp", {"interp_param": {"height": 11, "width": 5}}, (),
         F.interpolate(tx, (11, 5), mode="bilinear", align_corners=True))
     add("Crop", "crop", {"crop_param": {"axis": 2, "offset": [1, 2]}}, (), tx[:, :, 1:5, 2:7], ("x", "max_k3s2p1"))
+    # A crop reads no more than the shape of its second bottom: another layer reads the numbers.
+    add("ReLU", "max_relu", None, (), F.relu(seen["max_k3s2p1"]), ("max_k3s2p1",))
     add("ShuffleChannel", "shuffle", {"shuffle_channel_param": {"group": 3}}, (),
         tx.reshape(2, 3, 2, 7, 9).transpose(1, 2).reshape(2, 6, 7, 9))
     # Slope by slope in place: every version of the blob is a tensor.
