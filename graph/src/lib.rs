@@ -4,6 +4,7 @@
 //! infers shapes and resolves every parameter. This crate knows nothing of targets.
 #![forbid(unsafe_code)]
 
+pub mod caffe;
 pub mod encodings;
 mod error;
 mod fake_quantize;

@@ -113,7 +113,7 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// The quantized model (QONNX)
+    /// The quantized model (ONNX, QONNX, .tflite, Caffe .prototxt)
     #[arg(required = true, value_name = "MODEL")]
     model: Option<PathBuf>,
 
@@ -160,6 +160,10 @@ struct CheckArgs {
         conflicts_with = "encodings"
     )]
     calibrate: Option<Calibration>,
+
+    /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
+    #[arg(long, value_name = "FILE.caffemodel")]
+    weights: Option<PathBuf>,
 
     /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
     #[arg(long, value_name = "FILE.toml")]
@@ -376,7 +380,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
             .build_global();
     }
     let isa = isa(args.isa)?;
-    let model = Model::read(model_path, &Limits::default())?;
+    let model = Model::read_with(model_path, args.weights.as_deref(), &Limits::default())?;
     let (recorded, folder) = read_recording(args.recorded.as_deref())?;
     let (reference, of_reference) = read_recording(args.reference.as_deref())?;
     let folder = folder.or(of_reference);

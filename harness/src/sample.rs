@@ -488,7 +488,7 @@ pub(crate) fn model_grid(grid: &ValueGrid) -> Option<&Arc<CodeGrid>> {
 }
 
 /// The step of a quantizer without integer codes.
-fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
+pub(crate) fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
     match layer.quantizer.as_ref()? {
         Quantizer::Affine(a) => Some(a.scale.map(f64::from)),
         Quantizer::Minifloat(m) => {
@@ -505,6 +505,8 @@ fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
                 axis: q.axis(),
             })
         }
+        // From zero to the smallest level.
+        Quantizer::Gfpq(g) => Some(PerChannel::uniform(g.smallest()?)),
         _ => None,
     }
 }

@@ -78,6 +78,24 @@ pub fn activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, 
 }
 
 fn gfpq_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
+    if let Quantizer::Gfpq(own) = quantizer {
+        let Some(z) = own.z else {
+            return Err("a logarithmic range that follows from the data".into());
+        };
+        if !rule.bits.contains(&own.bits) {
+            return Err(format!(
+                "{}-bit logarithmic activations; the target has {:?} bits",
+                own.bits, rule.bits
+            ));
+        }
+        return Ok(Adapted {
+            grid: ValueGrid::Gfpq {
+                gfpq: gfpq(rule, own.bits)?,
+                z,
+            },
+            mismatch: None,
+        });
+    }
     let (lo, hi) = real_range(quantizer);
     let needed = storage_bits(quantizer);
     let bits = width(&rule.bits, needed).ok_or_else(|| {
@@ -118,7 +136,38 @@ pub fn gfpq_levels(gfpq: Gfpq, z: i32, values: &[f64]) -> Vec<f64> {
     levels.into_iter().map(f64::from).collect()
 }
 
+/// A linear grid over the range of a logarithmic one.
+fn linear_range(rule: &Activations, own: &align_check_graph::Gfpq) -> Result<Adapted, String> {
+    let Some(largest) = own.largest() else {
+        return Err("a logarithmic range that follows from the data".into());
+    };
+    let bits = width(&rule.bits, own.bits).ok_or_else(|| {
+        format!(
+            "{}-bit activations; the target has {:?} bits",
+            own.bits, rule.bits
+        )
+    })?;
+    let kind = rule.quantizer;
+    let grid = own_grid(kind, rule.zero_point, rule.signed, bits, -largest, largest);
+    let mismatch = format!(
+        "the model's grid is logarithmic (GFPQ {} bit); the target's is made from its range: scale {:e}",
+        own.bits,
+        grid.scale.at(0)
+    );
+    Ok(Adapted {
+        grid: ValueGrid::Codes {
+            grid: Arc::new(grid),
+            relabel: 0,
+            model: false,
+        },
+        mismatch: Some(mismatch),
+    })
+}
+
 fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
+    if let Quantizer::Gfpq(own) = quantizer {
+        return linear_range(rule, own);
+    }
     let (own_bits, own_signed) = match quantizer {
         Quantizer::Affine(affine) if affine.is_bipolar() => {
             return Err("a bipolar activation has no counterpart on the target".into());
@@ -129,6 +178,7 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         Quantizer::Trunc(_) => return Err(no_counterpart("Trunc")),
         Quantizer::Minifloat(_) => return Err(no_counterpart("FloatQuant")),
         Quantizer::Thresholds(_) => return Err(no_counterpart("MultiThreshold")),
+        Quantizer::Gfpq(_) => return Err(no_counterpart("GFPQ")),
         Quantizer::MqBenchGfpq { .. } => return Err(no_counterpart("of NNIE's logarithmic grid")),
     };
     let bits = width(&rule.bits, own_bits).ok_or_else(|| {
@@ -320,6 +370,9 @@ pub fn weights(
             _ => keep(weights.clone()),
         }),
         Grid::Gfpq => {
+            if weights.grid().is_none() && is_on_levels(rule, activations, &weights.to_real()) {
+                return Ok(keep(weights.clone()));
+            }
             let bits = match (weights.grid(), rule.bits.as_slice()) {
                 (Some(grid), allowed) => width(allowed, bits_of(grid)).unwrap_or(16),
                 (None, [first, ..]) => *first,
@@ -389,6 +442,19 @@ pub fn weights(
     }
 }
 
+/// Whether reals are levels of the logarithmic grid already, so that the target leaves them as they are. The
+/// largest one tells the exponent: levels lie a whole number of steps apart, whatever the exponent is.
+fn is_on_levels(rule: &Weights, activations: &Activations, values: &[f64]) -> bool {
+    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    rule.bits.iter().any(|&bits| {
+        let range = align_check_graph::Gfpq::of_clip(bits, largest as f32).and_then(|g| g.z);
+        let (Ok(gfpq), Some(z)) = (gfpq(activations, bits), range) else {
+            return false;
+        };
+        gfpq_levels(gfpq, z, values) == values
+    })
+}
+
 /// Symmetric codes in `[-max, max]` with the largest magnitude (of each channel) at `max`.
 fn requantized_weights(rule: &Weights, weights: &Tensor, max: i64) -> Tensor {
     let values = weights.to_real();
@@ -447,6 +513,7 @@ fn bits_of(grid: &CodeGrid) -> u32 {
 fn storage_bits(quantizer: &Quantizer) -> u32 {
     match quantizer {
         Quantizer::Affine(affine) => affine.bits,
+        Quantizer::Gfpq(gfpq) => gfpq.bits,
         Quantizer::Minifloat(float) => 1 + float.exponent_bits + float.mantissa_bits,
         _ => quantize::grid(quantizer).map_or(8, |grid| bits_of(&grid)),
     }
@@ -472,6 +539,10 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                         .fold(0.0f32, |m, s| m.max(s.abs())),
                 );
             (-max, max)
+        }
+        (Quantizer::Gfpq(gfpq), None) => {
+            let largest = gfpq.largest().unwrap_or(1.0);
+            (-largest, largest)
         }
         (Quantizer::Thresholds(t), None) => {
             let ends =

@@ -18,7 +18,7 @@ pub struct CodeGrid {
 }
 
 /// The grid of a quantizer's codes; `None` where there is none: a zero point between two integers, a
-/// small floating-point format, an offset that is no multiple of half a step, or a range beyond `i32`.
+/// small floating-point format, a logarithmic grid, an offset that is no multiple of half a step, or a range beyond `i32`.
 ///
 /// - `Quant`: the file's scale, zero point and range. The signed 1-bit case has the codes -1 and +1.
 /// - `BipolarQuant`: the codes -1 and +1, no zero point.
@@ -50,7 +50,9 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
             max: 1,
         },
         Quantizer::Trunc(t) => trunc_grid(t)?,
-        Quantizer::Minifloat(_) | Quantizer::MqBenchGfpq { .. } => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq(_) | Quantizer::MqBenchGfpq { .. } => {
+            return None;
+        }
         Quantizer::Thresholds(t) => thresholds_grid(t)?,
         Quantizer::FakeQuantize(q) => fake_quantize::grid(q)?,
     };

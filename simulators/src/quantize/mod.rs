@@ -23,6 +23,8 @@ mod tests;
 
 use align_check_graph::Quantizer;
 
+use self::gfpq::Gfpq;
+
 pub use grid::{CodeGrid, grid};
 use runs::runs;
 
@@ -31,7 +33,8 @@ use runs::runs;
 /// A zero may be `-0.0`, as in the executor. NaN goes the way that the operations take it.
 ///
 /// # Panics
-/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it.
+/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it; or on a logarithmic quantizer of
+/// other than 8 or 16 bits.
 pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
     check(x, shape);
     let mut out = vec![0.0; x.len()];
@@ -89,6 +92,13 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
                 map(&x[run.range()], &mut out[run.range()], |x| channel.real(x));
             }
         }
+        Quantizer::Gfpq(g) => {
+            let Some(gfpq) = Gfpq::vendor(g.bits) else {
+                panic!("a logarithmic quantizer of {} bits", g.bits)
+            };
+            out.copy_from_slice(x);
+            gfpq.apply_slice(&mut out, g.z.unwrap_or_else(|| gfpq.init(x)));
+        }
     }
     out
 }
@@ -125,7 +135,9 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
             }
         }
         // Its grid is not uniform: `grid` returned already.
-        Quantizer::Minifloat(_) | Quantizer::MqBenchGfpq { .. } => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq(_) | Quantizer::MqBenchGfpq { .. } => {
+            return None;
+        }
         Quantizer::Thresholds(t) => {
             let counter = thresholds::Counter::new(t);
             // Codes per threshold: two on the grid of half steps.
