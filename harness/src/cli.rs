@@ -360,7 +360,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     // From here on, layers hold what they need of the weights.
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
-    let network = Network::cut_at(graph, &ends).map_err(|e| unsupported(model_path, &e))?;
+    let network = Network::cut_at(graph.clone(), &ends).map_err(|e| unsupported(model_path, &e))?;
     let (samples, generated) = match given {
         Some(samples) => (samples.samples, None),
         None => (
@@ -375,11 +375,13 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let mut refused = Vec::new();
     for spec in specs {
         let name = spec.name.clone();
-        match Target::with_types(&network, spec, types.as_ref(), Some(&exact), isa) {
+        match Target::placed((&graph, &network), spec, types.as_ref(), &exact, isa) {
             Ok(target) => targets.push(target),
             Err(e) => refused.push((name, format!("{}: {e}", model_path.display()))),
         }
     }
+    // What is not needed of the constants.
+    drop(graph);
     if targets.is_empty() {
         let reasons: Vec<String> = refused.into_iter().map(|(_, why)| why).collect();
         return Err(Failure::Unsupported(reasons.join("; ")));

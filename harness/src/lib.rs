@@ -10,6 +10,7 @@ mod generate;
 pub mod inputs;
 mod noise;
 pub mod outcome;
+pub mod own;
 pub mod precision;
 mod record;
 pub mod recording;

@@ -3,32 +3,38 @@
 use std::sync::Arc;
 
 use align_check_graph::{Binary, Quantizer};
-use align_check_specs::{Bounds, ConvAddRule};
+use align_check_specs::{Bounds, ResidualRule};
 
 use super::{Ending, Finish, Pair, Planner, clamp_codes};
 use crate::adapt::{self, ValueGrid};
 use crate::network::{Folded, Kind, Operand};
 use crate::rules::Labels;
 use crate::rules::elementwise::{self, PairFunction, Walk};
+use crate::rules::epilogue::Epilogue;
 use crate::rules::fake_quantize::ConvAdd;
 
 impl Planner<'_> {
-    /// Whether this convolution is a part of the addition that reads it.
-    pub(super) fn joins(&self) -> bool {
-        self.layer.joins && self.spec.placement.conv_add == Some(ConvAddRule::InnerClips)
-    }
-
     /// An addition that a convolution is a part of.
-    fn conv_add(&self, out: Labels) -> Option<ConvAdd> {
-        let rule = self.spec.placement.conv_add;
-        let joined = self.layer.joined.as_ref();
-        let joined = joined.filter(|_| rule == Some(ConvAddRule::InnerClips))?;
+    fn joined(&self, folded: &Folded, out: Labels) -> Option<Ending> {
+        let joined = self.layer.joined.as_ref()?;
         let Kind::Binary { operands, .. } = &self.layer.kind else {
             return None;
         };
         let kept = self.operand_labels(&operands[1 - joined.operand])?;
-        let inner = self.inner(joined.inner.as_ref());
-        Some(ConvAdd::new(inner, kept, out))
+        let (finish, rule) = match self.spec.placement.residual? {
+            ResidualRule::InnerClips => {
+                let inner = self.inner(joined.inner.as_ref());
+                let add = ConvAdd::new(inner, kept, out);
+                let clamp = clamp_codes(out, folded, Bounds::HalfAway);
+                (Finish::ConvAdd(Box::new(add), clamp), "requantize")
+            }
+            ResidualRule::Epilogue => {
+                let clamp = (folded.lo, folded.hi);
+                let add = Epilogue::new(&self.spec.quantize, kept, out, clamp);
+                (Finish::Epilogue(Box::new(add)), "quantize")
+            }
+        };
+        Some((finish, false, vec![rule, "placement.residual"]))
     }
 
     /// The grid between a convolution and an addition; `None` where there is no quantizer.
@@ -79,10 +85,8 @@ impl Planner<'_> {
         out: Labels,
     ) -> Option<Ending> {
         let spec = self.spec;
-        if let Some(add) = self.conv_add(out) {
-            let clamp = clamp_codes(out, folded, Bounds::HalfAway);
-            let finish = Finish::ConvAdd(Box::new(add), clamp);
-            return Some((finish, false, vec!["requantize", "placement.conv-add"]));
+        if let Some(ending) = self.joined(folded, out) {
+            return Some(ending);
         }
         let shapes = shapes.each_ref().map(Vec::as_slice);
         let repeats = elementwise::repeats_first(shapes, &self.layer.result_shape);

@@ -7,6 +7,7 @@ use align_check_graph::{Activation, DynamicPart};
 use crate::hls4ml::Fixed;
 use crate::rules::average::Average;
 use crate::rules::elementwise::PairFunction;
+use crate::rules::epilogue::Epilogue;
 use crate::rules::fake_quantize::{ConvAdd, Values};
 use crate::rules::real::{Dequantizer, RealQuantizer};
 use crate::rules::requantize::Requantizer;
@@ -68,6 +69,8 @@ pub enum Finish {
     Values(Values, Channels),
     /// The sum of [`Values`](Self::Values) and a code, and a clamp in stored codes.
     ConvAdd(Box<ConvAdd>, (i32, i32)),
+    /// The same as a float epilogue.
+    Epilogue(Box<Epilogue>),
     /// A mean, and a clamp in stored codes.
     Average(Box<Average>, (i32, i32)),
     /// A softmax over rows, and a clamp in stored codes.
@@ -126,6 +129,7 @@ impl std::fmt::Debug for Finish {
             Self::Pair(..) => "Pair",
             Self::Values(..) => "Values",
             Self::ConvAdd(..) => "ConvAdd",
+            Self::Epilogue(_) => "Epilogue",
             Self::Average(..) => "Average",
             Self::Softmax(..) => "Softmax",
             Self::Dequantize(..) => "Dequantize",

@@ -12,12 +12,12 @@ mod unary;
 use std::sync::Arc;
 
 use align_check_graph::Quantizer;
-use align_check_specs::{Bounds, Division, DynamicQuantizeRule, Grid, Spec};
+use align_check_specs::{Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec};
 
 use crate::adapt::{self, ValueGrid};
 use crate::error::Error;
 use crate::kernels::Isa;
-use crate::network::{Folded, Kind, Layer, Network, Operand};
+use crate::network::{Folded, Kind, Layer, Network, Operand, Post};
 use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::fake_quantize::Values;
@@ -115,7 +115,7 @@ impl Planner<'_> {
             _ => None,
         };
         let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
-            Some(_) if self.joins() => Out {
+            Some(_) if layer.joins => Out {
                 grid: ValueGrid::Real,
                 mismatch: None,
             },
@@ -218,11 +218,11 @@ impl Planner<'_> {
                 _ => Err("codes that are read with another scale than they were made with".into()),
             };
         }
-        if let (true, Kind::Linear(own), Some(plan)) = (self.joins(), &layer.kind, linear) {
-            let rules = vec!["bias", "requantize", "placement.conv-add"];
+        if let (true, Kind::Linear(own), Some(plan)) = (layer.joins, &layer.kind, linear) {
+            let rules = vec!["bias", "requantize", "placement.residual"];
             let values = match &plan.sum {
                 Sum::Real { .. } => None,
-                _ => self.units(own, plan, None),
+                _ => self.units(own, plan, layer.folded().as_ref()),
             };
             let finish = values.map_or(Finish::Real, |(channels, units)| {
                 let inner = self.inner(layer.quantizer.as_ref());
@@ -294,6 +294,11 @@ impl Planner<'_> {
         if computes && self.widest(out) > self.spec.activations.kernel_bits.unwrap_or(u32::MAX) {
             return self.float(out);
         }
+        if computes && let Some(rule) = self.not_fused(out) {
+            let (finish, float, mut rules) = self.float(out);
+            rules.push(rule);
+            return (finish, float, rules);
+        }
         let ending = match (&layer.kind, layer.folded()) {
             (Kind::Linear(own), Some(folded)) => self.sums(own, linear, &folded, out),
             (Kind::MatMul(own), Some(folded)) => self.products(own, &folded, out),
@@ -321,6 +326,37 @@ impl Planner<'_> {
             _ => None,
         };
         ending.unwrap_or_else(|| self.float(out))
+    }
+
+    /// The rule by which the target leaves this layer in float, in a file of quantizers and floats.
+    fn not_fused(&self, out: Labels) -> Option<&'static str> {
+        let layer = self.layer;
+        let rule = &self.spec.placement;
+        if layer.integer {
+            return None;
+        }
+        if rule.clamps == Some(ClampRule::Implied) && !self.implies_clamps(out) {
+            return Some("placement.clamps");
+        }
+        let forked = |(grid, readers): (&ValueGrid, &usize)| {
+            matches!(grid, ValueGrid::Codes { grid, relabel, .. } if grid.min + relabel < 0)
+                && *readers > 1
+        };
+        let reads = || self.inputs.iter().zip(&layer.input_readers).any(forked);
+        let writes = out.min < 0 && layer.readers > 1;
+        let signed = rule.signed_codes == Some(SignedRule::ReadOnce);
+        (signed && (writes || reads())).then_some("placement.signed-codes")
+    }
+
+    /// Whether the range of the output's codes lies within every clamp.
+    fn implies_clamps(&self, out: Labels) -> bool {
+        let end = |code: i64| (code - out.zero_point) as f64 * out.scale;
+        let (low, high) = (end(out.min), end(out.max));
+        let slack = f64::from(f32::EPSILON);
+        self.layer.posts.iter().all(|post| match post {
+            Post::Clamp { lo, hi } => low >= lo - slack && high <= hi + slack,
+            _ => true,
+        })
     }
 
     /// The target has no rule of integers: the real, then `[quantize]`.
@@ -368,14 +404,15 @@ fn clamp_codes(out: Labels, folded: &Folded, rule: Bounds) -> (i32, i32) {
     (out.store(lo), out.store(hi))
 }
 
-/// The grids of every value under a spec, and the plan of every layer.
+/// The grids of every value under a spec, and the plan of every layer. `model` gives the plan of a layer under
+/// the model's own grids, where it has the same weights and the inputs that are given: what is packed is shared.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where the target has no counterpart for a layer.
-pub fn plan(
+pub fn plan<'m>(
     network: &Network,
     spec: &Spec,
-    model: Option<&[LayerPlan]>,
+    model: &dyn Fn(usize, &[ValueGrid]) -> Option<&'m LayerPlan>,
     isa: Isa,
 ) -> Result<(Vec<ValueGrid>, Vec<LayerPlan>), Error> {
     let mut grids = vec![ValueGrid::Real; network.graph.values.len()];
@@ -404,8 +441,7 @@ pub fn plan(
     let mut plans = Vec::with_capacity(network.layers.len());
     for (index, layer) in network.layers.iter().enumerate() {
         let inputs: Vec<ValueGrid> = layer.inputs.iter().map(|&i| grids[i].clone()).collect();
-        let model = model.map(|plans| &plans[index]);
-        let plan = LayerPlan::new(layer, spec, &inputs, model, isa)?;
+        let plan = LayerPlan::new(layer, spec, &inputs, model(index, &inputs), isa)?;
         grids[layer.output] = plan.out.clone();
         plans.push(plan);
     }
