@@ -112,12 +112,11 @@ impl Target {
         reference: Option<&Target>,
         isa: Isa,
     ) -> Result<Self, align_check_simulators::Error> {
-        let (grids, plans) = match (&spec.precision, types) {
-            (Some(rules), Some(types)) => hls4ml::plan(network, rules, types)?,
-            _ => {
-                let model = |index: usize, _: &[ValueGrid]| reference.map(|r| &r.plans[index]);
-                plan(network, &spec, &model, isa)?
-            }
+        let (grids, plans) = if let (Some(rules), Some(types)) = (&spec.precision, types) {
+            hls4ml::plan(network, rules, types)?
+        } else {
+            let model = |index: usize, _: &[ValueGrid]| reference.map(|r| &r.plans[index]);
+            plan(network, &spec, &model, isa)?
         };
         Ok(Self {
             spec,

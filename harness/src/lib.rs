@@ -11,6 +11,7 @@ pub mod inputs;
 mod noise;
 pub mod outcome;
 pub mod own;
+pub mod plan;
 pub mod precision;
 mod record;
 pub mod recording;

@@ -49,10 +49,10 @@ pub(crate) fn run(
         targets: check.targets.iter().map(|_| target()).collect(),
         ..SampleFound::default()
     };
-    for index in 0..network.layers.len() {
+    for (index, last) in last.iter().enumerate() {
         run.layer(index, compared, &mut found)?;
         found.peak_bytes = found.peak_bytes.max(run.bytes());
-        for &value in &last[index] {
+        for &value in last {
             run.free(value);
         }
         (check.progress)();
