@@ -112,6 +112,8 @@ impl Own {
                 .chain(base.clone().filter_map(|value| made[value]))
                 .chain(compared[index].iter().copied())
                 .chain(twins[index])
+                // In order, as values are freed.
+                .chain(slots.last().copied())
                 .max()
                 .unwrap_or(0);
             let mut need = |value: ValueId| {

@@ -140,7 +140,7 @@ fn collapse(graph: &mut Rewriter, link: &Link) {
         return;
     }
     let why = format!(
-        "only the quantizer of '{}' reads it: that one alone rounds the sum (scale {:e} instead of {:e}, then {:e})",
+        "only the quantizer of '{}' reads it: that one alone rounds the sum (scale {} instead of {}, then {})",
         link.name(graph),
         link.grids[1].scale.at(0),
         link.grids[0].scale.at(0),
@@ -207,7 +207,7 @@ fn intersect(graph: &mut Rewriter, link: &Link) {
                 quantizer: Some(align_check_graph::Quantizer::Affine(shared)),
                 rule: "placement.chains",
                 why: format!(
-                    "one with the quantizer in front of it, of the range that both share: scale {:e}, zero point {} instead of {:e}, {}",
+                    "one with the quantizer in front of it, of the range that both share: scale {}, zero point {} instead of {}, {}",
                     to.0, to.1, from.0, from.1
                 ),
             });

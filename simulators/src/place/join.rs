@@ -153,11 +153,21 @@ fn join(
         rule: RULE,
         why: why.clone(),
     };
-    lack(placed, own.output, &absent);
+    let (made, tensor) = (own.output, own.tensor.clone());
+    let quantizer_node = own.quantizer_node.clone();
+    // What lies between them, nodes that only say how codes are read included.
+    let mut value = network.layers[index].inputs[operand];
+    for layer in network.layers[conv..index].iter().rev() {
+        if layer.output == value && value != made {
+            lack(placed, value, &absent);
+            value = layer.inputs[0];
+        }
+    }
+    lack(placed, made, &absent);
     if inner.is_some() {
         placed.decisions.push(Decision {
-            tensor: own.tensor.clone(),
-            node: own.quantizer_node.clone(),
+            tensor,
+            node: quantizer_node,
             status: Status::Rewritten,
             at: Vec::new(),
             quantizer: inner.clone(),
@@ -204,7 +214,7 @@ fn apart(
         .any(|branch| !coded(network, producer, branch.layer));
     if float && add.quantizer.is_some() {
         placed.decisions.push(same(add, Status::Float, format!(
-            "'{}' (Add) reads floats: no operand of it but the convolution's may be one for the quantizer to be part of the kernel",
+            "both operands of '{}' (Add) are floats: the quantizer joins the kernel only where the other operand has codes",
             add.name
         )));
     }

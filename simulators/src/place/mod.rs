@@ -11,7 +11,7 @@ mod insert;
 mod join;
 mod rewrite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use align_check_graph::{Graph, ValueId};
 use align_check_specs::Spec;
@@ -76,7 +76,15 @@ pub fn place(graph: &Graph, model: &Network, spec: &Spec) -> Result<Placed, Erro
     if !changed && joining.is_none() {
         return Ok(placed);
     }
-    let mut network = Network::new(rewritten.graph.unwrap_or_else(|| graph.clone()))?;
+    // Layers end where the model's quantizers do, so that outputs are compared one to one.
+    let ends: BTreeSet<&str> = model
+        .layers
+        .iter()
+        .filter(|layer| layer.quantizer.is_some())
+        .map(|layer| layer.tensor.as_str())
+        .collect();
+    let rewritten = rewritten.graph.unwrap_or_else(|| graph.clone());
+    let mut network = Network::cut_at(rewritten, &|name| ends.contains(name))?;
     let joined = joining.is_some_and(|rule| join::apply(&mut network, rule, &mut placed));
     if changed || joined {
         placed.network = Some(network);
