@@ -12,6 +12,8 @@ mod generate;
 pub mod inputs;
 mod noise;
 pub mod outcome;
+pub mod own;
+pub mod plan;
 pub mod precision;
 mod record;
 pub mod recording;

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
-    Ops, Overflow, Quantize, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
+    Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail,
+    Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -78,7 +79,15 @@ pub(crate) const PATHS: &[&str] = &[
     "thresholds.division",
     "thresholds.rounding",
     "placement.quantizers",
-    "placement.conv-add",
+    "placement.residual",
+    "placement.commutes",
+    "placement.concat",
+    "placement.chains",
+    "placement.equal-quantizers",
+    "placement.clamps",
+    "placement.signed-codes",
+    "placement.relu6",
+    "placement.unweighted",
 ];
 
 /// Sections with the fields of `[requantize]`.
@@ -196,10 +205,7 @@ impl Spec {
             rows.add("thresholds.rounding", word(&rule.rounding));
         }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
-        rows.optional(
-            "placement.conv-add".to_owned(),
-            self.placement.conv_add.as_ref(),
-        );
+        rows.placement(&self.placement);
         rows.0
     }
 }
@@ -210,6 +216,24 @@ struct Rows(Vec<(String, String)>);
 impl Rows {
     fn add(&mut self, path: impl Into<String>, value: String) {
         self.0.push((path.into(), value));
+    }
+
+    fn placement(&mut self, rule: &Placement) {
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                self.add(format!("placement.{name}"), value);
+            }
+        };
+        let words: Vec<String> = rule.commutes.iter().map(word).collect();
+        add("residual", rule.residual.as_ref().map(word));
+        add("commutes", (!words.is_empty()).then(|| words.join(", ")));
+        add("concat", rule.concat.as_ref().map(word));
+        add("chains", rule.chains.as_ref().map(word));
+        add("equal-quantizers", rule.equal_quantizers.as_ref().map(word));
+        add("clamps", rule.clamps.as_ref().map(word));
+        add("signed-codes", rule.signed_codes.as_ref().map(word));
+        add("relu6", rule.relu6.as_ref().map(word));
+        add("unweighted", rule.unweighted.as_ref().map(word));
     }
 
     fn activations(&mut self, rule: &Activations) {
