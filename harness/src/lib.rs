@@ -8,6 +8,7 @@ mod digest;
 pub mod failure;
 mod generate;
 pub mod inputs;
+pub mod lint;
 mod noise;
 pub mod outcome;
 pub mod precision;

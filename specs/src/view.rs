@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
-    Ops, Overflow, Quantize, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail, Weights,
+    Ops, Overflow, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step, StepsTail,
+    Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -79,6 +80,10 @@ pub(crate) const PATHS: &[&str] = &[
     "thresholds.rounding",
     "placement.quantizers",
     "placement.conv-add",
+    "limits.cut",
+    "limits.bias",
+    "limits.read",
+    "limits.add-write",
 ];
 
 /// Sections with the fields of `[requantize]`.
@@ -200,6 +205,17 @@ impl Spec {
             "placement.conv-add".to_owned(),
             self.placement.conv_add.as_ref(),
         );
+        if let Some(limits) = &self.limits {
+            let range = |[min, max]: [i32; 2]| format!("{min}..={max}");
+            let ShiftLimits { bias_max, bias_accumulator_bits, .. } = limits;
+            rows.add("limits.cut", range(limits.cut));
+            rows.add(
+                "limits.bias",
+                format!("min(0, 8 + cut - {bias_accumulator_bits})..={bias_max}"),
+            );
+            rows.add("limits.read", range(limits.read));
+            rows.add("limits.add-write", range(limits.add_write));
+        }
         rows.0
     }
 }
