@@ -170,6 +170,34 @@ impl Onnx {
         self
     }
 
+    /// An initializer of 8-bit codes.
+    #[must_use]
+    pub fn codes(mut self, name: &str, dims: &[i64], values: &[i32], signed: bool) -> Self {
+        let kind = if signed {
+            DataType::Int8
+        } else {
+            DataType::Uint8
+        };
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            dims: dims.to_vec(),
+            data_type: Some(kind as i32),
+            int32_data: values.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// `QuantizeLinear` from `x` to `y_q` and `DequantizeLinear` from there to `y`, of 8 bits.
+    #[must_use]
+    pub fn qdq(self, x: &str, y: &str, scale: f32, zero_point: i32, signed: bool) -> Self {
+        let [s, z, q] = ["s", "z", "q"].map(|part| format!("{y}_{part}"));
+        self.reals(&s, &[], &[scale])
+            .codes(&z, &[], &[zero_point], signed)
+            .node("QuantizeLinear", &[x, &s, &z], &q, &[])
+            .node("DequantizeLinear", &[&q, &s, &z], y, &[])
+    }
+
     /// A node of ONNX's own domain, named after its output.
     #[must_use]
     pub fn node(self, op: &str, inputs: &[&str], output: &str, attrs: &[AttributeProto]) -> Self {

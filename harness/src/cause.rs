@@ -2,6 +2,7 @@
 //! differences is the cause.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use align_check_simulators::adapt::{ValueGrid, put_on};
 use align_check_simulators::hls4ml::Fixed;
@@ -20,16 +21,20 @@ use crate::outcome::Cause;
 
 /// A misaligned layer on one sample.
 pub struct Case<'a> {
-    /// The layer's number.
-    pub index: usize,
     /// The layer.
     pub layer: &'a Layer,
     /// The target.
     pub target: &'a Target,
-    /// The exact reference.
-    pub reference: &'a Target,
     /// The layer's plan on the target.
     pub plan: &'a LayerPlan,
+    /// The target's grids of the layer's inputs.
+    pub grids: Vec<ValueGrid>,
+    /// The model's.
+    pub model_grids: Vec<ValueGrid>,
+    /// The reference's plan of the same layer.
+    pub model: Option<&'a LayerPlan>,
+    /// The layer as the model places it, where the target places it otherwise.
+    pub unplaced: Option<Unplaced<'a>>,
     /// What the layer was fed with, on the model's grids.
     pub base_in: &'a [&'a Tensor],
     /// The target's sums.
@@ -42,6 +47,21 @@ pub struct Case<'a> {
     pub differing: &'a [usize],
     /// Instructions to use.
     pub isa: Isa,
+}
+
+/// A layer of the model, and what the target computes there without its placement.
+#[derive(Clone)]
+pub struct Unplaced<'a> {
+    /// The layer.
+    pub layer: &'a Layer,
+    /// The reference's plan of it.
+    pub plan: &'a LayerPlan,
+    /// The target's grids of its inputs.
+    pub grids: Vec<ValueGrid>,
+    /// The inputs, on these grids.
+    pub inputs: Vec<Arc<Tensor>>,
+    /// What the placement does, in words.
+    pub text: String,
 }
 
 /// A decision, switched to the reference's.
@@ -75,7 +95,17 @@ pub fn find(case: &Case) -> Cause {
         .to_lowercase();
         best = Some((overflowed, "accumulator", text));
     }
-    for switch in switches(case) {
+    if let Some(unplaced) = &case.unplaced {
+        let explained = without_placement(case, unplaced);
+        tried.push(("placement".to_string(), explained));
+        if best.as_ref().is_none_or(|(most, ..)| explained > *most) {
+            best = Some((explained, "placement", unplaced.text.clone()));
+        }
+    }
+    let done = best
+        .as_ref()
+        .is_some_and(|(explained, ..)| *explained == of);
+    for switch in switches(case).into_iter().filter(|_| !done) {
         let explained = explained(case, &switch.spec);
         tried.push((switch.name.to_string(), explained));
         if best.as_ref().is_none_or(|(most, ..)| explained > *most) {
@@ -156,16 +186,13 @@ pub fn merge(all: &mut Option<Cause>, one: Option<&Cause>) {
 
 /// Differing elements that vanish under another spec.
 fn explained(case: &Case, spec: &Spec) -> u64 {
-    let own = &case.target.grids;
     let model_grids = spec.activations.quantizer == Grid::Model;
-    let from = if model_grids {
-        &case.reference.grids
+    let grids = if model_grids {
+        &case.model_grids
     } else {
-        own
+        &case.grids
     };
-    let grids: Vec<ValueGrid> = case.layer.inputs.iter().map(|&v| from[v].clone()).collect();
-    let model = &case.reference.plans[case.index];
-    let Ok(plan) = LayerPlan::new(case.layer, spec, &grids, Some(model), case.isa) else {
+    let Ok(plan) = LayerPlan::new(case.layer, spec, grids, case.model, case.isa) else {
         return 0;
     };
     let runner = Runner {
@@ -180,17 +207,16 @@ fn explained(case: &Case, spec: &Spec) -> u64 {
         .collect();
     let refs: Vec<&Tensor> = inputs.iter().map(|t| &**t).collect();
     // The sums are the same integers unless grids, weights or the accumulator changed.
-    let same_inputs = case
-        .layer
-        .inputs
-        .iter()
-        .zip(&grids)
-        .all(|(&v, grid)| *grid == own[v]);
+    let same_inputs = *grids == case.grids;
     let unmoved = inputs.iter().all(|t| matches!(t, Cow::Borrowed(_)));
     let fresh;
     let sums = if same_inputs && plan.shares_sums(case.plan) {
         case.sums
-    } else if unmoved && plan.shares_sums(model) && *case.reference_sums != Sums::None {
+    } else if unmoved
+        && case.model.is_some_and(|model| plan.shares_sums(model))
+        && *case.reference_sums != Sums::None
+        && case.unplaced.is_none()
+    {
         case.reference_sums
     } else {
         fresh = runner.sums(&refs);
@@ -216,6 +242,24 @@ fn explained(case: &Case, spec: &Spec) -> u64 {
         .count() as u64
 }
 
+/// Differing elements that vanish where the target has its quantizers as the model has them.
+fn without_placement(case: &Case, unplaced: &Unplaced) -> u64 {
+    let spec = &case.target.spec;
+    let model = Some(unplaced.plan);
+    let Ok(plan) = LayerPlan::new(unplaced.layer, spec, &unplaced.grids, model, case.isa) else {
+        return 0;
+    };
+    let runner = Runner {
+        layer: unplaced.layer,
+        plan: &plan,
+        isa: case.isa,
+    };
+    let inputs: Vec<&Tensor> = unplaced.inputs.iter().map(|t| &**t).collect();
+    let out = runner.finish(&inputs, &runner.sums(&inputs));
+    let equal = |&&at: &&usize| out.real_at(at) == case.expected.real_at(at);
+    case.differing.iter().filter(equal).count() as u64
+}
+
 fn switches(case: &Case) -> Vec<Switch> {
     let spec = &case.target.spec;
     let mut switches = Vec::new();
@@ -230,11 +274,8 @@ fn switches(case: &Case) -> Vec<Switch> {
             });
         }
     };
-    let inputs_differ = case.layer.inputs.iter().any(|&value| {
-        !matches!(
-            &case.target.grids[value],
-            ValueGrid::Codes { model: true, .. }
-        ) && case.target.grids[value] != ValueGrid::Real
+    let inputs_differ = case.grids.iter().any(|grid| {
+        !matches!(grid, ValueGrid::Codes { model: true, .. }) && *grid != ValueGrid::Real
     });
     if !case.plan.mismatches.is_empty() || inputs_differ {
         let text = case
@@ -257,12 +298,6 @@ fn switches(case: &Case) -> Vec<Switch> {
             ..spec.accumulator.clone()
         };
     });
-    if let Finish::Values(..) | Finish::ConvAdd(..) = case.plan.finish {
-        let text = "the addition is part of the convolution; a quantizer between them only clamps";
-        push("placement", text.into(), &|spec| {
-            spec.placement.conv_add = None;
-        });
-    }
     let sums = matches!(case.plan.finish, Finish::Requantize { .. });
     if sums {
         let steps = spec

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use align_check_graph::Graph;
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
+use align_check_simulators::place::Decision;
 use align_check_simulators::plan::{LayerPlan, plan};
 use align_check_specs::{Grade, Spec};
 use anyhow::Result;
@@ -16,6 +18,7 @@ use crate::inputs::{Recording, Sample};
 use crate::outcome::{
     Cause, Floor, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
 };
+use crate::own::{Own, Placement};
 use crate::sample::{self, model_grid};
 
 /// Which of the two ways to feed layers is run.
@@ -49,6 +52,11 @@ pub struct Target {
     pub grids: Vec<ValueGrid>,
     /// A plan for every layer.
     pub plans: Vec<LayerPlan>,
+    /// Its own layers, where its placement gives it others than the model's: then [`grids`](Self::grids) and
+    /// [`plans`](Self::plans) are theirs.
+    pub own: Option<Own>,
+    /// What its placement makes of the model's quantizers.
+    pub decisions: Vec<Decision>,
 }
 
 /// Everything that a check needs.
@@ -78,7 +86,8 @@ pub struct Check<'a> {
 }
 
 impl Target {
-    /// Prepares a target for a network; `reference` shares its packed weights.
+    /// Prepares a target for a network as it is, whatever the target's placement; `reference` shares its packed
+    /// weights.
     ///
     /// # Errors
     /// The simulators' error, where the target has no counterpart for a layer.
@@ -103,11 +112,67 @@ impl Target {
         reference: Option<&Target>,
         isa: Isa,
     ) -> Result<Self, align_check_simulators::Error> {
-        let (grids, plans) = match (&spec.precision, types) {
-            (Some(rules), Some(types)) => hls4ml::plan(network, rules, types)?,
-            _ => plan(network, &spec, reference.map(|r| &r.plans[..]), isa)?,
+        let (grids, plans) = if let (Some(rules), Some(types)) = (&spec.precision, types) {
+            hls4ml::plan(network, rules, types)?
+        } else {
+            let model = |index: usize, _: &[ValueGrid]| reference.map(|r| &r.plans[index]);
+            plan(network, &spec, &model, isa)?
         };
-        Ok(Self { spec, grids, plans })
+        Ok(Self {
+            spec,
+            grids,
+            plans,
+            own: None,
+            decisions: Vec::new(),
+        })
+    }
+
+    /// Prepares a target as its placement has the network. `graph` is what the network was cut from, constants
+    /// included; with a precision table the network stays as it is.
+    ///
+    /// # Errors
+    /// As [`with_types`](Self::with_types).
+    pub fn placed(
+        (graph, network): (&Graph, &Network),
+        spec: Spec,
+        types: Option<&Precision>,
+        reference: &Target,
+        isa: Isa,
+    ) -> Result<Self, align_check_simulators::Error> {
+        if types.is_some() {
+            return Self::with_types(network, spec, types, Some(reference), isa);
+        }
+        let Placement { own, decisions } = Placement::new(graph, network, &spec)?;
+        let Some(own) = own else {
+            let mut target = Self::with_types(network, spec, None, Some(reference), isa)?;
+            target.decisions = decisions;
+            return Ok(target);
+        };
+        let model = |index: usize, inputs: &[ValueGrid]| {
+            own.model_plan(network, (&reference.grids, &reference.plans), index, inputs)
+        };
+        let (grids, plans) = plan(&own.network, &spec, &model, isa)?;
+        Ok(Self {
+            spec,
+            grids,
+            plans,
+            own: Some(own),
+            decisions,
+        })
+    }
+
+    /// The layers that the target computes.
+    pub fn network<'a>(&'a self, model: &'a Network) -> &'a Network {
+        self.own.as_ref().map_or(model, |own| &own.network)
+    }
+
+    /// The target's plan of the layer that makes what a layer of the model makes; `None` where the target has no
+    /// such tensor.
+    pub fn plan_of(&self, layer: usize) -> Option<&LayerPlan> {
+        match &self.own {
+            None => self.plans.get(layer),
+            Some(own) => own.found[layer].map(|index| &self.plans[index]),
+        }
     }
 }
 
@@ -237,7 +302,10 @@ impl Check<'_> {
             if self.recorded.is_some() && missing.contains(&layer.tensor) {
                 continue;
             }
-            let plan = &target.plans[index];
+            let Some(plan) = target.plan_of(index) else {
+                layers.push(self.lacking(target, layer));
+                continue;
+            };
             let mut merged = Found::default();
             for one in found {
                 let one = &one.layers[index];
@@ -267,6 +335,7 @@ impl Check<'_> {
                 cumulative: merged.cumulative,
                 cause: merged.cause,
                 witness: merged.witness,
+                absent: None,
             });
         }
         let outputs: Vec<OutputOutcome> = if self.mode.cumulative {
@@ -297,8 +366,7 @@ impl Check<'_> {
         let verdict = layers
             .iter()
             .map(|l| l.verdict)
-            .max()
-            .unwrap_or(Verdict::Aligned);
+            .fold(Verdict::Aligned, Ord::max);
         let rules: Vec<&str> = layers
             .iter()
             .flat_map(|l| l.rules.iter().map(String::as_str))
@@ -320,6 +388,30 @@ impl Check<'_> {
                 .collect(),
             layers,
             outputs,
+        }
+    }
+
+    /// A layer whose output is no tensor of the target.
+    fn lacking(&self, target: &Target, layer: &Layer) -> LayerOutcome {
+        let absent = target.own.as_ref().map(|own| own.why_absent(layer.output));
+        let (rule, why) = absent.unwrap_or_default();
+        LayerOutcome {
+            name: layer.name.clone(),
+            op: layer.op.clone(),
+            tensor: layer.tensor.clone(),
+            verdict: Verdict::NoSuchTensor,
+            grade: grade_text(target.spec.weakest(&[&rule])),
+            rules: vec![rule],
+            mismatches: Vec::new(),
+            float: false,
+            lsb: model_grid(&self.reference.grids[layer.output])
+                .filter(|g| g.is_uniform())
+                .map(|g| g.scale.at(0)),
+            isolated: None,
+            cumulative: None,
+            cause: None,
+            witness: None,
+            absent: Some(why),
         }
     }
 

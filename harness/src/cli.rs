@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
-use crate::{generate, precision, record, recording, report, targets, verify};
+use crate::{generate, plan, precision, record, recording, report, targets, verify};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -40,6 +40,8 @@ Examples:
       recorded outputs of others still reproduce, bit for bit
   align-check record model.qonnx.onnx --from mapper_quant/ --input photos.npz --out recordings/nnie
       dumps of tools and chips as a recording
+  align-check plan model.onnx --target tensorrt
+      where TensorRT really has its quantizers, and why
   align-check targets nnie
       every rule of a target, how it is known, and its source
 
@@ -74,6 +76,9 @@ enum Verb {
     /// Turns dumps of tools and chips into a recording that `--recorded` and `verify` take
     #[command(after_help = record::EXAMPLES)]
     Record(Box<record::RecordArgs>),
+    /// Shows where a target really has its quantizers, next to where the model has them
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::PlanArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -219,6 +224,7 @@ pub fn run() -> u8 {
         Some(Verb::Targets { target }) => show_targets(target.as_deref()).map_err(Failure::Usage),
         Some(Verb::Verify(args)) => verify(&args),
         Some(Verb::Record(args)) => record(&args),
+        Some(Verb::Plan(args)) => plan(&args),
         None => check(&cli.check),
     };
     match result {
@@ -314,6 +320,19 @@ fn record(args: &record::RecordArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+fn plan(args: &plan::PlanArgs) -> Result<u8, Failure> {
+    let (text, unsupported) = plan::run(args, specs(args.targets())?, color())?;
+    print(&text)?;
+    for why in &unsupported {
+        complain(&format!("unsupported: {why}"));
+    }
+    Ok(if unsupported.is_empty() {
+        0
+    } else {
+        UNSUPPORTED
+    })
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let Some(model_path) = &args.model else {
         return Err(anyhow!("no model given").into());
@@ -360,7 +379,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     // From here on, layers hold what they need of the weights.
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
-    let network = Network::cut_at(graph, &ends).map_err(|e| unsupported(model_path, &e))?;
+    let network = Network::cut_at(graph.clone(), &ends).map_err(|e| unsupported(model_path, &e))?;
     let (samples, generated) = match given {
         Some(samples) => (samples.samples, None),
         None => (
@@ -375,11 +394,13 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let mut refused = Vec::new();
     for spec in specs {
         let name = spec.name.clone();
-        match Target::with_types(&network, spec, types.as_ref(), Some(&exact), isa) {
+        match Target::placed((&graph, &network), spec, types.as_ref(), &exact, isa) {
             Ok(target) => targets.push(target),
             Err(e) => refused.push((name, format!("{}: {e}", model_path.display()))),
         }
     }
+    // What is not needed of the constants.
+    drop(graph);
     if targets.is_empty() {
         let reasons: Vec<String> = refused.into_iter().map(|(_, why)| why).collect();
         return Err(Failure::Unsupported(reasons.join("; ")));

@@ -11,6 +11,8 @@ pub mod inputs;
 pub mod lint;
 mod noise;
 pub mod outcome;
+pub mod own;
+pub mod plan;
 pub mod precision;
 mod record;
 pub mod recording;

@@ -104,6 +104,9 @@ pub struct TargetOutcome {
 /// The verdicts of the design, section 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Verdict {
+    /// The target's placement leaves no such tensor: there is nothing to compare.
+    #[serde(rename = "no such tensor on the target")]
+    NoSuchTensor,
     /// No element differed on the given inputs.
     #[serde(rename = "aligned, tested")]
     Aligned,
@@ -125,6 +128,7 @@ impl Verdict {
     /// The words of the report.
     pub fn text(self) -> &'static str {
         match self {
+            Self::NoSuchTensor => "no such tensor on the target",
             Self::Aligned => "aligned, tested",
             Self::WithinNoise => "within noise",
             Self::WithinTolerance => "within tolerance",
@@ -163,6 +167,8 @@ pub struct LayerOutcome {
     pub lsb: Option<f64>,
     /// One element that shows it.
     pub witness: Option<Witness>,
+    /// Why the target has no such tensor.
+    pub absent: Option<String>,
 }
 
 /// Why a layer differs, and how much of the difference that explains.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use align_check_graph::{Limits, Model};
+use align_check_graph::{Graph, Limits, Model};
 use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
@@ -44,6 +44,9 @@ pub struct Case {
     pub end_to_end: Tally,
     /// Layers with differing elements.
     pub failed: Vec<FailedLayer>,
+    /// Recorded tensors that the target's placement does not have, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<(String, String)>,
     /// Why it could not be simulated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsupported: Option<String>,
@@ -161,6 +164,8 @@ pub struct Loaded {
     pub recorded: Recording,
     /// Its precision table, for targets that take one.
     pub types: Option<Precision>,
+    /// With its constants: what targets place.
+    graph: Graph,
     network: Network,
     exact: Target,
     samples: Samples,
@@ -186,13 +191,14 @@ impl Loaded {
             |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{}: {e}", path.display()));
         let types = folder.precision()?;
         let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
-        let network = Network::cut_at(graph, &ends).map_err(|e| refused(&e))?;
+        let network = Network::cut_at(graph.clone(), &ends).map_err(|e| refused(&e))?;
         let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
         let exact = Target::new(&network, exact, None, isa).map_err(|e| refused(&e))?;
         Ok(Self {
             recorded: Recording::read(&folder.outputs()?)?,
             folder,
             types,
+            graph,
             network,
             exact,
             samples,
@@ -225,12 +231,14 @@ impl Loaded {
             ops: BTreeMap::new(),
             end_to_end: Tally::default(),
             failed: Vec::new(),
+            absent: Vec::new(),
             unsupported: None,
         };
         let grades = spec.clone();
         let is_float_software = spec.quantize.division == Division::Model;
         let types = self.types.as_ref();
-        let planned = Target::with_types(&self.network, spec, types, Some(&self.exact), self.isa);
+        let network = (&self.graph, &self.network);
+        let planned = Target::placed(network, spec, types, &self.exact, self.isa);
         let target = match planned {
             Ok(target) => target,
             Err(e) => {
@@ -259,6 +267,9 @@ impl Loaded {
             return Ok(case);
         };
         for layer in &found.layers {
+            if let Some(why) = &layer.absent {
+                case.absent.push((layer.tensor.clone(), why.clone()));
+            }
             let Some(stats) = &layer.isolated else {
                 continue;
             };
@@ -343,6 +354,7 @@ pub fn verify(
                     ops: BTreeMap::new(),
                     end_to_end: Tally::default(),
                     failed: Vec::new(),
+                    absent: Vec::new(),
                     unsupported: Some(why.clone()),
                 }));
             }

@@ -13,6 +13,7 @@ pub mod network;
 pub mod num;
 pub mod nvdla;
 pub mod ops;
+pub mod place;
 pub mod plan;
 pub mod quantize;
 pub mod rules;

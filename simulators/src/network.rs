@@ -49,6 +49,8 @@ pub struct Layer {
     pub posts: Vec<Post>,
     /// The quantizer at the end.
     pub quantizer: Option<Quantizer>,
+    /// Name of its node; empty where there is none.
+    pub quantizer_node: String,
     /// The value that is made.
     pub output: ValueId,
     /// Shape of the operation's result, before [`posts`](Self::posts).
@@ -67,11 +69,14 @@ pub struct Layer {
     pub stored: bool,
     /// Whether the file computes it in integers, too.
     pub integer: bool,
-    /// What this addition reads that nothing else reads, where that is a convolution's output and the other
-    /// operand is quantized.
+    /// The convolution that is a part of this addition, where a target has it so ([`Network::join`]).
     pub joined: Option<Joined>,
     /// Whether this is such a convolution.
     pub joins: bool,
+    /// How many layers read the output; the network's caller counts as one.
+    pub readers: usize,
+    /// How many layers read each of [`inputs`](Self::inputs).
+    pub input_readers: Vec<usize>,
 }
 
 /// The operand of an addition that comes from a convolution of its own.
@@ -279,14 +284,15 @@ impl Network {
                 builder.node(index)?;
             }
         }
-        let mut layers = builder.layers;
-        join(&graph, &mut layers);
+        let layers = builder.layers;
         // What layers need of the constants, they hold.
         let mut graph = graph;
         for value in &mut graph.values {
             value.constant = None;
         }
-        Ok(Self { graph, layers })
+        let mut network = Self { graph, layers };
+        network.count_readers();
+        Ok(network)
     }
 
     /// Name of a value.
@@ -304,6 +310,34 @@ impl Network {
         let range = self.graph.values[value].annotation?;
         (i32::try_from(range.min).is_ok() && i32::try_from(range.max).is_ok())
             .then(|| CodeGrid::uniform(1.0, 0, range.min, range.max))
+    }
+
+    /// Fills [`Layer::readers`] and [`Layer::input_readers`]: a layer that only says how codes are read
+    /// (`DequantizeLinear`) passes on who reads it.
+    fn count_readers(&mut self) {
+        let mut readers = vec![0; self.graph.values.len()];
+        for &output in &self.graph.outputs {
+            readers[output] += 1;
+        }
+        for layer in self.layers.iter().rev() {
+            let behind = if layer.is_plain_pass() {
+                readers[layer.output]
+            } else {
+                1
+            };
+            for &input in &layer.inputs {
+                readers[input] += behind;
+            }
+        }
+        // What is passed on is read as often as what it is made of.
+        let mut sources = readers.clone();
+        for layer in &mut self.layers {
+            layer.input_readers = layer.inputs.iter().map(|&i| sources[i]).collect();
+            if layer.is_plain_pass() {
+                sources[layer.output] = sources[layer.inputs[0]];
+            }
+            layer.readers = sources[layer.output];
+        }
     }
 
     /// For each layer, the values that nobody reads after it.
@@ -340,6 +374,11 @@ impl Layer {
                     | Kind::Reinterpret { .. }
                     | Kind::Pass
             )
+    }
+
+    /// Whether this does nothing: a node that only says how codes are read.
+    pub fn is_plain_pass(&self) -> bool {
+        matches!(self.kind, Kind::Pass) && self.posts.is_empty() && self.quantizer.is_none()
     }
 
     /// The extents of a tensor that is broadcast to the output, in the file's order of axes.
@@ -457,67 +496,6 @@ pub struct Folded {
     pub lo: f64,
     /// Upper bound.
     pub hi: f64,
-}
-
-/// Marks convolutions that only an addition reads. Where both operands are such, the first one counts.
-fn join(graph: &Graph, layers: &mut [Layer]) {
-    let mut producer = vec![None; graph.values.len()];
-    let mut readers = vec![0; graph.values.len()];
-    for (index, layer) in layers.iter().enumerate() {
-        producer[layer.output] = Some(index);
-        for &input in &layer.inputs {
-            readers[input] += 1;
-        }
-    }
-    for index in 0..layers.len() {
-        let Kind::Binary {
-            op: Binary::Add,
-            operands: [Operand::Input(a), Operand::Input(b)],
-            shapes: [left, right],
-        } = &layers[index].kind
-        else {
-            continue;
-        };
-        if left != right {
-            continue;
-        }
-        // Through nodes that only say how codes are read (`DequantizeLinear`).
-        let origin = |mut value: ValueId| {
-            let mut own = true;
-            loop {
-                let at: usize = producer[value]?;
-                own &= readers[value] == 1 && !graph.outputs.contains(&value);
-                let layer = &layers[at];
-                let plain = layer.posts.is_empty() && layer.quantizer.is_none();
-                if !plain || !matches!(layer.kind, Kind::Pass) {
-                    return Some((at, own));
-                }
-                value = layer.inputs[0];
-            }
-        };
-        let origins = [*a, *b].map(|input| origin(layers[index].inputs[input]));
-        let found = (0..2).find_map(|operand| {
-            let (at, own) = origins[operand]?;
-            let (conv, other) = (&layers[at], &layers[origins[1 - operand]?.0]);
-            let plain = matches!(&conv.kind, Kind::Linear(linear) if linear.product != Product::FullyConnected)
-                && conv.posts.is_empty()
-                && match &conv.quantizer {
-                    None => true,
-                    Some(Quantizer::Affine(a)) => {
-                        a.scale.values.len() == 1 && a.zero_point.values.len() == 1
-                    }
-                    Some(_) => false,
-                };
-            (own && plain && other.quantizer.is_some()).then(|| {
-                let inner = conv.quantizer.clone();
-                (at, Joined { operand, inner })
-            })
-        });
-        if let Some((conv, joined)) = found {
-            layers[conv].joins = true;
-            layers[index].joined = Some(joined);
-        }
-    }
 }
 
 /// Evaluates [`Layer::posts`] for one element.
@@ -789,9 +767,11 @@ impl<'g> Builder<'g> {
             ops: vec![node.op_type.clone()],
             nodes: Vec::new(),
             quantizer: None,
+            quantizer_node: String::new(),
         };
         if let Op::Quantize(quantizer) = &node.op {
             chain.quantizer = Some(quantizer.clone());
+            chain.quantizer_node.clone_from(&node.name);
         } else if !matches!(kind, Kind::Movement(_) | Kind::Reinterpret { .. }) {
             self.extend(&mut chain);
         }
@@ -813,12 +793,15 @@ impl<'g> Builder<'g> {
             inputs,
             posts: chain.posts,
             quantizer: chain.quantizer,
+            quantizer_node: chain.quantizer_node,
             output: chain.output,
             result_shape: graph.shape(node.output).to_vec(),
             shape: graph.shape(chain.output).to_vec(),
             leaves,
             joined: None,
             joins: false,
+            readers: 0,
+            input_readers: Vec::new(),
         });
     }
 
@@ -842,6 +825,7 @@ impl<'g> Builder<'g> {
             match &node.op {
                 Op::Quantize(quantizer) => {
                     ahead.quantizer = Some(quantizer.clone());
+                    ahead.quantizer_node.clone_from(&node.name);
                     ahead.output = node.output;
                     *chain = ahead;
                     return;
@@ -980,6 +964,7 @@ struct Chain {
     ops: Vec<String>,
     nodes: Vec<usize>,
     quantizer: Option<Quantizer>,
+    quantizer_node: String,
 }
 
 /// The channels that a constant of shape `own` varies along when it is broadcast to `shape`; `None` where

@@ -385,19 +385,9 @@ impl Runner<'_> {
                 Tensor::real(shape, reals)
             }
             Finish::ConvAdd(add, (lo, hi)) => {
-                let (Kind::Binary { operands, .. }, Some(joined)) =
-                    (&self.layer.kind, &self.layer.joined)
-                else {
-                    return self.coded(Vec::new());
-                };
-                let conv = operands[joined.operand].resolve(inputs).to_real();
-                let other = operands[1 - joined.operand].resolve(inputs);
-                let Data::Codes { codes, .. } = &other.data else {
-                    return self.coded(Vec::new());
-                };
-                let sum = |(&v, &q): (&f64, &i32)| add.code(v as f32, q).clamp(*lo, *hi);
-                self.coded(conv.iter().zip(codes).map(sum).collect())
+                self.joined(inputs, |v, q| add.code(v, q).clamp(*lo, *hi))
             }
+            Finish::Epilogue(add) => self.joined(inputs, |v, q| add.code(v, q)),
             Finish::Average(average, (lo, hi)) => {
                 let (Kind::Average { windows, .. }, Data::Codes { codes, .. }) =
                     (&self.layer.kind, &inputs[0].data)
@@ -468,6 +458,21 @@ impl Runner<'_> {
                 joined
             }
         }
+    }
+
+    /// An addition that a convolution is a part of: from its real and the other operand's code.
+    fn joined(&self, inputs: &[&Tensor], code: impl Fn(f32, i32) -> i32) -> Tensor {
+        let (Kind::Binary { operands, .. }, Some(joined)) = (&self.layer.kind, &self.layer.joined)
+        else {
+            return self.coded(Vec::new());
+        };
+        let conv = operands[joined.operand].resolve(inputs).to_real();
+        let other = operands[1 - joined.operand].resolve(inputs);
+        let Data::Codes { codes, .. } = &other.data else {
+            return self.coded(Vec::new());
+        };
+        let sum = |(&v, &q): (&f64, &i32)| code(v as f32, q);
+        self.coded(conv.iter().zip(codes).map(sum).collect())
     }
 
     fn initialized(&self) -> bool {

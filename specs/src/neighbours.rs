@@ -7,8 +7,8 @@ use strum::VariantArray as _;
 use crate::{
     AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, Compare, DequantizeRule, Derivation,
     Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
-    Overflow, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule, ResizeRule,
-    Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
+    Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule,
+    ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
     ThresholdArithmetic, ThresholdRules, ZeroPointPosition,
 };
 
@@ -90,11 +90,7 @@ impl Spec {
                 spec.unsigned.as_mut().map(|unsigned| &mut unsigned.ops)
             });
         }
-        if self.placement.conv_add.is_some() {
-            list.push("placement.conv-add", "none".to_owned(), |spec| {
-                spec.placement.conv_add = None;
-            });
-        }
+        list.placement();
         list.found
     }
 }
@@ -360,6 +356,28 @@ impl List<'_> {
                 push("zero-point", word(&zero_point), rule);
             }
         }
+    }
+
+    /// Each decision alone, as if the target left the model's quantizers where they are.
+    fn placement(&mut self) {
+        macro_rules! without {
+            ($name:literal, $field:ident) => {
+                if self.own.placement.$field != Placement::MODEL.$field {
+                    self.push(concat!("placement.", $name), "none".to_owned(), |spec| {
+                        spec.placement.$field = Placement::MODEL.$field;
+                    });
+                }
+            };
+        }
+        without!("residual", residual);
+        without!("commutes", commutes);
+        without!("concat", concat);
+        without!("chains", chains);
+        without!("equal-quantizers", equal_quantizers);
+        without!("clamps", clamps);
+        without!("signed-codes", signed_codes);
+        without!("relu6", relu6);
+        without!("unweighted", unweighted);
     }
 
     fn ops(&mut self, section: &str, own: &Ops, of: fn(&mut Spec) -> Option<&mut Ops>) {

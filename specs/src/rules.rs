@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
+use crate::Placement;
+
 /// Rounding of a real (or of a right shift) to an integer, named without ambiguity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
@@ -850,24 +852,6 @@ pub enum DynamicQuantizeRule {
     EmptyScale255th,
 }
 
-/// Where the target puts its quantizers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Placement {
-    /// Whose quantizers the target keeps.
-    pub quantizers: PlacementRule,
-    /// What becomes of a convolution that only an addition reads. Absent: it is a layer of its own.
-    #[serde(default)]
-    pub conv_add: Option<ConvAddRule>,
-}
-
-impl Placement {
-    /// Whether an addition becomes part of a convolution that only it reads.
-    pub fn fuses_residual(&self) -> bool {
-        self.conv_add.is_some()
-    }
-}
-
 /// Shifts that hardware with power-of-two scales has, as inclusive ranges; `position` is that of the binary point:
 /// `real = code * 2^-position`. Toolchains move positions until their shifts fit. Nothing is computed with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -883,26 +867,6 @@ pub struct ShiftLimits {
     pub read: [i32; 2],
     /// Of an addition: smallest position of the operands less the output's.
     pub add_write: [i32; 2],
-}
-
-/// What becomes of a convolution whose output only an addition with another activation reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConvAddRule {
-    /// The addition is part of the convolution. A quantizer between them clamps and does not round: with its
-    /// line `k, i` (as in `multiplier = "fake-quantize"`, less `min`) and the range `[ol, oh]`, `o` as in
-    /// `add = "fake-quantize"`, `x = fma(v, f32(k * o), f32(f32(i * o) + ol))`, clamped to
-    /// `[ol, f32(f32((max - min) * o) + ol)]`. Without one, `x = f32(f32(v / sr) - zr)`. The code of the other
-    /// operand is added, and the sum quantized with the output's range divided by its scale `sr` (`OpenVINO`).
-    InnerClips,
-}
-
-/// Whose quantizers a target keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlacementRule {
-    /// Exactly where the model has them.
-    Model,
 }
 
 /// Sums and casts in the fixed-point types of a precision table.

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
-    Ops, Overflow, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step, StepsTail,
+    Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step,
+    StepsTail,
     Weights,
 };
 
@@ -79,7 +80,15 @@ pub(crate) const PATHS: &[&str] = &[
     "thresholds.division",
     "thresholds.rounding",
     "placement.quantizers",
-    "placement.conv-add",
+    "placement.residual",
+    "placement.commutes",
+    "placement.concat",
+    "placement.chains",
+    "placement.equal-quantizers",
+    "placement.clamps",
+    "placement.signed-codes",
+    "placement.relu6",
+    "placement.unweighted",
     "limits.cut",
     "limits.bias",
     "limits.read",
@@ -201,20 +210,9 @@ impl Spec {
             rows.add("thresholds.rounding", word(&rule.rounding));
         }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
-        rows.optional(
-            "placement.conv-add".to_owned(),
-            self.placement.conv_add.as_ref(),
-        );
+        rows.placement(&self.placement);
         if let Some(limits) = &self.limits {
-            let range = |[min, max]: [i32; 2]| format!("{min}..={max}");
-            let ShiftLimits { bias_max, bias_accumulator_bits, .. } = limits;
-            rows.add("limits.cut", range(limits.cut));
-            rows.add(
-                "limits.bias",
-                format!("min(0, 8 + cut - {bias_accumulator_bits})..={bias_max}"),
-            );
-            rows.add("limits.read", range(limits.read));
-            rows.add("limits.add-write", range(limits.add_write));
+            rows.limits(limits);
         }
         rows.0
     }
@@ -224,8 +222,35 @@ impl Spec {
 struct Rows(Vec<(String, String)>);
 
 impl Rows {
+    fn limits(&mut self, limits: &ShiftLimits) {
+        let range = |[min, max]: [i32; 2]| format!("{min}..={max}");
+        let (bits, max) = (limits.bias_accumulator_bits, limits.bias_max);
+        self.add("limits.cut", range(limits.cut));
+        self.add("limits.bias", format!("min(0, 8 + cut - {bits})..={max}"));
+        self.add("limits.read", range(limits.read));
+        self.add("limits.add-write", range(limits.add_write));
+    }
+
     fn add(&mut self, path: impl Into<String>, value: String) {
         self.0.push((path.into(), value));
+    }
+
+    fn placement(&mut self, rule: &Placement) {
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                self.add(format!("placement.{name}"), value);
+            }
+        };
+        let words: Vec<String> = rule.commutes.iter().map(word).collect();
+        add("residual", rule.residual.as_ref().map(word));
+        add("commutes", (!words.is_empty()).then(|| words.join(", ")));
+        add("concat", rule.concat.as_ref().map(word));
+        add("chains", rule.chains.as_ref().map(word));
+        add("equal-quantizers", rule.equal_quantizers.as_ref().map(word));
+        add("clamps", rule.clamps.as_ref().map(word));
+        add("signed-codes", rule.signed_codes.as_ref().map(word));
+        add("relu6", rule.relu6.as_ref().map(word));
+        add("unweighted", rule.unweighted.as_ref().map(word));
     }
 
     fn activations(&mut self, rule: &Activations) {

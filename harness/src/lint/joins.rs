@@ -49,7 +49,7 @@ fn own_convolution<'g>(trace: &Trace<'g>, mut value: ValueId) -> Option<&'g Node
 
 fn residual(trace: &Trace, spec: &Spec, node: &Node, findings: &mut Vec<Finding>) {
     let both = node.inputs.iter().all(|&input| trace.is_quantized(input));
-    if !spec.placement.fuses_residual() || !both {
+    if spec.placement.residual.is_none() || !both {
         return;
     }
     let convolutions = || node.inputs.iter().filter_map(|&input| own_convolution(trace, input));

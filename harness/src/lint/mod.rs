@@ -3,6 +3,7 @@
 //! Each finding names its node and says what was found; its [`Lint`] says why that matters, who said so, and what
 //! to do. What it costs on given inputs is the difference of the layer that it points at, which a check measures.
 
+mod cost;
 mod grids;
 mod joins;
 mod shared;
@@ -14,6 +15,7 @@ use align_check_graph::Graph;
 use align_check_specs::Spec;
 use serde::Serialize;
 
+pub use cost::{Cost, cost};
 use trace::Trace;
 
 /// One place in a graph that a lint speaks of.

@@ -4,7 +4,7 @@ use super::text::visible;
 use super::view;
 use crate::outcome::{Outcome, Stats};
 
-const HEAD: [&str; 31] = [
+const HEAD: [&str; 32] = [
     "target",
     "layer",
     "op",
@@ -36,6 +36,7 @@ const HEAD: [&str; 31] = [
     "got",
     "rules",
     "mismatches",
+    "absent",
 ];
 
 /// The outcome as CSV: a header, then a row for each layer of each target, in graph order.
@@ -73,6 +74,7 @@ pub fn csv(outcome: &Outcome) -> String {
             row.push(number(witness.map(|witness| witness.got)));
             row.push(text(&layer.rules.join("; ")));
             row.push(text(&layer.mismatches.join("; ")));
+            row.push(layer.absent.as_deref().map(text).unwrap_or_default());
             out.push_str(&row.join(","));
             out.push('\n');
         }

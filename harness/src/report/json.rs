@@ -142,6 +142,7 @@ fn layer(layer: &LayerOutcome) -> Value {
         "float": layer.float,
         "lsb": layer.lsb,
         "witness": layer.witness.as_ref().map(witness),
+        "absent": layer.absent,
     })
 }
 

@@ -108,6 +108,9 @@ fn suite(out: &mut String, target: &TargetOutcome, outcome: &Outcome) {
 
 /// What differs, in one line.
 fn message(layer: &LayerOutcome) -> String {
+    if let Some(why) = view::absent(layer) {
+        return why;
+    }
     let Some(stats) = view::decisive(layer) else {
         return String::new();
     };

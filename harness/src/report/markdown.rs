@@ -119,7 +119,8 @@ fn table(out: &mut String, layers: &[&LayerOutcome]) {
     for layer in layers {
         let isolated = cells(layer.isolated.as_ref());
         let cumulative = cells(layer.cumulative.as_ref());
-        let cause = layer.cause.as_ref().map(view::cause).unwrap_or_default();
+        let cause = layer.cause.as_ref().map(view::cause);
+        let cause = cause.or_else(|| view::absent(layer)).unwrap_or_default();
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",

@@ -39,6 +39,7 @@ impl Paint {
             Verdict::FloatOnTarget | Verdict::WithinTolerance => AnsiColor::Yellow,
             Verdict::WithinNoise => AnsiColor::Cyan,
             Verdict::Aligned => AnsiColor::Green,
+            Verdict::NoSuchTensor => AnsiColor::Magenta,
         };
         self.with(color.on_default().bold(), text)
     }

@@ -24,6 +24,14 @@ pub fn verify_terminal(verified: &Verified, color: bool) -> String {
     for case in verified.cases.iter().filter(|case| !case.reproduced()) {
         failure(&mut out, case, paint);
     }
+    let absent: usize = verified.cases.iter().map(|case| case.absent.len()).sum();
+    if absent > 0 {
+        let _ = writeln!(
+            out,
+            "\n{} not on the target, by its placement: not compared (--report json=PATH names them)",
+            count(absent, "recorded tensor")
+        );
+    }
     if !verified.without_target.is_empty() {
         let _ = writeln!(
             out,

@@ -9,12 +9,13 @@ use crate::outcome::{
 };
 
 /// All verdicts, worst first.
-pub(crate) const VERDICTS: [Verdict; 5] = [
+pub(crate) const VERDICTS: [Verdict; 6] = [
     Verdict::Misaligned,
     Verdict::FloatOnTarget,
     Verdict::WithinTolerance,
     Verdict::WithinNoise,
     Verdict::Aligned,
+    Verdict::NoSuchTensor,
 ];
 
 /// The worst verdict of all targets.
@@ -122,6 +123,7 @@ pub(crate) fn named(layer: &LayerOutcome) -> String {
 /// The verdict word of a target, as the first thing that is read.
 pub(crate) fn shout(verdict: Verdict) -> &'static str {
     match verdict {
+        Verdict::NoSuchTensor => "NO SUCH TENSOR",
         Verdict::Aligned => "ALIGNED, tested",
         Verdict::WithinNoise => "WITHIN NOISE",
         Verdict::WithinTolerance => "WITHIN TOLERANCE",
@@ -179,6 +181,7 @@ pub(crate) fn headline(target: &TargetOutcome, inputs: usize) -> String {
         Verdict::FloatOnTarget,
         Verdict::WithinTolerance,
         Verdict::WithinNoise,
+        Verdict::NoSuchTensor,
     ] {
         let layers = layers_with(target, verdict);
         if layers > 0 {
@@ -243,6 +246,12 @@ pub(crate) fn cause(cause: &Cause) -> String {
         thousands(cause.explains),
         thousands(cause.of)
     )
+}
+
+/// `placement.chains: only the quantizer of 'y' reads it`, where the target has no such tensor.
+pub(crate) fn absent(layer: &LayerOutcome) -> Option<String> {
+    let why = layer.absent.as_deref()?;
+    Some(format!("{}: {}", layer.rules.join(", "), visible(why)))
 }
 
 /// `8/9,375,627`.

@@ -39,12 +39,16 @@ pub fn write(kind_path: &str, outcome: &Outcome) -> Result<()> {
 /// As [`write()`](write()).
 pub fn check_target(kind_path: &str) -> Result<()> {
     let (kind, _, path) = parse(kind_path)?;
-    let check = || match destination(&path)? {
+    writable(kind, &path)
+}
+
+fn writable(kind: &str, path: &Path) -> Result<()> {
+    let check = || match destination(path)? {
         Destination::InPlace => Ok(()),
         // Dropping it removes it.
         Destination::Aside(path) => aside(&path).map(drop),
     };
-    check().map_err(|error| failed(kind, &path, &error))
+    check().map_err(|error| failed(kind, path, &error))
 }
 
 /// Writes a report that exists as JSON only to `json=PATH`.
@@ -73,25 +77,51 @@ fn json_path(kind_path: &str) -> Result<PathBuf> {
 }
 
 fn parse(kind_path: &str) -> Result<(&'static str, Format, PathBuf)> {
-    let kinds = || KINDS.map(|(kind, _)| kind).join(", ");
+    let (at, path) = split(kind_path, &KINDS.map(|(kind, _)| kind))?;
+    let (kind, format) = KINDS[at];
+    Ok((kind, format, path))
+}
+
+/// The position of a kind, and the path behind it.
+fn split(kind_path: &str, kinds: &[&'static str]) -> Result<(usize, PathBuf)> {
     let Some((kind, path)) = kind_path.split_once('=') else {
         bail!(
             "--report {}: expected KIND=PATH, where KIND is one of {}",
             visible(kind_path),
-            kinds()
+            kinds.join(", ")
         );
     };
-    let Some(&(kind, format)) = KINDS.iter().find(|(known, _)| *known == kind) else {
+    let Some(at) = kinds.iter().position(|known| *known == kind) else {
         bail!(
             "--report {}: unknown kind, expected one of {}",
             visible(kind_path),
-            kinds()
+            kinds.join(", ")
         );
     };
     if path.is_empty() {
         bail!("--report {kind}=: the path is missing");
     }
-    Ok((kind, format, PathBuf::from(path)))
+    Ok((at, PathBuf::from(path)))
+}
+
+/// Reports of something else than a check: each kind with its text.
+///
+/// # Errors
+/// As [`write()`](write()).
+pub fn write_one_of(kind_path: &str, kinds: &[(&'static str, &dyn Fn() -> String)]) -> Result<()> {
+    let names: Vec<&'static str> = kinds.iter().map(|(kind, _)| *kind).collect();
+    let (at, path) = split(kind_path, &names)?;
+    let (kind, text) = kinds[at];
+    save(&path, &text()).map_err(|error| failed(kind, &path, &error))
+}
+
+/// [`check_target`] of such a report.
+///
+/// # Errors
+/// As [`write()`](write()).
+pub fn check_one_of(kind_path: &str, kinds: &[&'static str]) -> Result<()> {
+    let (at, path) = split(kind_path, kinds)?;
+    writable(kinds[at], &path)
 }
 
 fn failed(kind: &str, path: &Path, error: &io::Error) -> anyhow::Error {

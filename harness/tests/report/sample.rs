@@ -48,6 +48,7 @@ pub fn layer(name: &str, op: &str, verdict: Verdict, isolated: Stats) -> LayerOu
         float: verdict == Verdict::FloatOnTarget,
         lsb: Some(0.0625),
         witness: None,
+        absent: None,
     }
 }
 

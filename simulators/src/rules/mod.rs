@@ -2,6 +2,7 @@
 
 pub mod average;
 pub mod elementwise;
+pub mod epilogue;
 pub mod fake_quantize;
 pub mod mean;
 pub mod qnnpack;

@@ -109,6 +109,7 @@ fn cell(out: &mut String, value: Option<(f64, String)>) {
 /// The cause, with the details that unfold below it.
 fn why(layer: &LayerOutcome) -> String {
     let mut details = Vec::new();
+    details.extend(view::absent(layer));
     if let Some(cause) = &layer.cause {
         details.push(cause.text.clone());
     }

@@ -169,5 +169,6 @@ fn class(verdict: Verdict) -> &'static str {
         Verdict::WithinTolerance => "tolerance",
         Verdict::WithinNoise => "noise",
         Verdict::Aligned => "aligned",
+        Verdict::NoSuchTensor => "absent",
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn table(
     let shown: Vec<&LayerOutcome> = if verbose >= 1 || all.len() <= SHOWN {
         all.clone()
     } else {
-        let differs = |layer: &&&LayerOutcome| layer.verdict != Verdict::Aligned;
+        let differs = |layer: &&&LayerOutcome| layer.verdict > Verdict::Aligned;
         all.iter().filter(differs).take(SHOWN).copied().collect()
     };
     let mut lines = Vec::new();
@@ -61,7 +61,13 @@ pub(super) fn table(
             .iter()
             .filter(|layer| layer.verdict == Verdict::Aligned)
             .count();
-        let what = if aligned == hidden.len() && shown.is_empty() {
+        let absent = hidden.iter().filter(|layer| layer.absent.is_some()).count();
+        let what = if aligned + absent == hidden.len() && shown.is_empty() && absent > 0 {
+            format!(
+                "{} aligned, {absent} without such a tensor on the target (-v shows them)",
+                count(aligned, "layer")
+            )
+        } else if aligned == hidden.len() && shown.is_empty() {
             format!(
                 "{}, all aligned (-v shows them)",
                 count(hidden.len(), "layer")
@@ -163,8 +169,14 @@ fn grid(layers: &[&LayerOutcome], style: Style, roomy: bool) -> Grid {
             cell(&layer.cumulative, |stats| number(stats.max_lsb)),
             Look::Plain,
         );
+        let rule = layer.absent.as_ref().map(|_| layer.rules.join(", "));
         cause.push(
-            layer.cause.as_ref().map(view::cause).unwrap_or_default(),
+            layer
+                .cause
+                .as_ref()
+                .map(view::cause)
+                .or(rule)
+                .unwrap_or_default(),
             Look::Plain,
         );
         grade.push(visible(&layer.grade), Look::Grade);
@@ -183,6 +195,7 @@ fn grid(layers: &[&LayerOutcome], style: Style, roomy: bool) -> Grid {
 /// A verdict where there is little room.
 pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
+        Verdict::NoSuchTensor => "no tensor",
         Verdict::Aligned => "aligned",
         Verdict::WithinNoise => "noise",
         Verdict::WithinTolerance => "tolerance",

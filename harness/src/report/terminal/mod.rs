@@ -153,12 +153,18 @@ impl Page {
     fn summary(&mut self, outcome: &Outcome) -> bool {
         let mut name = Column::left("target", Some(10));
         let mut verdict = Column::left("verdict", None);
-        let mut counts: Vec<(Verdict, Column)> =
-            ["misaligned", "float", "tolerance", "noise", "aligned"]
-                .into_iter()
-                .zip(view::VERDICTS)
-                .map(|(head, verdict)| (verdict, Column::right(head)))
-                .collect();
+        let mut counts: Vec<(Verdict, Column)> = [
+            "misaligned",
+            "float",
+            "tolerance",
+            "noise",
+            "aligned",
+            "no tensor",
+        ]
+        .into_iter()
+        .zip(view::VERDICTS)
+        .map(|(head, verdict)| (verdict, Column::right(head)))
+        .collect();
         let mut first = Column::left("first", Some(8));
         let mut lsb = Column::right("max LSB");
         let mut grade = Column::left("grade", None);
@@ -223,6 +229,7 @@ impl Page {
             self.line(&line);
         }
         self.causes(target);
+        self.absent(target);
         self.blank();
         if let Some(first) = view::first_divergent(target) {
             self.paragraph(
@@ -281,6 +288,19 @@ impl Page {
                 "… {} (-v shows all)",
                 count(causes.len() - shown, "more cause")
             ));
+        }
+    }
+
+    /// Why the target lacks tensors of the model.
+    fn absent(&mut self, target: &TargetOutcome) {
+        let lines: Vec<String> = target
+            .layers
+            .iter()
+            .filter_map(|layer| Some(format!("'{}': {}", layer.tensor, view::absent(layer)?)))
+            .collect();
+        if !lines.is_empty() {
+            self.blank();
+            self.list("no such tensor: ", &lines);
         }
     }
 

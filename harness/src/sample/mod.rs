@@ -1,26 +1,30 @@
 //! One sample on its way through the network: the reference, every target in isolation, every target's own
 //! run, layer by layer.
 
+mod own;
+mod recorded;
+
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use align_check_graph::{Op, PerChannel, Quantizer, Value};
+use align_check_graph::{PerChannel, Quantizer};
 use align_check_simulators::adapt::{ValueGrid, put_on};
 use align_check_simulators::network::Layer;
-use align_check_simulators::ops::movement::Movement;
-use align_check_simulators::plan::Finish;
+use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
-use align_check_simulators::tensor::{Channels, Data, Tensor};
+use align_check_simulators::tensor::{Data, Tensor};
 use align_check_specs::Division;
 use anyhow::{Result, anyhow};
 
 use crate::cause;
 use crate::check::{Check, Found, SampleFound, Target, TargetFound};
 use crate::compare::{self, Lsb};
-use crate::inputs::{ArrayKind, Recording, Sample};
+use crate::inputs::{Recording, Sample};
 use crate::noise::Noise;
 use crate::outcome::{Floor, Stats, Witness};
+use recorded::{find_recorded, place};
 
 type Values = Vec<Option<Arc<Tensor>>>;
 
@@ -36,7 +40,7 @@ pub(crate) fn run(
 ) -> Result<SampleFound> {
     let network = check.network;
     let mut run = SampleRun::new(check, number, sample)?;
-    let last = network.last_uses();
+    let last = last_uses(check);
     let target = || TargetFound {
         layers: vec![Found::default(); network.layers.len()],
         outputs: Vec::new(),
@@ -45,16 +49,31 @@ pub(crate) fn run(
         targets: check.targets.iter().map(|_| target()).collect(),
         ..SampleFound::default()
     };
-    for index in 0..network.layers.len() {
-        run.layer(index, compared[index], &mut found)?;
+    for (index, last) in last.iter().enumerate() {
+        run.layer(index, compared, &mut found)?;
         found.peak_bytes = found.peak_bytes.max(run.bytes());
-        for &value in &last[index] {
+        for &value in last {
             run.free(value);
         }
         (check.progress)();
     }
     run.outputs(&mut found);
     Ok(found)
+}
+
+/// For each layer, the values that no target needs after it.
+fn last_uses(check: &Check) -> Vec<Vec<usize>> {
+    let mut last = check.network.last_uses();
+    let needed = |value: usize| {
+        let own = check.targets.iter().filter_map(|t| t.own.as_ref());
+        own.filter_map(|own| own.needed[value]).max()
+    };
+    for index in 0..last.len() {
+        for value in std::mem::take(&mut last[index]) {
+            last[needed(value).map_or(index, |slot| slot.max(index))].push(value);
+        }
+    }
+    last
 }
 
 struct SampleRun<'a> {
@@ -65,8 +84,12 @@ struct SampleRun<'a> {
     base: Values,
     /// The exact reference run freely, where a recorded one is the base.
     free: Option<Values>,
-    /// Each target's own tensors.
+    /// Each target's own tensors: of the model's values, or of its own where it has layers of its own.
     own: Vec<Values>,
+    /// What such a target makes in isolation that stands for no tensor of the model.
+    inner: Vec<Values>,
+    /// The model's values that a recording lacks and the target has not made yet.
+    unrecorded: BTreeSet<usize>,
 }
 
 /// A layer, what it is fed with, and what is expected of it.
@@ -79,6 +102,29 @@ struct Fed<'a> {
     /// The reference's sums; none where a recording takes its place.
     sums: Sums,
     lsb: Lsb,
+}
+
+/// What a target made of a layer in isolation.
+struct Made<'a> {
+    /// Which target.
+    t: usize,
+    runner: Runner<'a>,
+    sums: &'a Sums,
+    out: &'a Tensor,
+}
+
+/// What is needed to run the layer with another decision.
+struct Switched<'a> {
+    /// What it was fed with.
+    inputs: &'a [Arc<Tensor>],
+    /// The target's grids.
+    grids: &'a [ValueGrid],
+    /// The model's grids of the inputs.
+    model_grids: Vec<ValueGrid>,
+    /// The reference's plan of the same layer.
+    model: Option<&'a LayerPlan>,
+    /// The layer as the model places it.
+    unplaced: Option<cause::Unplaced<'a>>,
 }
 
 impl Fed<'_> {
@@ -106,7 +152,13 @@ impl<'a> SampleRun<'a> {
         }
         Ok(Self {
             free: check.recorded_reference.map(|_| base.clone()),
-            own: check.targets.iter().map(|_| base.clone()).collect(),
+            own: check
+                .targets
+                .iter()
+                .map(|t| own::inputs(t, &base))
+                .collect(),
+            inner: check.targets.iter().map(own::nothing).collect(),
+            unrecorded: BTreeSet::new(),
             base,
             check,
             number,
@@ -121,6 +173,7 @@ impl<'a> SampleRun<'a> {
         for tensor in self
             .own
             .iter()
+            .chain(&self.inner)
             .chain(&self.free)
             .chain([&self.base])
             .flatten()
@@ -136,17 +189,17 @@ impl<'a> SampleRun<'a> {
     }
 
     fn free(&mut self, value: usize) {
-        for values in self
-            .own
-            .iter_mut()
-            .chain(&mut self.free)
-            .chain([&mut self.base])
-        {
+        let shared = self.check.targets.iter().zip(&mut self.own);
+        for (_, values) in shared.filter(|(target, _)| target.own.is_none()) {
+            values[value] = None;
+        }
+        for values in self.free.iter_mut().chain([&mut self.base]) {
             values[value] = None;
         }
     }
 
-    fn layer(&mut self, index: usize, compared: bool, found: &mut SampleFound) -> Result<()> {
+    /// A layer of the model with what it is fed with.
+    fn fed(&self, index: usize, compared: bool) -> Result<Fed<'a>> {
         let check = self.check;
         let layer = &check.network.layers[index];
         let reference = Runner {
@@ -159,46 +212,73 @@ impl<'a> SampleRun<'a> {
             Some(_) if !is_exact(&check.targets[0]) => Sums::None,
             _ => reference.sums(&borrowed(&inputs)),
         };
-        let lsb = self.lsb(layer);
-        let fed = Fed {
+        Ok(Fed {
             index,
             layer,
             compared,
             reference,
             inputs,
             sums,
-            lsb,
-        };
+            lsb: self.lsb(layer),
+        })
+    }
+
+    fn layer(&mut self, index: usize, compared: &[bool], found: &mut SampleFound) -> Result<()> {
+        let check = self.check;
+        let fed = self.fed(index, compared[index])?;
+        let layer = fed.layer;
         let expected = match check.recorded {
             Some(recording) => {
-                let grid = &check.targets[0].grids[layer.output];
+                let target = &check.targets[0];
+                let value = match &target.own {
+                    None => Some(layer.output),
+                    Some(own) => own.placed.found_as[layer.output],
+                };
+                let grid = value.map_or(&check.reference.grids[layer.output], |v| &target.grids[v]);
                 self.recorded(recording, layer, grid, true)?.map(Arc::new)
             }
             None => Some(self.reference(&fed, found)?),
         };
         let mut base = expected.clone();
         let noise = OnceCell::new();
-        for t in 0..check.targets.len() {
+        let shared = |t: &usize| check.targets[*t].own.is_none();
+        for t in (0..check.targets.len()).filter(shared) {
             let entry = &mut found.targets[t].layers[index];
             let (isolated, own) = self.target(t, &fed, expected.as_ref(), &noise, entry)?;
             if base.is_none() {
                 // What the recording lacks, the target's simulation fills in.
                 base = isolated;
             }
-            // An equal tensor is shared, so that the next layer sees that nothing drifted.
             let counted = entry.cumulative.as_ref().map(|stats| stats.differing == 0);
-            let own = match &base {
-                // Nobody asks for the target's own run.
-                Some(base) if !check.mode.cumulative => base.clone(),
-                Some(base) if base.grid() == own.grid() && counted.unwrap_or(**base == *own) => {
-                    base.clone()
-                }
-                _ => own,
-            };
-            self.own[t][layer.output] = Some(own);
+            self.own[t][layer.output] = Some(self.kept(own, base.as_ref(), counted));
         }
-        self.base[layer.output] = base;
+        let filled = base.is_none();
+        self.base[layer.output] = Some(base.unwrap_or_else(|| {
+            // Until a layer of the target's own does.
+            let inputs = borrowed(&fed.inputs);
+            Arc::new(fed.reference.finish(&inputs, &fed.reference.sums(&inputs)))
+        }));
+        for t in (0..check.targets.len()).filter(|t| !shared(t)) {
+            self.own_layers(t, &fed, &noise, compared, filled, found)?;
+        }
         Ok(())
+    }
+
+    /// A target's tensor to go on with: an equal one is shared, so that the next layer sees that nothing drifted.
+    fn kept(
+        &self,
+        own: Arc<Tensor>,
+        base: Option<&Arc<Tensor>>,
+        counted: Option<bool>,
+    ) -> Arc<Tensor> {
+        match base {
+            // Nobody asks for the target's own run.
+            Some(base) if !self.check.mode.cumulative => base.clone(),
+            Some(base) if base.grid() == own.grid() && counted.unwrap_or(**base == *own) => {
+                base.clone()
+            }
+            _ => own,
+        }
     }
 
     /// The reference's output: exact, or a recorded fake-quant run's, whose distance from it is noted.
@@ -282,7 +362,20 @@ impl<'a> SampleRun<'a> {
             };
             let out = Arc::new(runner.finish(&inputs, sums));
             if let (true, Some(expected)) = (check.mode.isolated, expected) {
-                self.judge(t, fed, &runner, sums, expected, &out, noise, found);
+                let made = Made {
+                    t,
+                    runner,
+                    sums,
+                    out: &out,
+                };
+                let switched = Switched {
+                    inputs: &fed.inputs,
+                    grids: &target.grids,
+                    model_grids: grids_of(&check.reference.grids, fed.layer),
+                    model: Some(fed.reference.plan),
+                    unplaced: None,
+                };
+                self.judge(fed, &made, &switched, expected, noise, found);
             }
             isolated = Some(out);
         }
@@ -304,28 +397,24 @@ impl<'a> SampleRun<'a> {
     }
 
     /// Compares an isolated output, and says why it differs.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "everything that is known of one output"
-    )]
     fn judge<'f>(
         &self,
-        t: usize,
         fed: &'f Fed,
-        runner: &Runner,
-        sums: &Sums,
+        made: &Made,
+        switched: &Switched,
         expected: &Tensor,
-        out: &Tensor,
         noise: &OnceCell<Option<Noise<'f>>>,
         found: &mut Found,
     ) {
         let check = self.check;
+        let target = &check.targets[made.t];
+        let out = made.out;
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32
             // (QONNX's executor) has.
             let noise = match check.recorded {
-                Some(_) if !is_exact(&check.targets[t]) => None,
+                Some(_) if !is_exact(target) => None,
                 _ => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
@@ -333,16 +422,20 @@ impl<'a> SampleRun<'a> {
             });
             stats.noise = quiet.len() as u64;
             let shown = *loud.first().unwrap_or(&first);
-            found.witness = Some(self.witness(runner, sums, expected, out, noise, shown));
+            found.witness =
+                Some(self.witness(&made.runner, made.sums, expected, out, noise, shown));
             if check.explain && !loud.is_empty() {
+                let layer = made.runner.layer;
                 found.cause = Some(cause::find(&cause::Case {
-                    index: fed.index,
-                    layer: fed.layer,
-                    target: &check.targets[t],
-                    reference: check.reference,
-                    plan: runner.plan,
-                    base_in: &borrowed(&fed.inputs),
-                    sums,
+                    layer,
+                    target,
+                    plan: made.runner.plan,
+                    grids: grids_of(switched.grids, layer),
+                    model_grids: switched.model_grids.clone(),
+                    model: switched.model,
+                    unplaced: switched.unplaced.clone(),
+                    base_in: &borrowed(switched.inputs),
+                    sums: made.sums,
                     reference_sums: &fed.sums,
                     expected,
                     differing: &loud,
@@ -414,7 +507,12 @@ impl<'a> SampleRun<'a> {
         let check = self.check;
         for t in 0..check.targets.len() {
             for &value in &check.network.graph.outputs {
-                let (Some(expected), Some(got)) = (&self.base[value], &self.own[t][value]) else {
+                let own = match &check.targets[t].own {
+                    None => Some(value),
+                    Some(own) => own.placed.found_as[value],
+                };
+                let got = own.and_then(|value| self.own[t][value].as_ref());
+                let (Some(expected), Some(got)) = (&self.base[value], got) else {
                     // An output that is an input or a constant: nothing was simulated.
                     found.targets[t].outputs.push((Stats::default(), false));
                     continue;
@@ -434,6 +532,11 @@ impl<'a> SampleRun<'a> {
 /// Whether a target is the model's own arithmetic.
 fn is_exact(target: &Target) -> bool {
     target.spec.quantize.division == Division::Model
+}
+
+/// The grids of a layer's inputs.
+fn grids_of(grids: &[ValueGrid], layer: &Layer) -> Vec<ValueGrid> {
+    layer.inputs.iter().map(|&i| grids[i].clone()).collect()
 }
 
 /// The tensors themselves.
@@ -484,103 +587,6 @@ fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
         }
         _ => None,
     }
-}
-
-/// A recorded tensor on the grid of a layer's output.
-fn find_recorded(
-    recording: &Recording,
-    value: &Value,
-    number: usize,
-    sample: &str,
-    grid: &ValueGrid,
-    wanted: bool,
-) -> Result<Option<Tensor>> {
-    let shown = recording.path.display();
-    let keys = || std::iter::once(&value.name).chain(&value.aliases);
-    let found = keys().find_map(|key| recording.find(key, number, sample, value.len()));
-    let Some((values, kind)) = found else {
-        if wanted && keys().any(|key| recording.has(key)) {
-            return Err(anyhow!(
-                "{shown}: tensor '{}' of sample '{sample}' does not have {} elements",
-                value.name,
-                value.len()
-            ));
-        }
-        return Ok(None);
-    };
-    place(value, values, kind, grid)
-        .map(Some)
-        .map_err(|what| anyhow!("{shown}: tensor '{}' {what}", value.name))
-}
-
-/// Numbers of a file as a tensor on a value's grid. Integers are codes: in the target's label where their
-/// type is the target's, else in the model's. Reals are put on the grid where they lie on it.
-///
-/// # Errors
-/// What the tensor holds that is no code.
-fn place(
-    value: &Value,
-    numbers: &[f64],
-    kind: ArrayKind,
-    grid: &ValueGrid,
-) -> Result<Tensor, String> {
-    let numbers = in_graph_order(value, numbers)?;
-    let shape = value.shape.clone();
-    let ValueGrid::Codes { grid, relabel, .. } = grid else {
-        // A target without the model's grid: codes mean what the file says that they mean.
-        let reals = match (kind, &value.stored) {
-            (ArrayKind::Float, _) | (_, None) => numbers,
-            (_, Some(stored)) => {
-                let channels = Channels::of(&stored.scale, &shape);
-                let zeros = Channels::of(&stored.zero_point, &shape);
-                let real = |(i, q): (usize, f64)| {
-                    (q - f64::from(stored.zero_point.at(zeros.of_index(i))))
-                        * f64::from(stored.scale.at(channels.of_index(i)))
-                };
-                numbers.into_iter().enumerate().map(real).collect()
-            }
-        };
-        return Ok(Tensor::real(shape, reals));
-    };
-    let channels = grid.channels(&shape);
-    let shift = match kind {
-        ArrayKind::Signed(8 | 16) if grid.min >= 0 => *relabel,
-        ArrayKind::Unsigned(8 | 16) if grid.min < 0 => *relabel,
-        _ => 0,
-    };
-    let mut codes = Vec::with_capacity(numbers.len());
-    for (index, &number) in numbers.iter().enumerate() {
-        let code = match kind {
-            // Beyond 25 bits the executor's f32 clamp reaches one past the largest code.
-            ArrayKind::Float => {
-                let c = channels.of_index(index);
-                let steps = number / grid.scale.at(c);
-                let code = steps.round();
-                if (steps - code).abs() > 1e-2 {
-                    return Ok(Tensor::real(shape, numbers));
-                }
-                (code as i64 + grid.zero_point.at(c)).clamp(grid.min - 1, grid.max)
-            }
-            _ => number as i64 - shift,
-        };
-        codes.push(i32::try_from(code).map_err(|_| format!("holds {number}, which is no code"))?);
-    }
-    Ok(Tensor::codes(shape, codes, grid.clone()))
-}
-
-/// Numbers in the file's order of axes, in the graph's.
-fn in_graph_order(value: &Value, numbers: &[f64]) -> Result<Vec<f64>, String> {
-    let Some(axes) = &value.file_axes else {
-        return Ok(numbers.to_vec());
-    };
-    let mut perm = vec![0; axes.len()];
-    for (file, &own) in axes.iter().enumerate() {
-        perm[own] = file;
-    }
-    let file: Vec<usize> = axes.iter().map(|&own| value.shape[own]).collect();
-    let movement = Movement::of(&Op::Transpose { perm }, &file, &value.shape)?;
-    let moved = movement.apply(&Tensor::real(file, numbers.to_vec()));
-    Ok(moved.to_real().into_owned())
 }
 
 fn argmax(tensor: &Tensor) -> Option<usize> {

@@ -1,0 +1,116 @@
+//! `align-check plan`: its command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use align_check_graph::{Limits, Model};
+use align_check_simulators::kernels::Isa;
+use align_check_simulators::network::Network;
+use align_check_specs::Spec;
+use anyhow::anyhow;
+use clap::Args;
+
+use super::{Plan, dot, json, text};
+use crate::check::Target;
+use crate::failure::Failure;
+use crate::report;
+
+/// Shown below the help.
+pub const EXAMPLES: &str = "\
+Examples:
+  align-check plan model.onnx --target tensorrt
+      which quantizers TensorRT moves, clones, merges or drops, and by which rule
+  align-check plan model.onnx --target tensorrt,openvino,ort --report json=plan.json
+      three targets, and a report for machines
+  align-check plan model.onnx --target ort --report dot=plan.dot
+      a picture: dot -Tsvg plan.dot -o plan.svg
+
+A line for each quantizer: same, moved, extra on target, missing on target, merged, float (what it ends is computed
+in float) or rewritten. Quantizers that stay as they are show with -v.
+Exit codes: 0 planned, 2 usage or input error, 3 unsupported.";
+
+/// Formats of a report.
+const KINDS: [&str; 2] = ["json", "dot"];
+
+/// The arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The quantized model
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+
+    /// Targets: names, aliases, TOML files, or `all`
+    #[arg(
+        short,
+        long,
+        value_delimiter = ',',
+        required = true,
+        value_name = "T[,T...]"
+    )]
+    target: Vec<String>,
+
+    /// Write a report; KIND is json or dot
+    #[arg(long, value_name = "KIND=PATH")]
+    report: Vec<String>,
+
+    /// Every quantizer, and what is not known about the target
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl PlanArgs {
+    /// The targets as they were given.
+    pub fn targets(&self) -> &[String] {
+        &self.target
+    }
+}
+
+/// Plans a model for targets; returns what to print, and whether each of them supports it.
+///
+/// # Errors
+/// The model cannot be read, a target does not exist, no target supports the model, or a report cannot be written.
+pub fn run(
+    args: &PlanArgs,
+    specs: Vec<Spec>,
+    color: bool,
+) -> Result<(String, Vec<String>), Failure> {
+    for target in &args.report {
+        report::check_one_of(target, &KINDS)?;
+    }
+    let shown = args.model.display().to_string();
+    let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));
+    let model = Model::read(&args.model, &Limits::default())?;
+    let graph = model.graph(&BTreeMap::new())?;
+    drop(model);
+    let network = Network::new(graph.clone()).map_err(|e| refused(&e))?;
+    let isa = Isa::detect();
+    let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
+    let exact = Target::new(&network, exact, None, isa).map_err(|e| refused(&e))?;
+    let (mut plans, mut unsupported) = (Vec::new(), Vec::new());
+    for spec in specs {
+        match Target::placed((&graph, &network), spec, None, &exact, isa) {
+            Ok(target) => plans.push(Plan::new(&network, &target)),
+            Err(e) => unsupported.push(format!("{shown}: {e}")),
+        }
+    }
+    if plans.is_empty() {
+        return Err(Failure::Unsupported(unsupported.join("; ")));
+    }
+    let mut out = String::new();
+    for plan in &plans {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&text(plan, color, args.verbose));
+    }
+    for target in &args.report {
+        report::write_one_of(
+            target,
+            &[
+                ("json", &|| json(&shown, &plans)),
+                ("dot", &|| dot(&shown, &plans)),
+            ],
+        )?;
+    }
+    Ok((out, unsupported))
+}

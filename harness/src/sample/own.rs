@@ -1,0 +1,268 @@
+//! Layers of a target's own: fed at the borders of what its placement fused.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use align_check_simulators::adapt::{ValueGrid, put_on};
+use align_check_simulators::run::{Runner, Sums};
+use align_check_simulators::tensor::Tensor;
+use anyhow::{Result, anyhow};
+
+use super::{Fed, Made, SampleRun, Switched, Values, borrowed, same};
+use crate::cause::Unplaced;
+use crate::check::{Found, SampleFound, Target};
+use crate::compare;
+use crate::noise::Noise;
+use crate::own::Own;
+
+/// The tensors that a target begins with.
+pub(super) fn inputs(target: &Target, base: &Values) -> Values {
+    let mut values = base.clone();
+    if let Some(own) = &target.own {
+        values.resize(own.network.graph.values.len(), None);
+    }
+    values
+}
+
+/// Room for a target's tensors that stand for none of the model.
+pub(super) fn nothing(target: &Target) -> Values {
+    let own = target.own.as_ref();
+    own.map_or_else(Vec::new, |own| vec![None; own.network.graph.values.len()])
+}
+
+/// A layer of a target's own.
+struct Layer<'a> {
+    t: usize,
+    index: usize,
+    target: &'a Target,
+    own: &'a Own,
+}
+
+/// A layer that was run, in isolation and freely.
+struct Ran<'a> {
+    runner: Runner<'a>,
+    inputs: &'a [Arc<Tensor>],
+    sums: &'a Sums,
+    out: &'a Tensor,
+    free: &'a Tensor,
+    drifted: bool,
+}
+
+impl<'a> SampleRun<'a> {
+    /// Runs the layers of a target's own that come behind a layer of the model. `filled`: that layer's output stands
+    /// in for what no recording has, until the target makes it.
+    pub(super) fn own_layers<'f>(
+        &mut self,
+        t: usize,
+        fed: &'f Fed<'a>,
+        noise: &OnceCell<Option<Noise<'f>>>,
+        compared: &[bool],
+        filled: bool,
+        found: &mut SampleFound,
+    ) -> Result<()> {
+        let check = self.check;
+        let target = &check.targets[t];
+        let Some(own) = &target.own else {
+            return Ok(());
+        };
+        if filled {
+            self.unrecorded.insert(fed.layer.output);
+        }
+        for &index in &own.after[fed.index] {
+            let layer = Layer {
+                t,
+                index,
+                target,
+                own,
+            };
+            self.own_layer(&layer, fed, noise, compared, found)?;
+            for &value in &own.last_uses[index] {
+                self.own[t][value] = None;
+                self.inner[t][value] = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn own_layer<'f>(
+        &mut self,
+        at: &Layer<'a>,
+        fed: &'f Fed<'a>,
+        noise: &OnceCell<Option<Noise<'f>>>,
+        compared: &[bool],
+        found: &mut SampleFound,
+    ) -> Result<()> {
+        let check = self.check;
+        let Layer {
+            t,
+            index,
+            target,
+            own,
+        } = *at;
+        let layer = &own.network.layers[index];
+        let runner = Runner {
+            layer,
+            plan: &target.plans[index],
+            isa: check.isa,
+        };
+        let missing = || anyhow!("layer '{}' lacks an input", layer.name);
+        let isolated_in: Vec<Arc<Tensor>> = layer
+            .inputs
+            .iter()
+            .map(|&value| {
+                let base = own.placed.stands_for[value].and_then(|v| self.base[v].clone());
+                base.or_else(|| self.inner[t][value].clone())
+                    .ok_or_else(missing)
+            })
+            .collect::<Result<_>>()?;
+        let own_in: Vec<Arc<Tensor>> = layer
+            .inputs
+            .iter()
+            .map(|&value| self.own[t][value].clone().ok_or_else(missing))
+            .collect::<Result<_>>()?;
+        let on_grids = |tensors: &[Arc<Tensor>]| super::on_grids(&target.grids, layer, tensors);
+        let drifted = !same(&own_in, &isolated_in);
+        let moved = on_grids(&isolated_in);
+        let twin = own.twins[index] == Some(fed.index);
+        let shared = twin
+            && moved.len() == fed.inputs.len()
+            && same(&moved, &fed.inputs)
+            && fed.sums != Sums::None
+            && runner.plan.shares_sums(fed.reference.plan);
+        let own_sums;
+        let sums = if shared {
+            &fed.sums
+        } else {
+            own_sums = runner.sums(&borrowed(&moved));
+            &own_sums
+        };
+        let isolated = Arc::new(runner.finish(&borrowed(&moved), sums));
+        let free = if drifted {
+            let moved = on_grids(&own_in);
+            let inputs = borrowed(&moved);
+            Arc::new(runner.finish(&inputs, &runner.sums(&inputs)))
+        } else {
+            isolated.clone()
+        };
+        let mut counted = None;
+        for &model in &own.compared[index] {
+            let value = check.network.layers[model].output;
+            if self.unrecorded.remove(&value) {
+                // What the recording lacks, the target's simulation fills in.
+                self.base[value] = Some(isolated.clone());
+                continue;
+            }
+            let Some(expected) = self.base[value].clone().filter(|_| compared[model]) else {
+                continue;
+            };
+            let ran = Ran {
+                runner,
+                inputs: &isolated_in,
+                sums,
+                out: &isolated,
+                free: &free,
+                drifted,
+            };
+            let entry = &mut found.targets[t].layers[model];
+            // The layer of the model that runs now is the one to compare with, but for merged quantizers.
+            counted = if model == fed.index {
+                self.compare_own(at, &ran, fed, &expected, noise, entry)
+            } else {
+                let fed = self.fed(model, true)?;
+                self.compare_own(at, &ran, &fed, &expected, &OnceCell::new(), entry)
+            };
+        }
+        let base = own.placed.stands_for[layer.output].and_then(|v| self.base[v].clone());
+        let base = base.or_else(|| Some(isolated.clone()));
+        self.own[t][layer.output] = Some(self.kept(free, base.as_ref(), counted));
+        self.inner[t][layer.output] = Some(isolated);
+        Ok(())
+    }
+
+    /// Compares what a layer made with what the model's layer makes; whether nothing differs in the target's own run.
+    fn compare_own<'f>(
+        &self,
+        at: &Layer<'a>,
+        ran: &Ran,
+        fed: &'f Fed<'a>,
+        expected: &Tensor,
+        noise: &OnceCell<Option<Noise<'f>>>,
+        entry: &mut Found,
+    ) -> Option<bool> {
+        let check = self.check;
+        if check.mode.isolated {
+            let made = Made {
+                t: at.t,
+                runner: ran.runner,
+                sums: ran.sums,
+                out: ran.out,
+            };
+            let switched = Switched {
+                inputs: ran.inputs,
+                grids: &at.target.grids,
+                model_grids: self.model_grids(at),
+                model: at.own.twins[at.index].map(|twin| &check.reference.plans[twin]),
+                unplaced: self.unplaced(at, fed),
+            };
+            self.judge(fed, &made, &switched, expected, noise, entry);
+        }
+        if !check.mode.cumulative {
+            return None;
+        }
+        let stats = match &entry.isolated {
+            Some(stats) if !ran.drifted => stats.clone(),
+            _ => compare::compare(expected, ran.free, &fed.lsb).0,
+        };
+        let equal = stats.differing == 0;
+        entry.cumulative = Some(stats);
+        Some(equal)
+    }
+
+    /// The model's grids of a layer's inputs, where the model has them.
+    fn model_grids(&self, at: &Layer) -> Vec<ValueGrid> {
+        let grid = |&value: &usize| match at.own.placed.stands_for[value] {
+            Some(model) => self.check.reference.grids[model].clone(),
+            None => at.target.grids[value].clone(),
+        };
+        let layer = &at.own.network.layers[at.index];
+        layer.inputs.iter().map(grid).collect()
+    }
+
+    /// The model's layer as the target would compute it without its placement; `None` where that is the same.
+    fn unplaced<'c>(&self, at: &Layer<'c>, fed: &'c Fed<'a>) -> Option<Unplaced<'c>>
+    where
+        'a: 'c,
+    {
+        let (own, layer) = (at.own, &at.own.network.layers[at.index]);
+        let inner = |&value: &usize| own.placed.stands_for[value].is_none();
+        let unchanged = layer.joined.is_none()
+            && layer.quantizer == fed.layer.quantizer
+            && layer.name == fed.layer.name
+            && !layer.inputs.iter().any(inner);
+        if unchanged {
+            return None;
+        }
+        let grid = |&value: &usize| match own.placed.found_as[value] {
+            Some(found) => at.target.grids[found].clone(),
+            None => self.check.reference.grids[value].clone(),
+        };
+        let grids: Vec<ValueGrid> = fed.layer.inputs.iter().map(grid).collect();
+        let inputs = grids
+            .iter()
+            .zip(&fed.inputs)
+            .map(|(grid, tensor)| put_on(grid, tensor).map_or_else(|| tensor.clone(), Arc::new))
+            .collect();
+        let absent = fed.layer.inputs.iter().chain([&fed.layer.output]);
+        let why = absent
+            .filter_map(|value| own.placed.absent.get(value))
+            .map(|absent| absent.why.clone())
+            .next();
+        Some(Unplaced {
+            layer: fed.layer,
+            plan: fed.reference.plan,
+            grids,
+            inputs,
+            text: why.unwrap_or_else(|| "the target has its quantizers elsewhere".to_owned()),
+        })
+    }
+}

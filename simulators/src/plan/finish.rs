@@ -1,0 +1,143 @@
+//! How a layer ends: from sums (or inputs) to its output.
+
+use std::sync::Arc;
+
+use align_check_graph::{Activation, DynamicPart};
+
+use crate::hls4ml::Fixed;
+use crate::rules::average::Average;
+use crate::rules::elementwise::PairFunction;
+use crate::rules::epilogue::Epilogue;
+use crate::rules::fake_quantize::{ConvAdd, Values};
+use crate::rules::real::{Dequantizer, RealQuantizer};
+use crate::rules::requantize::Requantizer;
+use crate::rules::resize::Resampler;
+use crate::rules::softmax::Softmax;
+use crate::rules::thresholds::Counted;
+use crate::rules::unary::CodeFunction;
+use crate::tensor::Channels;
+
+/// From sums (or inputs) to the output.
+pub enum Finish {
+    /// The elements stay what they are (data movement, maximum, clamps on one grid).
+    Keep {
+        /// Smallest code that is kept.
+        lo: i32,
+        /// Largest code that is kept.
+        hi: i32,
+    },
+    /// One output of a quantizer whose scale follows from its input's range; the scale of an empty range.
+    DynamicQuantize(DynamicPart, f32),
+    /// The codes stay what they are; their meaning changes.
+    Reinterpret,
+    /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter.
+    Letter,
+    /// The exact real through [`Layer::posts`]; nothing is quantized.
+    Real,
+    /// Integer sums through a requantization.
+    Requantize {
+        /// The rule, bound to this layer's scales.
+        requantizer: Box<Requantizer>,
+        /// Channels of the sums.
+        channels: Channels,
+    },
+    /// A table from input code to output code.
+    Table {
+        /// Outputs, from input code `first` on.
+        table: Vec<i32>,
+        /// Input code of the first entry.
+        first: i64,
+    },
+    /// A table, and another one for elements in whole blocks of a vector kernel.
+    Tables {
+        /// Outputs, from input code `first` on.
+        table: Vec<i32>,
+        /// The same for elements in blocks.
+        blocks: Vec<i32>,
+        /// Input code of the first entry.
+        first: i64,
+        /// Which elements these are.
+        inside: Arc<[bool]>,
+    },
+    /// A function of the input code, where a table would be too large.
+    Function(CodeFunction),
+    /// A function of two codes.
+    Pair(Box<Pair>),
+    /// A linear resampling.
+    Resample(Box<Resampler>),
+    /// Integer sums as reals, by a scale and a bias of each channel in `f32`: a part of what reads them.
+    Values(Values, Channels),
+    /// The sum of [`Values`](Self::Values) and a code, and a clamp in stored codes.
+    ConvAdd(Box<ConvAdd>, (i32, i32)),
+    /// The same as a float epilogue.
+    Epilogue(Box<Epilogue>),
+    /// A mean, and a clamp in stored codes.
+    Average(Box<Average>, (i32, i32)),
+    /// A softmax over rows, and a clamp in stored codes.
+    Softmax(Box<Softmax>, (i32, i32)),
+    /// Integers become reals and leave the network.
+    Dequantize(Dequantizer, Channels),
+    /// Each operand through its own function (none: it is on the output's grid already).
+    Concat(Vec<Option<CodeFunction>>),
+    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
+    Float(Box<FloatFinish>),
+    /// The real through [`Layer::posts`], then the logarithmic quantizer.
+    Gfpq {
+        /// A table in place of the function behind the sum.
+        sigmoid: Option<Activation>,
+    },
+    /// Everything in fixed-point types: hls4ml.
+    Fixed(Box<Fixed>),
+    /// Thresholds that the real in front of [`Layer::posts`], or the sum, reaches: FINN.
+    Thresholds(Box<Counted>),
+}
+
+/// A function of two codes.
+pub struct Pair {
+    /// Itself.
+    pub function: PairFunction,
+    /// A clamp in stored codes.
+    pub clamp: (i32, i32),
+    /// Elements in whole blocks of a vector kernel, and their function.
+    pub blocks: Option<(PairFunction, Arc<[bool]>)>,
+}
+
+/// `[quantize]` of a layer's reals.
+#[derive(Debug)]
+pub struct FloatFinish {
+    /// One entry a channel.
+    pub quantizers: Vec<RealQuantizer>,
+    /// Which element belongs to which entry.
+    pub channels: Channels,
+    /// Elements in whole blocks, and the quantizers of those that are not.
+    pub tail: Option<(Vec<RealQuantizer>, Arc<[bool]>)>,
+}
+
+impl std::fmt::Debug for Finish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Keep { .. } => "Keep",
+            Self::DynamicQuantize(..) => "DynamicQuantize",
+            Self::Reinterpret => "Reinterpret",
+            Self::Letter => "Letter",
+            Self::Real => "Real",
+            Self::Requantize { .. } => "Requantize",
+            Self::Table { .. } => "Table",
+            Self::Tables { .. } => "Tables",
+            Self::Resample(_) => "Resample",
+            Self::Function(_) => "Function",
+            Self::Pair(..) => "Pair",
+            Self::Values(..) => "Values",
+            Self::ConvAdd(..) => "ConvAdd",
+            Self::Epilogue(_) => "Epilogue",
+            Self::Average(..) => "Average",
+            Self::Softmax(..) => "Softmax",
+            Self::Dequantize(..) => "Dequantize",
+            Self::Concat(_) => "Concat",
+            Self::Float(..) => "Float",
+            Self::Gfpq { .. } => "Gfpq",
+            Self::Fixed(_) => "Fixed",
+            Self::Thresholds(_) => "Thresholds",
+        })
+    }
+}

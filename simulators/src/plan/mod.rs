@@ -1,0 +1,449 @@
+//! A layer under a target's rules: everything that does not depend on the input, prepared once.
+
+mod binary;
+mod dequantize;
+mod finish;
+mod linear;
+mod movement;
+mod reduce;
+mod sum;
+mod unary;
+
+use std::sync::Arc;
+
+use align_check_graph::Quantizer;
+use align_check_specs::{Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec};
+
+use crate::adapt::{self, ValueGrid};
+use crate::error::Error;
+use crate::kernels::Isa;
+use crate::network::{Folded, Kind, Layer, Network, Operand, Post};
+use crate::quantize::CodeGrid;
+use crate::rules::Labels;
+use crate::rules::fake_quantize::Values;
+use crate::rules::thresholds;
+use crate::tensor::Channels;
+
+pub use finish::{Finish, FloatFinish, Pair};
+pub use sum::{LinearPlan, Sum};
+
+/// A layer under a target's rules.
+#[derive(Debug)]
+pub struct LayerPlan {
+    /// What the output is stored as.
+    pub out: ValueGrid,
+    /// Sums of products, where the layer has them.
+    pub linear: Option<LinearPlan>,
+    /// From sums (or inputs) to the output.
+    pub finish: Finish,
+    /// Why the target's grids (of the output or of the weights) are not the model's.
+    pub mismatches: Vec<String>,
+    /// Whether the target computes this in float.
+    pub float: bool,
+    /// The rules that the layer rests on, as paths into the spec.
+    pub rules: Vec<&'static str>,
+}
+
+impl LayerPlan {
+    /// Prepares a layer. `inputs` are the grids of its inputs; `model` is the plan of the same layer under
+    /// the model's own grids, whose packed weights are shared where they are the same.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the target has no counterpart for the layer.
+    pub fn new(
+        layer: &Layer,
+        spec: &Spec,
+        inputs: &[ValueGrid],
+        model: Option<&LayerPlan>,
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        Planner {
+            layer,
+            spec,
+            inputs,
+            model,
+            isa,
+        }
+        .plan()
+        .map_err(|what| Error::Unsupported {
+            node: layer.name.clone(),
+            op_type: layer.op.clone(),
+            what: format!("target '{}': {what}", spec.name),
+        })
+    }
+
+    /// Whether the sums are the same integers as another plan's, given the same input codes.
+    pub fn shares_sums(&self, other: &Self) -> bool {
+        match (&self.linear, &other.linear) {
+            (
+                Some(LinearPlan {
+                    sum: Sum::Fast { weights: a, .. },
+                    ..
+                }),
+                Some(LinearPlan {
+                    sum: Sum::Fast { weights: b, .. },
+                    ..
+                }),
+            ) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+struct Planner<'a> {
+    layer: &'a Layer,
+    spec: &'a Spec,
+    inputs: &'a [ValueGrid],
+    model: Option<&'a LayerPlan>,
+    isa: Isa,
+}
+
+/// The output's grid on the target.
+struct Out {
+    grid: ValueGrid,
+    mismatch: Option<String>,
+}
+
+/// How a layer ends, whether the target computes it in float, and the rules that it rests on.
+type Ending = (Finish, bool, Vec<&'static str>);
+
+impl Planner<'_> {
+    fn plan(&self) -> Result<LayerPlan, String> {
+        let layer = self.layer;
+        let reads_as = match &layer.kind {
+            Kind::Reinterpret { to, .. } => Some(Quantizer::Affine(to.clone())),
+            _ => None,
+        };
+        let out = match layer.quantizer.as_ref().or(reads_as.as_ref()) {
+            Some(_) if layer.joins => Out {
+                grid: ValueGrid::Real,
+                mismatch: None,
+            },
+            Some(quantizer) => {
+                let rule = adapt::as_stored(&self.spec.activations, layer.stored);
+                let adapted = adapt::activation(&rule, quantizer)?;
+                Out {
+                    grid: adapted.grid,
+                    mismatch: adapted.mismatch,
+                }
+            }
+            None => Out {
+                grid: self.unquantized(),
+                mismatch: None,
+            },
+        };
+        let mut mismatches: Vec<String> = out.mismatch.iter().cloned().collect();
+        let linear = match &layer.kind {
+            Kind::Linear(linear) => Some(self.linear(linear, &mut mismatches)?),
+            _ => None,
+        };
+        let mut rules = vec!["activations"];
+        if let Some(linear) = &linear {
+            // Codes that are kept are not rounded anew.
+            let weights = if linear.model_weights {
+                "weights.quantizer"
+            } else {
+                "weights"
+            };
+            rules.extend([weights, "accumulator"]);
+        }
+        let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
+        rules.extend(more);
+        let mut plan = LayerPlan {
+            out: out.grid,
+            linear,
+            finish,
+            mismatches,
+            float,
+            rules,
+        };
+        self.fix_sum(&mut plan);
+        Ok(plan)
+    }
+
+    fn exact(&self) -> bool {
+        self.spec.quantize.division == Division::Model
+    }
+
+    fn codes(&self, index: usize) -> Option<(&Arc<CodeGrid>, i64)> {
+        match self.inputs.get(index)? {
+            ValueGrid::Codes { grid, relabel, .. } => Some((grid, *relabel)),
+            _ => None,
+        }
+    }
+
+    fn labels(&self, index: usize) -> Option<Labels> {
+        let (grid, relabel) = self.codes(index)?;
+        Labels::of(grid, relabel)
+    }
+
+    fn operand_labels(&self, operand: &Operand) -> Option<Labels> {
+        match operand {
+            Operand::Input(index) => self.labels(*index),
+            Operand::Constant(tensor) => Labels::of(tensor.grid()?, 0),
+        }
+    }
+
+    /// How the layer ends, whether the target computes it in float, and the rules that it rests on.
+    fn finish(&self, linear: Option<&LinearPlan>, out: &ValueGrid) -> Result<Ending, String> {
+        let layer = self.layer;
+        let keep = |grid: &CodeGrid| Finish::Keep {
+            lo: grid.min as i32,
+            hi: grid.max as i32,
+        };
+        if let (Kind::DynamicQuantize(part), Some(rule)) =
+            (&layer.kind, self.spec.ops.dynamic_quantize)
+        {
+            let empty = match rule {
+                DynamicQuantizeRule::EmptyScaleOne => 1.0,
+                DynamicQuantizeRule::EmptyScale255th => 1.0 / 255.0,
+            };
+            let finish = Finish::DynamicQuantize(*part, empty);
+            return Ok((finish, false, vec!["ops.dynamic-quantize"]));
+        }
+        if let Kind::Reinterpret { .. } = layer.kind {
+            return match (&self.inputs[0], out) {
+                (
+                    ValueGrid::Codes {
+                        model: true,
+                        relabel: before,
+                        ..
+                    },
+                    ValueGrid::Codes {
+                        model: true,
+                        relabel,
+                        ..
+                    },
+                ) if before == relabel => Ok((Finish::Reinterpret, false, vec![])),
+                _ => Err("codes that are read with another scale than they were made with".into()),
+            };
+        }
+        if let (true, Kind::Linear(own), Some(plan)) = (layer.joins, &layer.kind, linear) {
+            let rules = vec!["bias", "requantize", "placement.residual"];
+            let values = match &plan.sum {
+                Sum::Real { .. } => None,
+                _ => self.units(own, plan, layer.folded().as_ref()),
+            };
+            let finish = values.map_or(Finish::Real, |(channels, units)| {
+                let inner = self.inner(layer.quantizer.as_ref());
+                Finish::Values(Values::new(&units, inner), channels)
+            });
+            return Ok((finish, false, rules));
+        }
+        if let Some(finish) = self.dequantize(linear) {
+            return Ok((finish, false, vec!["ops.dequantize"]));
+        }
+        if layer.quantizer.is_none() {
+            return Ok(match (out, self.kept_clamp()) {
+                (ValueGrid::Codes { .. }, Some((lo, hi))) => {
+                    (Finish::Keep { lo, hi }, false, vec![])
+                }
+                (ValueGrid::Codes { grid, .. }, None) => (keep(grid), false, vec![]),
+                (ValueGrid::Gfpq { .. }, _) if layer.posts.is_empty() => (
+                    Finish::Keep {
+                        lo: i32::MIN,
+                        hi: i32::MAX,
+                    },
+                    false,
+                    vec![],
+                ),
+                _ => (
+                    Finish::Real,
+                    !self.exact() && layer.is_compared(),
+                    vec!["quantize"],
+                ),
+            });
+        }
+        if let Some(rule) = &self.spec.thresholds {
+            let input = self.codes(0).map(|(grid, _)| &**grid);
+            let counted = thresholds::plan(rule, layer, linear, input)?;
+            let rules = thresholds::rules(linear.is_some());
+            return Ok((Finish::Thresholds(Box::new(counted)), false, rules));
+        }
+        match out {
+            ValueGrid::Gfpq { .. } => Ok(self.gfpq()),
+            ValueGrid::Codes { grid, relabel, .. } if !self.exact() => {
+                match Labels::of(grid, *relabel) {
+                    Some(out) => match self.spec.unsigned_kernels().filter(|_| out.min >= 0) {
+                        Some(spec) => {
+                            let own = Planner {
+                                spec: &spec,
+                                ..*self
+                            };
+                            let (finish, float, mut rules) = own.integer(linear, out);
+                            rules.push("unsigned");
+                            Ok((finish, float, rules))
+                        }
+                        None => Ok(self.integer(linear, out)),
+                    },
+                    None => Ok(self.float_channels(grid, *relabel)),
+                }
+            }
+            _ => Ok((Finish::Letter, false, vec!["quantize", "requantize"])),
+        }
+    }
+
+    /// A layer that ends on integer codes, by the target's own rules; in float where it has none.
+    fn integer(&self, linear: Option<&LinearPlan>, out: Labels) -> Ending {
+        let layer = self.layer;
+        let computes = !layer.posts.is_empty()
+            || !matches!(
+                layer.kind,
+                Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_)
+            );
+        if computes && self.widest(out) > self.spec.activations.kernel_bits.unwrap_or(u32::MAX) {
+            return self.float(out);
+        }
+        if computes && let Some(rule) = self.not_fused(out) {
+            let (finish, float, mut rules) = self.float(out);
+            rules.push(rule);
+            return (finish, float, rules);
+        }
+        let ending = match (&layer.kind, layer.folded()) {
+            (Kind::Linear(own), Some(folded)) => self.sums(own, linear, &folded, out),
+            (Kind::MatMul(own), Some(folded)) => self.products(own, &folded, out),
+            (
+                Kind::Binary {
+                    op,
+                    operands,
+                    shapes,
+                },
+                Some(folded),
+            ) if folded.is_clamp() => self.pair(*op, operands, shapes, &folded, out),
+            (Kind::Average { axes, image, .. }, Some(folded)) if folded.is_clamp() => {
+                self.average(*axes, *image, &folded, out)
+            }
+            (Kind::Concat { operands, .. }, Some(folded)) if folded.is_clamp() => {
+                self.concat(operands, &folded, out)
+            }
+            (Kind::Resample(resize), Some(folded)) if folded.is_identity() => {
+                self.resample(resize, out)
+            }
+            (Kind::Softmax { axis, beta }, Some(folded)) if folded.is_clamp() => {
+                self.softmax(*axis, *beta, &folded, out)
+            }
+            (Kind::Pass | Kind::MaxPool(_), folded) => self.one_code(folded, out),
+            _ => None,
+        };
+        ending.unwrap_or_else(|| self.float(out))
+    }
+
+    /// The rule by which the target leaves this layer in float, in a file of quantizers and floats.
+    fn not_fused(&self, out: Labels) -> Option<&'static str> {
+        let layer = self.layer;
+        let rule = &self.spec.placement;
+        if layer.integer {
+            return None;
+        }
+        if rule.clamps == Some(ClampRule::Implied) && !self.implies_clamps(out) {
+            return Some("placement.clamps");
+        }
+        let forked = |(grid, readers): (&ValueGrid, &usize)| {
+            matches!(grid, ValueGrid::Codes { grid, relabel, .. } if grid.min + relabel < 0)
+                && *readers > 1
+        };
+        let reads = || self.inputs.iter().zip(&layer.input_readers).any(forked);
+        let writes = out.min < 0 && layer.readers > 1;
+        let signed = rule.signed_codes == Some(SignedRule::ReadOnce);
+        (signed && (writes || reads())).then_some("placement.signed-codes")
+    }
+
+    /// Whether the range of the output's codes lies within every clamp.
+    fn implies_clamps(&self, out: Labels) -> bool {
+        let end = |code: i64| (code - out.zero_point) as f64 * out.scale;
+        let (low, high) = (end(out.min), end(out.max));
+        let slack = f64::from(f32::EPSILON);
+        self.layer.posts.iter().all(|post| match post {
+            Post::Clamp { lo, hi } => low >= lo - slack && high <= hi + slack,
+            _ => true,
+        })
+    }
+
+    /// The target has no rule of integers: the real, then `[quantize]`.
+    fn float(&self, out: Labels) -> Ending {
+        (
+            self.quantized(&[out], Channels::ONE),
+            true,
+            vec!["quantize"],
+        )
+    }
+
+    /// Bits of the widest codes that the layer reads or writes.
+    fn widest(&self, out: Labels) -> u32 {
+        let inputs = self.inputs.iter().filter_map(|grid| match grid {
+            ValueGrid::Codes { grid, .. } => Some((grid.min, grid.max)),
+            _ => None,
+        });
+        inputs
+            .chain([(out.min, out.max)])
+            .map(|(min, max)| 64 - (max - min).unsigned_abs().leading_zeros())
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+impl Folded {
+    /// Whether there is nothing but a clamp.
+    pub fn is_clamp(&self) -> bool {
+        self.mul.iter().all(|&m| m == 1.0) && self.add.iter().all(|&a| a == 0.0)
+    }
+
+    /// Whether there is nothing.
+    pub fn is_identity(&self) -> bool {
+        self.is_clamp() && self.lo == f64::NEG_INFINITY && self.hi == f64::INFINITY
+    }
+}
+
+fn same_grid(x: Labels, out: Labels) -> bool {
+    x.scale == out.scale && x.zero_point == out.zero_point
+}
+
+/// A clamp of reals in stored codes.
+fn clamp_codes(out: Labels, folded: &Folded, rule: Bounds) -> (i32, i32) {
+    let (lo, hi) = out.bounds(rule, (folded.lo, folded.hi));
+    (out.store(lo), out.store(hi))
+}
+
+/// The grids of every value under a spec, and the plan of every layer. `model` gives the plan of a layer under
+/// the model's own grids, where it has the same weights and the inputs that are given: what is packed is shared.
+///
+/// # Errors
+/// [`Error::Unsupported`] where the target has no counterpart for a layer.
+pub fn plan<'m>(
+    network: &Network,
+    spec: &Spec,
+    model: &dyn Fn(usize, &[ValueGrid]) -> Option<&'m LayerPlan>,
+    isa: Isa,
+) -> Result<(Vec<ValueGrid>, Vec<LayerPlan>), Error> {
+    let mut grids = vec![ValueGrid::Real; network.graph.values.len()];
+    for &input in &network.graph.inputs {
+        if let Some(stored) = network.stored(input) {
+            let quantizer = Quantizer::Affine(stored.clone());
+            let rule = adapt::as_stored(&spec.activations, true);
+            let adapted = adapt::activation(&rule, &quantizer);
+            grids[input] = adapted
+                .map_err(|what| Error::Unsupported {
+                    node: network.name(input).to_string(),
+                    op_type: "input".to_string(),
+                    what: format!("target '{}': {what}", spec.name),
+                })?
+                .grid;
+        } else if let Some(grid) = network.annotated_grid(input)
+            && spec.activations.quantizer != Grid::Gfpq
+        {
+            grids[input] = ValueGrid::Codes {
+                grid: Arc::new(grid),
+                relabel: 0,
+                model: true,
+            };
+        }
+    }
+    let mut plans = Vec::with_capacity(network.layers.len());
+    for (index, layer) in network.layers.iter().enumerate() {
+        let inputs: Vec<ValueGrid> = layer.inputs.iter().map(|&i| grids[i].clone()).collect();
+        let plan = LayerPlan::new(layer, spec, &inputs, model(index, &inputs), isa)?;
+        grids[layer.output] = plan.out.clone();
+        plans.push(plan);
+    }
+    Ok((grids, plans))
+}
