@@ -5,8 +5,7 @@ use serde::Serialize;
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
     Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step,
-    StepsTail,
-    Weights,
+    StepsTail, Weights,
 };
 
 /// One rule of a spec, ready to be shown.

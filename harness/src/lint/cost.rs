@@ -19,7 +19,12 @@ pub struct Cost {
 /// The cost of a finding in what a check found; `None` where the target has no layer of its own there.
 pub fn cost(finding: &Finding, checked: &TargetOutcome) -> Option<Cost> {
     let of_tensor = |tensor: &String| checked.layers.iter().find(|layer| layer.tensor == *tensor);
-    let stats = finding.tensors.iter().find_map(of_tensor)?.isolated.as_ref()?;
+    let stats = finding
+        .tensors
+        .iter()
+        .find_map(of_tensor)?
+        .isolated
+        .as_ref()?;
     Some(Cost {
         elements: stats.elements,
         differing: stats.differing,

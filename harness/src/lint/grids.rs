@@ -24,7 +24,11 @@ fn float(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     if !is_weighted(&node.op) && !is_unweighted(&node.op) {
         return;
     }
-    let operands = node.inputs.iter().take(if is_weighted(&node.op) { 2 } else { node.inputs.len() });
+    let operands = node.inputs.iter().take(if is_weighted(&node.op) {
+        2
+    } else {
+        node.inputs.len()
+    });
     let float: Vec<&str> = operands
         .filter(|&&input| match trace.parameter(input) {
             Some(parameter) => is_weighted(&node.op) && parameter.quantizer.is_none(),
@@ -42,7 +46,10 @@ fn grid(trace: &Trace, spec: &Spec, node: &Node, affine: &Affine, findings: &mut
     let rule = &spec.activations;
     let mut push = |lint, text| findings.push(trace.finding(lint, node, text));
     if rule.granularity == Granularity::PerTensor && affine.scale.values.len() > 1 {
-        push(Lint::PerChannel, format!("an activation with {} scales", affine.scale.values.len()));
+        push(
+            Lint::PerChannel,
+            format!("an activation with {} scales", affine.scale.values.len()),
+        );
     }
     if rule.quantizer == Grid::PowerOfTwo {
         if let Some(scale) = affine.scale.values.iter().find(|&&s| !is_power_of_two(s)) {
@@ -63,7 +70,11 @@ fn grid(trace: &Trace, spec: &Spec, node: &Node, affine: &Affine, findings: &mut
     if affine.bits == 7 && rule.quantizer != Grid::Model {
         push(
             Lint::ReducedRange,
-            format!("codes {}..={} of an 8-bit type", affine.min_code(), affine.max_code()),
+            format!(
+                "codes {}..={} of an 8-bit type",
+                affine.min_code(),
+                affine.max_code()
+            ),
         );
     }
 }
@@ -73,7 +84,9 @@ fn constants(trace: &Trace, spec: &Spec, node: &Node, findings: &mut Vec<Finding
     let ops = &spec.ops;
     let mut push = |text| findings.push(trace.finding(Lint::ReplacedConstant, node, text));
     match &node.op {
-        Op::Activation(Activation::LeakyRelu { alpha }) if ops.leaky_relu == Some(LeakyReluRule::Alpha26Over256) => {
+        Op::Activation(Activation::LeakyRelu { alpha })
+            if ops.leaky_relu == Some(LeakyReluRule::Alpha26Over256) =>
+        {
             let own = 26.0 / 256.0;
             if *alpha != own {
                 push(format!("slope {alpha} becomes 26/256 = {own}"));

@@ -52,9 +52,17 @@ fn residual(trace: &Trace, spec: &Spec, node: &Node, findings: &mut Vec<Finding>
     if spec.placement.residual.is_none() || !both {
         return;
     }
-    let convolutions = || node.inputs.iter().filter_map(|&input| own_convolution(trace, input));
+    let convolutions = || {
+        node.inputs
+            .iter()
+            .filter_map(|&input| own_convolution(trace, input))
+    };
     if let Some(convolution) = convolutions().next() {
-        let branches = if convolutions().count() == 2 { "both branches are convolutions; " } else { "" };
+        let branches = if convolutions().count() == 2 {
+            "both branches are convolutions; "
+        } else {
+            ""
+        };
         let text = format!(
             "{branches}the output of '{}' is quantized in front of the addition",
             convolution.name
@@ -83,7 +91,11 @@ fn range_of_sum(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
 }
 
 fn unequal(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
-    let grids: Vec<&Affine> = node.inputs.iter().filter_map(|&input| trace.affine(input)).collect();
+    let grids: Vec<&Affine> = node
+        .inputs
+        .iter()
+        .filter_map(|&input| trace.affine(input))
+        .collect();
     let Some((first, rest)) = grids.split_first() else {
         return;
     };
@@ -96,7 +108,8 @@ fn unequal(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
 
 /// A quantizer that reads codes on another grid.
 fn chain(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
-    let (Some(before), Some(own)) = (trace.affine(node.inputs[0]), trace.affine(node.output)) else {
+    let (Some(before), Some(own)) = (trace.affine(node.inputs[0]), trace.affine(node.output))
+    else {
         return;
     };
     if trace.is_constant(node.inputs[0]) || same(before, own) {
@@ -120,7 +133,12 @@ fn negative_codes(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     let share = (zero - min) / (max - min);
     // Symmetric grids spend one half by design.
     if zero > min && !(grid.signed && zero == 0.0) {
-        let text = format!("{:.0} of {:.0} codes lie below zero ({})", zero - min, max - min + 1.0, words(grid));
+        let text = format!(
+            "{:.0} of {:.0} codes lie below zero ({})",
+            zero - min,
+            max - min + 1.0,
+            words(grid)
+        );
         if share > 1.0 / 64.0 {
             findings.push(trace.finding(Lint::NegativeCodesAfterRelu, node, text));
         }
@@ -133,7 +151,9 @@ fn sole_quantizer<'g>(trace: &Trace<'g>, value: ValueId) -> Option<&'g Affine> {
     let (first, None) = (readers.next()?, readers.next()) else {
         return None;
     };
-    matches!(first.op, Op::Quantize(_)).then(|| trace.affine(first.output)).flatten()
+    matches!(first.op, Op::Quantize(_))
+        .then(|| trace.affine(first.output))
+        .flatten()
 }
 
 fn missing_output(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
@@ -145,10 +165,17 @@ fn missing_output(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     if trace.result_is_quantized(node.output) || trace.readers(end).next().is_none() {
         return;
     }
-    let readers: Vec<&str> = trace.readers(end).map(|reader| reader.name.as_str()).collect();
+    let readers: Vec<&str> = trace
+        .readers(end)
+        .map(|reader| reader.name.as_str())
+        .collect();
     // Copies of codes may be read as they are, on one grid.
     let copies = matches!(node.op, Op::Concat { .. });
-    let text = format!("{} reads codes and hands reals to {}", node.op_type, readers.join(", "));
+    let text = format!(
+        "{} reads codes and hands reals to {}",
+        node.op_type,
+        readers.join(", ")
+    );
     if !copies {
         findings.push(trace.finding(Lint::MissingOutputQuantizer, node, text));
     }
@@ -159,8 +186,9 @@ fn fork(trace: &Trace, value: ValueId, findings: &mut Vec<Finding>) {
     if trace.is_quantized(value) || trace.is_constant(value) {
         return;
     }
-    let (quantizers, others): (Vec<&Node>, Vec<&Node>) =
-        trace.readers(value).partition(|node| matches!(node.op, Op::Quantize(_)));
+    let (quantizers, others): (Vec<&Node>, Vec<&Node>) = trace
+        .readers(value)
+        .partition(|node| matches!(node.op, Op::Quantize(_)));
     let Some(producer) = trace.producer(value) else {
         return;
     };

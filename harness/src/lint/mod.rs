@@ -8,6 +8,7 @@ mod grids;
 mod joins;
 mod shared;
 mod shifts;
+mod show;
 mod trace;
 mod weights;
 
@@ -16,6 +17,8 @@ use align_check_specs::Spec;
 use serde::Serialize;
 
 pub use cost::{Cost, cost};
+pub use show::json;
+pub(crate) use show::text;
 use trace::Trace;
 
 /// One place in a graph that a lint speaks of.
@@ -153,9 +156,15 @@ impl Lint {
                 "ranges that start at [-6, 6] and move slowly leave a negative half behind a ReLU (tfmot); its codes \
                  never occur, and the ReLU's bound is the zero point"
             }
-            Self::PerChannel => "the target has one scale a tensor: channels lose up to the ratio of their scales",
-            Self::NotPowerOfTwo => "the target shifts: a scale between two powers of two costs up to half of the range",
-            Self::ZeroPoint => "the target's codes are symmetric: a one-sided range loses up to one bit",
+            Self::PerChannel => {
+                "the target has one scale a tensor: channels lose up to the ratio of their scales"
+            }
+            Self::NotPowerOfTwo => {
+                "the target shifts: a scale between two powers of two costs up to half of the range"
+            }
+            Self::ZeroPoint => {
+                "the target's codes are symmetric: a one-sided range loses up to one bit"
+            }
             Self::LowestWeight => {
                 "trained or exported with the whole range, while kernels and calibrations assume [-127, 127] \
                  (TFLite's quantization specification; ModelTC/MQBench#50)"
@@ -180,34 +189,56 @@ impl Lint {
                 "tools that multiply by 1/scale and tools that divide put these weights on different codes (a scale \
                  of amax/127.5 makes such ties by construction)"
             }
-            Self::ShiftRange => "the toolchain moves positions until its shifts fit, and says nothing",
-            Self::ReplacedConstant => "the toolchain or the hardware computes with another constant, and says nothing",
+            Self::ShiftRange => {
+                "the toolchain moves positions until its shifts fit, and says nothing"
+            }
+            Self::ReplacedConstant => {
+                "the toolchain or the hardware computes with another constant, and says nothing"
+            }
         }
     }
 
     /// What to do about it.
     pub fn fix(self) -> &'static str {
         match self {
-            Self::FloatFallback => "quantize the tensor, or accept float there and keep the layer out of the comparison",
-            Self::SharedWeightHalfFloat => "use one module with tied parameters for each call, and check both in the export",
+            Self::FloatFallback => {
+                "quantize the tensor, or accept float there and keep the layer out of the comparison"
+            }
+            Self::SharedWeightHalfFloat => {
+                "use one module with tied parameters for each call, and check both in the export"
+            }
             Self::MixedFork => "place one quantizer on the tensor, in front of all its readers",
-            Self::UnfoldedBatchNorm => "fold batch normalization before quantizers are placed and calibrated",
-            Self::ResidualBothQuantized => "remove the quantizer between the convolution and the addition; keep the identity's",
+            Self::UnfoldedBatchNorm => {
+                "fold batch normalization before quantizers are placed and calibrated"
+            }
+            Self::ResidualBothQuantized => {
+                "remove the quantizer between the convolution and the addition; keep the identity's"
+            }
             Self::MissingOutputQuantizer => "place a quantizer behind the operation",
             Self::UnequalScales => "give the operands one observer, so that they share their scale",
             Self::QuantizerChain => "give both the same parameters, or remove one",
             Self::OperandHasRangeOfSum => "calibrate the operand on its own, or quantize with QAT",
-            Self::NegativeCodesAfterRelu => "train longer, or start the observer from calibrated ranges",
-            Self::PerChannel => "quantize per tensor for this target (after equalizing the channels' ranges)",
+            Self::NegativeCodesAfterRelu => {
+                "train longer, or start the observer from calibrated ranges"
+            }
+            Self::PerChannel => {
+                "quantize per tensor for this target (after equalizing the channels' ranges)"
+            }
             Self::NotPowerOfTwo => "train or calibrate with power-of-two scales",
             Self::ZeroPoint => "calibrate symmetric ranges for this target",
             Self::LowestWeight => "quantize weights in the narrow range [-127, 127]",
-            Self::BiasScale => "export the bias as int32 with input scale times weight scale, one for each use",
+            Self::BiasScale => {
+                "export the bias as int32 with input scale times weight scale, one for each use"
+            }
             Self::UnsignedNarrow => "train with the whole unsigned range",
-            Self::ReducedRange => "calibrate for 8 bits, or check that no value leaves the calibrated range",
+            Self::ReducedRange => {
+                "calibrate for 8 bits, or check that no value leaves the calibrated range"
+            }
             Self::ClippedWeights => "export clipped weights, or the integer codes",
             Self::WeightTies => "export integer weights, folded by the tool that trained them",
-            Self::ShiftRange => "keep positions of neighbouring tensors closer, and compare with the compiled model's positions",
+            Self::ShiftRange => {
+                "keep positions of neighbouring tensors closer, and compare with the compiled model's positions"
+            }
             Self::ReplacedConstant => "train with the target's constant",
         }
     }

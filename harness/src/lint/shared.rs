@@ -9,10 +9,17 @@ use super::{Finding, Lint};
 
 pub fn lint(trace: &Trace, findings: &mut Vec<Finding>) {
     let mut uses: BTreeMap<ValueId, Vec<(&Node, bool)>> = BTreeMap::new();
-    for node in trace.graph.nodes.iter().filter(|node| is_weighted(&node.op)) {
+    for node in trace
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| is_weighted(&node.op))
+    {
         if let Some(weights) = node.inputs.get(1).and_then(|&input| trace.parameter(input)) {
             let quantized = weights.quantizer.is_some() && trace.is_quantized(node.inputs[0]);
-            uses.entry(weights.value).or_default().push((node, quantized));
+            uses.entry(weights.value)
+                .or_default()
+                .push((node, quantized));
         }
     }
     for (value, nodes) in uses {

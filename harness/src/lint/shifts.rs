@@ -31,25 +31,35 @@ fn position(affine: &Affine) -> Option<i32> {
 
 /// The positions of a node's operands and of the quantizer behind it.
 fn positions(trace: &Trace, node: &Node, operands: usize) -> Option<(Vec<i32>, i32)> {
-    let inputs = node.inputs.iter().take(operands).map(|&input| match trace.parameter(input) {
-        Some(parameter) => position(parameter.quantizer?),
-        None => position(trace.affine(input)?),
-    });
+    let inputs = node
+        .inputs
+        .iter()
+        .take(operands)
+        .map(|&input| match trace.parameter(input) {
+            Some(parameter) => position(parameter.quantizer?),
+            None => position(trace.affine(input)?),
+        });
     let inputs = inputs.collect::<Option<Vec<i32>>>()?;
     let (end, _) = trace.behind_steps(node.output);
-    let quantizer = trace.readers(end).find(|reader| matches!(reader.op, Op::Quantize(_)))?;
+    let quantizer = trace
+        .readers(end)
+        .find(|reader| matches!(reader.op, Op::Quantize(_)))?;
     Some((inputs, position(trace.affine(quantizer.output)?)?))
 }
 
 fn outside(name: &str, value: i32, [min, max]: [i32; 2]) -> Option<String> {
-    (!(min..=max).contains(&value)).then(|| format!("{name} = {value}, the hardware has {min}..={max}"))
+    (!(min..=max).contains(&value))
+        .then(|| format!("{name} = {value}, the hardware has {min}..={max}"))
 }
 
 fn weighted(trace: &Trace, limits: &ShiftLimits, node: &Node) -> Option<Vec<String>> {
     let (inputs, out) = positions(trace, node, 2)?;
     let cut = inputs.iter().sum::<i32>() - out;
     let mut said: Vec<String> = outside("shift_cut", cut, limits.cut).into_iter().collect();
-    let bias = node.inputs.get(2).and_then(|&bias| trace.parameter(bias)?.quantizer);
+    let bias = node
+        .inputs
+        .get(2)
+        .and_then(|&bias| trace.parameter(bias)?.quantizer);
     if let Some(bias) = bias.and_then(position) {
         let shift = inputs.iter().sum::<i32>() - bias;
         let min = (-(limits.bias_accumulator_bits - (8 + cut))).min(0);

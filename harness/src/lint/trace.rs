@@ -1,6 +1,8 @@
 //! Who quantized a tensor, and who reads it: what the lints ask of a graph.
 
-use align_check_graph::{Affine, Binary, Constant, Graph, Node, Op, Quantizer, ResizeAxis, ValueId};
+use align_check_graph::{
+    Affine, Binary, Constant, Graph, Node, Op, Quantizer, ResizeAxis, ValueId,
+};
 
 use super::{Finding, Lint};
 
@@ -42,7 +44,9 @@ impl<'g> Trace<'g> {
 
     pub fn readers(&self, value: ValueId) -> impl Iterator<Item = &'g Node> + '_ {
         let graph = self.graph;
-        self.readers[value].iter().map(move |&index| &graph.nodes[index])
+        self.readers[value]
+            .iter()
+            .map(move |&index| &graph.nodes[index])
     }
 
     pub fn is_output(&self, value: ValueId) -> bool {
@@ -132,7 +136,8 @@ impl<'g> Trace<'g> {
         let (end, _) = self.behind_steps(value);
         self.readers[end].iter().all(|&reader| {
             let node = &self.graph.nodes[reader];
-            matches!(node.op, Op::Quantize(_)) || (moves(&node.op) && self.result_is_quantized(node.output))
+            matches!(node.op, Op::Quantize(_))
+                || (moves(&node.op) && self.result_is_quantized(node.output))
         }) && !self.readers[end].is_empty()
             || self.graph.value(end).stored.is_some()
     }
@@ -170,9 +175,12 @@ impl<'g> Trace<'g> {
 /// Operations whose outputs are elements of their input.
 fn moves(op: &Op) -> bool {
     match op {
-        Op::Identity | Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::MaxPool(_) | Op::DepthToSpace { .. } => {
-            true
-        }
+        Op::Identity
+        | Op::Reshape
+        | Op::Transpose { .. }
+        | Op::Slice { .. }
+        | Op::MaxPool(_)
+        | Op::DepthToSpace { .. } => true,
         Op::Resize(resize) => resize
             .axes
             .iter()
@@ -183,7 +191,10 @@ fn moves(op: &Op) -> bool {
 
 /// Operations that multiply with weights.
 pub fn is_weighted(op: &Op) -> bool {
-    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul)
+    matches!(
+        op,
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul
+    )
 }
 
 /// Operations with arithmetic of their own, and no weights.

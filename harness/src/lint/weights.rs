@@ -12,7 +12,12 @@ use super::{Finding, Lint};
 const TIE_ULPS: f32 = 2.0;
 
 pub fn lint(trace: &Trace, spec: &Spec, findings: &mut Vec<Finding>) {
-    for node in trace.graph.nodes.iter().filter(|node| is_weighted(&node.op)) {
+    for node in trace
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| is_weighted(&node.op))
+    {
         let Some(weights) = node.inputs.get(1).and_then(|&input| trace.parameter(input)) else {
             continue;
         };
@@ -20,8 +25,16 @@ pub fn lint(trace: &Trace, spec: &Spec, findings: &mut Vec<Finding>) {
             continue;
         };
         let mut push = |lint, text| findings.push(trace.finding(lint, node, text));
-        if trace.behind_steps(node.output).1.iter().any(|step| matches!(step.op, Op::BatchNorm { .. })) {
-            push(Lint::UnfoldedBatchNorm, "weights are quantized, the normalization follows".into());
+        if trace
+            .behind_steps(node.output)
+            .1
+            .iter()
+            .any(|step| matches!(step.op, Op::BatchNorm { .. }))
+        {
+            push(
+                Lint::UnfoldedBatchNorm,
+                "weights are quantized, the normalization follows".into(),
+            );
         }
         grid(spec, affine, &mut push);
         let codes = codes(trace, &weights, affine);
@@ -40,11 +53,20 @@ fn grid(spec: &Spec, affine: &Affine, push: &mut impl FnMut(Lint, String)) {
         let (min, max) = extremes(&affine.scale.values);
         push(
             Lint::PerChannel,
-            format!("weights have {} scales, {:.1} apart", affine.scale.values.len(), max / min),
+            format!(
+                "weights have {} scales, {:.1} apart",
+                affine.scale.values.len(),
+                max / min
+            ),
         );
     }
     if rule.quantizer == Grid::PowerOfTwo {
-        let other = affine.scale.values.iter().filter(|&&s| !is_power_of_two(s)).count();
+        let other = affine
+            .scale
+            .values
+            .iter()
+            .filter(|&&s| !is_power_of_two(s))
+            .count();
         if other > 0 {
             push(
                 Lint::NotPowerOfTwo,
@@ -52,14 +74,22 @@ fn grid(spec: &Spec, affine: &Affine, push: &mut impl FnMut(Lint, String)) {
             );
         }
     }
-    let zero = affine.zero_point.values.iter().filter(|&&z| z != 0.0).count();
+    let zero = affine
+        .zero_point
+        .values
+        .iter()
+        .filter(|&&z| z != 0.0)
+        .count();
     let forbidden = match rule.zero_point {
         ZeroPoints::Any => false,
         ZeroPoints::Zero => true,
         ZeroPoints::Unsigned => affine.signed,
     };
     if zero > 0 && forbidden {
-        push(Lint::ZeroPoint, format!("{zero} weight zero points are not 0"));
+        push(
+            Lint::ZeroPoint,
+            format!("{zero} weight zero points are not 0"),
+        );
     }
 }
 
@@ -70,7 +100,9 @@ pub fn is_power_of_two(scale: f32) -> bool {
 fn extremes(values: &[f32]) -> (f32, f32) {
     values
         .iter()
-        .fold((f32::INFINITY, 0.0), |(min, max): (f32, f32), &v| (min.min(v), max.max(v)))
+        .fold((f32::INFINITY, 0.0), |(min, max): (f32, f32), &v| {
+            (min.min(v), max.max(v))
+        })
 }
 
 fn codes(trace: &Trace, weights: &Parameter, affine: &Affine) -> Vec<i64> {
@@ -91,9 +123,12 @@ fn codes(trace: &Trace, weights: &Parameter, affine: &Affine) -> Vec<i64> {
 /// Whether the parameters belong to axes of this shape (they do not where the weights are moved behind the
 /// constant and before the quantizer).
 fn fits(affine: &Affine, shape: &[usize]) -> bool {
-    [(affine.scale.axis, affine.scale.values.len()), (affine.zero_point.axis, affine.zero_point.values.len())]
-        .iter()
-        .all(|&(axis, count)| count == 1 || axis.is_some_and(|axis| shape.get(axis) == Some(&count)))
+    [
+        (affine.scale.axis, affine.scale.values.len()),
+        (affine.zero_point.axis, affine.zero_point.values.len()),
+    ]
+    .iter()
+    .all(|&(axis, count)| count == 1 || axis.is_some_and(|axis| shape.get(axis) == Some(&count)))
 }
 
 fn lowest(affine: &Affine, codes: &[i64], push: &mut impl FnMut(Lint, String)) {
@@ -103,7 +138,10 @@ fn lowest(affine: &Affine, codes: &[i64], push: &mut impl FnMut(Lint, String)) {
     let lowest = i64::MIN >> (64 - affine.bits);
     let count = codes.iter().filter(|&&code| code == lowest).count();
     if count > 0 {
-        push(Lint::LowestWeight, format!("{count} of {} weights are {lowest}", codes.len()));
+        push(
+            Lint::LowestWeight,
+            format!("{count} of {} weights are {lowest}", codes.len()),
+        );
     }
 }
 
@@ -120,7 +158,10 @@ fn scaled<'a>(
     }
     let axis = affine.scale.axis.or(affine.zero_point.axis);
     let (count, inner) = match axis {
-        Some(axis) => (shape[axis], shape[axis + 1..].iter().product::<usize>().max(1)),
+        Some(axis) => (
+            shape[axis],
+            shape[axis + 1..].iter().product::<usize>().max(1),
+        ),
         None => (1, 1),
     };
     Some(reals.iter().enumerate().map(move |(i, &w)| {
@@ -129,21 +170,41 @@ fn scaled<'a>(
     }))
 }
 
-fn clipped(trace: &Trace, weights: &Parameter, affine: &Affine, reals: &[f32], push: &mut impl FnMut(Lint, String)) {
+fn clipped(
+    trace: &Trace,
+    weights: &Parameter,
+    affine: &Affine,
+    reals: &[f32],
+    push: &mut impl FnMut(Lint, String),
+) {
     let Some(scaled) = scaled(trace, weights, affine, reals) else {
         return;
     };
-    let (min, max) = (affine.min_code() as f32 - 0.5, affine.max_code() as f32 + 0.5);
-    let beyond = scaled.filter(|(w, s, z)| !(min..=max).contains(&(w / s + z))).count();
+    let (min, max) = (
+        affine.min_code() as f32 - 0.5,
+        affine.max_code() as f32 + 0.5,
+    );
+    let beyond = scaled
+        .filter(|(w, s, z)| !(min..=max).contains(&(w / s + z)))
+        .count();
     if beyond > 0 {
         push(
             Lint::ClippedWeights,
-            format!("{beyond} of {} weights lie more than half a step outside", reals.len()),
+            format!(
+                "{beyond} of {} weights lie more than half a step outside",
+                reals.len()
+            ),
         );
     }
 }
 
-fn ties(trace: &Trace, weights: &Parameter, affine: &Affine, reals: &[f32], push: &mut impl FnMut(Lint, String)) {
+fn ties(
+    trace: &Trace,
+    weights: &Parameter,
+    affine: &Affine,
+    reals: &[f32],
+    push: &mut impl FnMut(Lint, String),
+) {
     let Some(scaled) = scaled(trace, weights, affine, reals) else {
         return;
     };
@@ -158,24 +219,46 @@ fn ties(trace: &Trace, weights: &Parameter, affine: &Affine, reals: &[f32], push
     if near > 0 {
         push(
             Lint::WeightTies,
-            format!("{near} of {} weights lie within rounding errors of a tie", reals.len()),
+            format!(
+                "{near} of {} weights lie within rounding errors of a tie",
+                reals.len()
+            ),
         );
     }
 }
 
-fn bias(trace: &Trace, spec: &Spec, node: &Node, weights: &Affine, push: &mut impl FnMut(Lint, String)) {
-    let own_scale = matches!(spec.bias.format, BiasFormat::Int8Shifted | BiasFormat::Int8Times128);
+fn bias(
+    trace: &Trace,
+    spec: &Spec,
+    node: &Node,
+    weights: &Affine,
+    push: &mut impl FnMut(Lint, String),
+) {
+    let own_scale = matches!(
+        spec.bias.format,
+        BiasFormat::Int8Shifted | BiasFormat::Int8Times128
+    );
     let (Some(&bias), Some(x)) = (node.inputs.get(2), trace.affine(node.inputs[0])) else {
         return;
     };
-    let Some(scale) = trace.parameter(bias).and_then(|bias| bias.quantizer).map(|bias| &bias.scale) else {
+    let Some(scale) = trace
+        .parameter(bias)
+        .and_then(|bias| bias.quantizer)
+        .map(|bias| &bias.scale)
+    else {
         return;
     };
     if own_scale || x.scale.values.len() > 1 {
         return;
     }
     let channels = scale.values.len().max(weights.scale.values.len());
-    let at = |values: &[f32], c: usize| values[if values.len() == 1 { 0 } else { c.min(values.len() - 1) }];
+    let at = |values: &[f32], c: usize| {
+        values[if values.len() == 1 {
+            0
+        } else {
+            c.min(values.len() - 1)
+        }]
+    };
     let wrong: Vec<usize> = (0..channels)
         .filter(|&c| {
             let expected = f64::from(x.scale.at(0)) * f64::from(at(&weights.scale.values, c));
