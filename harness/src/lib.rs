@@ -10,6 +10,7 @@ pub mod encodings;
 pub mod failure;
 mod generate;
 pub mod inputs;
+pub mod lint;
 mod noise;
 pub mod outcome;
 pub mod own;
