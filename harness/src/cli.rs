@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
-use crate::{generate, precision, record, recording, report, targets, verify};
+use crate::{generate, precision, prove, record, recording, report, targets, verify};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -74,6 +74,9 @@ enum Verb {
     /// Turns dumps of tools and chips into a recording that `--recorded` and `verify` take
     #[command(after_help = record::EXAMPLES)]
     Record(Box<record::RecordArgs>),
+    /// For every layer: can any input make a target differ, and which
+    #[command(after_help = prove::command::EXAMPLES)]
+    Prove(prove::command::ProveArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -219,6 +222,7 @@ pub fn run() -> u8 {
         Some(Verb::Targets { target }) => show_targets(target.as_deref()).map_err(Failure::Usage),
         Some(Verb::Verify(args)) => verify(&args),
         Some(Verb::Record(args)) => record(&args),
+        Some(Verb::Prove(args)) => prove(&args),
         None => check(&cli.check),
     };
     match result {
@@ -314,6 +318,12 @@ fn record(args: &record::RecordArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
+    let (text, code) = prove::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let Some(model_path) = &args.model else {
         return Err(anyhow!("no model given").into());
@@ -336,15 +346,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         .into());
     }
     let types = types(args.precision.as_deref(), &specs)?;
-    if let Some(jobs) = args.jobs {
-        if jobs == 0 {
-            return Err(anyhow!("-j 0: at least one thread is needed").into());
-        }
-        // Fails only where a pool exists already, and there is none before this line.
-        let _ = rayon::ThreadPoolBuilder::new()
-            .num_threads(jobs)
-            .build_global();
-    }
+    threads(args.jobs)?;
     let isa = isa(args.isa)?;
     let model = Model::read(model_path, &Limits::default())?;
     let (recorded, recorded_inputs) = read_recording(args.recorded.as_deref())?;
@@ -441,7 +443,21 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     })
 }
 
-fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
+/// Sets the number of threads, where the user asks for one.
+pub(crate) fn threads(jobs: Option<usize>) -> Result<()> {
+    if let Some(jobs) = jobs {
+        if jobs == 0 {
+            bail!("-j 0: at least one thread is needed");
+        }
+        // Fails only where a pool exists already, and there is none before this line.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(jobs)
+            .build_global();
+    }
+    Ok(())
+}
+
+pub(crate) fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
     Failure::Unsupported(format!("{}: {error}", path.display()))
 }
 
@@ -615,13 +631,13 @@ fn outcome(
 }
 
 /// `--layers` and `--except`.
-struct Patterns {
+pub(crate) struct Patterns {
     only: Vec<glob::Pattern>,
     except: Vec<glob::Pattern>,
 }
 
 impl Patterns {
-    fn new(only: &[String], except: &[String]) -> Result<Self> {
+    pub(crate) fn new(only: &[String], except: &[String]) -> Result<Self> {
         let parse = |patterns: &[String]| {
             patterns
                 .iter()
@@ -634,7 +650,7 @@ impl Patterns {
         })
     }
 
-    fn select(&self, layer: &Layer) -> bool {
+    pub(crate) fn select(&self, layer: &Layer) -> bool {
         let any = |patterns: &[glob::Pattern]| {
             patterns
                 .iter()

@@ -11,6 +11,7 @@ pub mod inputs;
 mod noise;
 pub mod outcome;
 pub mod precision;
+pub mod prove;
 mod record;
 pub mod recording;
 pub mod report;
