@@ -21,7 +21,7 @@ use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
 use crate::{
-    calibrate, encodings, generate, plan, precision, record, recording, report, targets, verify,
+    calibrate, encodings, generate, plan, precision, prove, record, recording, report, targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".
@@ -84,6 +84,9 @@ enum Verb {
     /// Shows where a target really has its quantizers, next to where the model has them
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
+    /// For every layer: can any input make a target differ, and which
+    #[command(after_help = prove::command::EXAMPLES)]
+    Prove(prove::command::ProveArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -259,6 +262,7 @@ pub fn run() -> u8 {
         Some(Verb::Verify(args)) => verify(&args),
         Some(Verb::Record(args)) => record(&args),
         Some(Verb::Plan(args)) => plan(&args),
+        Some(Verb::Prove(args)) => prove(&args),
         None => check(&cli.check),
     };
     match result {
@@ -367,6 +371,12 @@ fn plan(args: &plan::PlanArgs) -> Result<u8, Failure> {
     })
 }
 
+fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
+    let (text, code) = prove::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let Some(model_path) = &args.model else {
         return Err(anyhow!("no model given").into());
@@ -389,15 +399,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         .into());
     }
     let types = types(args.precision.as_deref(), &specs)?;
-    if let Some(jobs) = args.jobs {
-        if jobs == 0 {
-            return Err(anyhow!("-j 0: at least one thread is needed").into());
-        }
-        // Fails only where a pool exists already, and there is none before this line.
-        let _ = rayon::ThreadPoolBuilder::new()
-            .num_threads(jobs)
-            .build_global();
-    }
+    threads(args.jobs)?;
     let isa = isa(args.isa)?;
     let model = Model::read_with(model_path, args.weights.as_deref(), &Limits::default())?;
     let (recorded, folder) = read_recording(args.recorded.as_deref())?;
@@ -537,7 +539,21 @@ fn float_model(model: &Model) -> Failure {
     .into()
 }
 
-fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
+/// Sets the number of threads, where the user asks for one.
+pub(crate) fn threads(jobs: Option<usize>) -> Result<()> {
+    if let Some(jobs) = jobs {
+        if jobs == 0 {
+            bail!("-j 0: at least one thread is needed");
+        }
+        // Fails only where a pool exists already, and there is none before this line.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(jobs)
+            .build_global();
+    }
+    Ok(())
+}
+
+pub(crate) fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
     Failure::Unsupported(format!("{}: {error}", path.display()))
 }
 
@@ -710,13 +726,13 @@ fn outcome(
 }
 
 /// `--layers` and `--except`.
-struct Patterns {
+pub(crate) struct Patterns {
     only: Vec<glob::Pattern>,
     except: Vec<glob::Pattern>,
 }
 
 impl Patterns {
-    fn new(only: &[String], except: &[String]) -> Result<Self> {
+    pub(crate) fn new(only: &[String], except: &[String]) -> Result<Self> {
         let parse = |patterns: &[String]| {
             patterns
                 .iter()
@@ -729,7 +745,7 @@ impl Patterns {
         })
     }
 
-    fn select(&self, layer: &Layer) -> bool {
+    pub(crate) fn select(&self, layer: &Layer) -> bool {
         let any = |patterns: &[glob::Pattern]| {
             patterns
                 .iter()

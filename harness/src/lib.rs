@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod own;
 pub mod plan;
 pub mod precision;
+pub mod prove;
 mod record;
 pub mod recording;
 pub mod report;

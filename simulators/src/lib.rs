@@ -18,6 +18,7 @@ pub mod plan;
 pub mod quantize;
 pub mod rules;
 pub mod run;
+pub mod step;
 pub mod tensor;
 
 pub use error::Error;

@@ -138,6 +138,16 @@ impl Requantizer {
         self.channels[channel].bias
     }
 
+    /// The sums of a channel that stay within the accumulator together with the bias, both ends included.
+    pub fn fits(&self, channel: usize) -> (i64, i64) {
+        let bias = self.channels[channel].bias;
+        let half = 1i64.checked_shl(self.width.bits - 1).unwrap_or(i64::MIN);
+        match half.checked_neg() {
+            Some(min) => (min.saturating_sub(bias), (half - 1).saturating_sub(bias)),
+            None => (i64::MIN, i64::MAX),
+        }
+    }
+
     /// Number of channels.
     pub fn channels(&self) -> usize {
         self.channels.len()

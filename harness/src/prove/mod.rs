@@ -1,0 +1,222 @@
+//! `prove`: for every input at once, whether two sides give the same codes.
+//!
+//! A layer of sums is a step function of its accumulator ([`align_check_simulators::step`]): two of them are equal for
+//! all inputs when their steps are, over the sums that weights and the inputs' codes can reach. A layer of one or two
+//! codes is a table that is filled. Each layer stands alone: it is fed with the same codes on both sides, whatever the
+//! layers before it do.
+
+pub mod command;
+mod input;
+mod show;
+mod steps;
+mod tables;
+
+use align_check_simulators::adapt::ValueGrid;
+use align_check_simulators::kernels::Isa;
+use align_check_simulators::network::{Layer, Network};
+use align_check_simulators::plan::{Finish, LayerPlan};
+use align_check_simulators::step::{Reach, Step, reach};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::check::{Target, grade_text};
+
+pub use show::{json, terminal};
+
+/// Version of the machine-readable report.
+pub const SCHEMA: &str = "align-check/prove/1";
+
+/// What was proved of a network.
+#[derive(Debug, Serialize)]
+pub struct Proof {
+    /// The side whose rules are in question.
+    pub target: String,
+    /// The side that it is held against.
+    pub against: String,
+    /// Layers that compute something, in graph order.
+    pub layers: Vec<LayerProof>,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// What was proved of a layer.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerProof {
+    /// Name of its node.
+    pub name: String,
+    /// Its operators.
+    pub op: String,
+    /// The tensor that it makes.
+    pub tensor: String,
+    /// The result.
+    #[serde(flatten)]
+    pub result: Certificate,
+    /// Weakest evidence grade of the rules that it rests on.
+    pub grade: String,
+}
+
+/// What is certain of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "result")]
+pub enum Certificate {
+    /// No input can make it differ.
+    Equal(Cases),
+    /// Some accumulators or codes make it differ, by no more than `max_lsb`.
+    Differs {
+        /// How many were compared, and how many differ.
+        #[serde(flatten)]
+        cases: Cases,
+        /// Largest difference in LSB.
+        max_lsb: u32,
+        /// One of them.
+        example: Example,
+    },
+    /// Nothing is certain.
+    Open {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Numbers of what was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Cases {
+    /// Output channels; 0 where the layer has no sums.
+    pub channels: u64,
+    /// Channels that are equal for all inputs.
+    pub equal_channels: u64,
+    /// Accumulators that the channels can reach, or combinations of input codes.
+    pub reachable: u64,
+    /// Of these, how many give another code.
+    pub differing: u64,
+}
+
+/// A case in which the sides differ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Example {
+    /// Output channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<usize>,
+    /// Sum of products, without the bias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sum: Option<i64>,
+    /// Codes of the inputs: of a whole window in the weights' order (channel, row, column), or of the operands.
+    /// Empty where none was found for the sum.
+    pub inputs: Vec<i64>,
+    /// Code of the side that is held against.
+    pub expected: i64,
+    /// Code of the target.
+    pub got: i64,
+}
+
+impl Cases {
+    fn add(&mut self, other: Self) {
+        self.channels += other.channels;
+        self.equal_channels += other.equal_channels;
+        self.reachable += other.reachable;
+        self.differing += other.differing;
+    }
+}
+
+impl Proof {
+    /// Sums over all layers for which something is certain.
+    pub fn totals(&self) -> Cases {
+        let mut totals = Cases::default();
+        for layer in &self.layers {
+            match &layer.result {
+                Certificate::Equal(cases) | Certificate::Differs { cases, .. } => totals.add(*cases),
+                Certificate::Open { .. } => {}
+            }
+        }
+        totals
+    }
+
+    /// Whether no input can make any layer differ.
+    pub fn all_equal(&self) -> bool {
+        self.layers
+            .iter()
+            .all(|layer| matches!(layer.result, Certificate::Equal(_)))
+    }
+
+    /// Whether some layer is known to differ.
+    pub fn differs(&self) -> bool {
+        self.layers
+            .iter()
+            .any(|layer| matches!(layer.result, Certificate::Differs { .. }))
+    }
+}
+
+/// Proves the selected layers of a network, under `target` against `against`, both planned for it.
+pub fn prove(
+    network: &Network,
+    target: &Target,
+    against: &Target,
+    select: &(dyn Fn(&Layer) -> bool + Sync),
+    isa: Isa,
+) -> Proof {
+    let start = std::time::Instant::now();
+    let layers = network
+        .layers
+        .par_iter()
+        .enumerate()
+        .filter(|(_, layer)| layer.is_compared() && select(layer))
+        .map(|(index, layer)| {
+            let sides = [&target.plans[index], &against.plans[index]];
+            let inputs = layer.inputs.iter();
+            let grids: Vec<[&ValueGrid; 2]> = inputs
+                .map(|&input| [&target.grids[input], &against.grids[input]])
+                .collect();
+            LayerProof {
+                name: layer.name.clone(),
+                op: layer.op.clone(),
+                tensor: layer.tensor.clone(),
+                result: certify(layer, sides, &grids, isa)
+                    .unwrap_or_else(|why| Certificate::Open { why }),
+                grade: grade_text(target.spec.weakest(&sides[0].rules).min(against.spec.weakest(&sides[1].rules))),
+            }
+        })
+        .collect();
+    Proof {
+        target: target.spec.name.clone(),
+        against: against.spec.name.clone(),
+        layers,
+        seconds: start.elapsed().as_secs_f64(),
+    }
+}
+
+/// What is certain of one layer; a text where nothing is.
+fn certify(
+    layer: &Layer,
+    plans: [&LayerPlan; 2],
+    grids: &[[&ValueGrid; 2]],
+    isa: Isa,
+) -> Result<Certificate, String> {
+    for [a, b] in grids {
+        match (a, b) {
+            (ValueGrid::Codes { model: true, .. }, ValueGrid::Codes { model: true, .. }) => {}
+            (a, b) if a == b => {}
+            _ => return Err("the sides read different grids".into()),
+        }
+    }
+    let same_out = match (&plans[0].out, &plans[1].out) {
+        (ValueGrid::Codes { grid: a, .. }, ValueGrid::Codes { grid: b, .. }) => a == b,
+        _ => false,
+    };
+    if !same_out {
+        return Err("the sides write different grids, or reals".into());
+    }
+    if plans.iter().any(|plan| matches!(plan.finish, Finish::Float(_))) && plans[0].linear.is_some() {
+        return Err("computed in float on one side".into());
+    }
+    if plans[0].linear.is_none() {
+        return tables::certify(layer, plans, grids, isa);
+    }
+    if plans.iter().any(|plan| plan.linear.as_ref().is_none_or(|sums| !sums.model_weights)) {
+        return Err("the target's weights are not the model's codes".into());
+    }
+    let [target, against] = plans.map(|plan| Step::of(layer, plan, isa));
+    let (target, against) = (target?, against?);
+    let input = *grids.first().ok_or("no input")?;
+    let reach: Vec<Reach> = reach(layer, input[0]).ok_or("weights or inputs without codes")?;
+    Ok(steps::certify(layer, &target, &against, input[0], &reach))
+}
