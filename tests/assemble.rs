@@ -32,6 +32,7 @@ pub fn grid(scale: f32, bits: u32, signed: bool) -> Affine {
         narrow: false,
         rounding: Rounding::HalfEven,
         zero_point_added: ZeroPointAdded::AfterRounding,
+        multiplier: None,
     }
 }
 

@@ -8,16 +8,9 @@ take them from the npz, whose keys are the state dict's).
 Input "image" (N,1,8,8) in [0,1]; outputs "fine" and "coarse" (N,10).
 """
 
-from pathlib import Path
-
-import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+from digits_data import CALIBRATION, FLOAT, SAMPLES, calibration, digits, samples, weights  # noqa: F401 (recorders take them from here)
 from torch import nn
-
-FLOAT = Path(__file__).parents[1] / "toolchains" / "float"
-CALIBRATION, SAMPLES = 128, 8
 
 
 class ConvBn(nn.Module):
@@ -77,28 +70,10 @@ class DigitsNet(nn.Module):
         return self.flatten(self.mean(fine)), self.flatten2(self.mean2(coarse))
 
 
-def digits():
-    """(train images, train labels, test images, test labels); images (N,1,8,8) f32, multiples of 1/16."""
-    x, y = load_digits(return_X_y=True)
-    x = (x / 16).astype(np.float32).reshape(-1, 1, 8, 8)
-    xa, xb, ya, yb = train_test_split(x, y, test_size=0.25, random_state=0, stratify=y)
-    return xa, ya, xb, yb
-
-
-def calibration():
-    """What post-training quantization sees: training images, never the recorded ones."""
-    return digits()[0][:CALIBRATION]
-
-
-def samples():
-    """The recorded inputs: the first test images."""
-    return digits()[2][:SAMPLES]
-
-
 def trained(tied=False):
     """The trained network, in evaluation mode."""
     net = DigitsNet(tied)
-    state = {k: torch.from_numpy(v) for k, v in np.load(FLOAT / "weights.npz").items()}
+    state = {k: torch.from_numpy(v) for k, v in weights().items()}
     if tied:
         state |= {k.replace("head.", "head2."): v for k, v in state.items() if k.startswith("head.")}
     net.load_state_dict(state)

@@ -135,16 +135,9 @@ def isa():
     return f"{simd}, {vnni}"
 
 
-def write(folder, model, inputs, outputs, *, tools, cpu_path, command, license_of_the_tool, what, targets, tells_apart,
-          undecided, extra=()):
-    """The four files of one recording."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
-    save_npz(folder / "inputs.npz", inputs)
-    save_npz(folder / "outputs.npz", outputs)
-    text = json.dumps
-    names = ["model.onnx", "inputs.npz", "outputs.npz"]
+def provenance(folder, names, *, tools, cpu_path, command, license_of_the_tool, what, targets, tells_apart, undecided, extra=()):
+    """recording.toml: how the files `names` of the folder were made, and their checksums."""
+    folder, text = Path(folder), json.dumps
     lines = [
         f"tool = {text(', '.join(f'{t} {version(t)}' for t in tools))}",
         f"platform = {text(f'{platform.system()} {platform.machine()} ({isa()}), Python {platform.python_version()}')}",
@@ -163,3 +156,13 @@ def write(folder, model, inputs, outputs, *, tools, cpu_path, command, license_o
         *(f"{text(name)} = {text(sha256(folder / name))}" for name in names),
     ]
     (folder / "recording.toml").write_text("\n".join(lines) + "\n")
+
+
+def write(folder, model, inputs, outputs, **about):
+    """The four files of one recording; `about` as for `provenance`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    save_npz(folder / "inputs.npz", inputs)
+    save_npz(folder / "outputs.npz", outputs)
+    provenance(folder, ["model.onnx", "inputs.npz", "outputs.npz"], **about)

@@ -1,20 +1,18 @@
 """Shared by the .tflite recorders: run the three resolver modes and write one folder a group of equal outputs."""
 
 import datetime
-import hashlib
-import io
 import json
 import platform
 import subprocess
 import sys
 import tempfile
 import warnings
-import zipfile
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from folder import isa, savez, sha256
 from tflite_rules import summary
 
 HERE = Path(__file__).parent
@@ -22,27 +20,6 @@ TARGETS = {"ref": "tflite-reference", "opt": "litert-x86", "xnn": "xnnpack"}
 PATHS = {"ref": "LiteRT reference kernels (OpResolverType.BUILTIN_REF)",
          "opt": "LiteRT optimized kernels and ruy (OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)",
          "xnn": "XNNPACK delegate (default resolver), one delegate an operator"}
-
-
-def savez(path, arrays):
-    """np.savez_compressed with fixed time stamps: the same arrays give the same bytes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z:
-        for k, v in arrays.items():
-            b = io.BytesIO()
-            np.lib.format.write_array(b, np.ascontiguousarray(v), allow_pickle=False)
-            info = zipfile.ZipInfo(k + ".npy", (1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            z.writestr(info, b.getvalue())
-
-
-def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def isa():
-    flags = Path("/proc/cpuinfo").read_text()
-    vnni = ", VNNI" if "vnni" in flags else ", no VNNI"
-    return ("AVX-512" if "avx512f" in flags else "AVX2" if " avx2" in flags else "SSE") + vnni
 
 
 def run_modes(model, inputs, modes):
@@ -72,8 +49,8 @@ def targets(target, group):
 
 
 def record(root, family, model, feeds, what, command, modes=("ref", "opt", "xnn"), target=None,
-           tools=("ai-edge-litert", "numpy"), license="Apache-2.0 OR MIT: model and data made by this project's script"):
-    """Writes golden/tflite/<family>[-mode]."""
+           tools=("ai-edge-litert", "numpy"), license="Apache-2.0 OR MIT: model and data made by this project's script", notes=()):
+    """Writes golden/tflite/<family>[-mode]. `notes`: further lines of recording.toml."""
     root = Path(root)
     with tempfile.TemporaryDirectory() as tmp:
         (Path(tmp) / "m.tflite").write_bytes(model)
@@ -121,7 +98,7 @@ def record(root, family, model, feeds, what, command, modes=("ref", "opt", "xnn"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             a, b = summary(folder)
-        lines += [f"tells_apart = {json.dumps(a)}", f"undecided = {json.dumps(b)}"]
+        lines += [f"tells_apart = {json.dumps(a)}", f"undecided = {json.dumps(b)}", *notes]
         lines += ["", "[sha256]"] + [f"{json.dumps(f)} = {json.dumps(sha256(folder / f))}" for f in files]
         (folder / "recording.toml").write_text("\n".join(lines) + "\n")
     return results

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::FakeQuantize;
+
 /// Index of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
 
@@ -409,6 +411,10 @@ pub enum Rounding {
     TowardZero,
     /// Away from zero.
     AwayFromZero,
+    /// Nearest, ties toward plus infinity (Vitis AI's activations).
+    HalfUp,
+    /// Nearest, ties to even above zero and toward plus infinity below (`MQBench`'s Vitis backend).
+    HalfEvenNegativeUp,
 }
 
 /// How a real becomes a code and back, as the model file defines it.
@@ -428,6 +434,88 @@ pub enum Quantizer {
     Minifloat(Minifloat),
     /// QONNX / FINN `MultiThreshold`: `out_scale * #{j : x >= T_j} + out_bias`.
     Thresholds(Thresholds),
+    /// OpenVINO `FakeQuantize`: so many levels between two limits.
+    FakeQuantize(FakeQuantize),
+    /// `HiSilicon`'s logarithmic grid as `MQBench` simulates it, 8 bits.
+    MqBenchGfpq {
+        /// Largest magnitude that was seen: it places the grid.
+        max: f32,
+    },
+    /// GFPQ, the logarithmic quantizer of `HiSilicon`'s NNIE.
+    Gfpq(Gfpq),
+}
+
+/// Parameters of GFPQ: levels `+-2^((k + z) / S)` and zero, `S` = 16 steps an octave and `k` up to `N` = 127 with
+/// 8 bits, 128 and 1407 with 16; all in `f64`, the result in `f32`:
+///
+/// - `x > 0`: 0 up to `2^((z - S) / S)`, else `k = clamp(rint(S * log2(x) - z), 0, N)`;
+/// - `x < 0`: 0 up to `2^((z + 1 - S) / S)`, else `k = clamp(rint(S * log2(-x) - z), 1, N)`.
+///
+/// Source: outputs of the vendor's library, `golden/nnie-gfpq`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gfpq {
+    /// Width in bits, 8 or 16.
+    pub bits: u32,
+    /// Exponent of the range, `floor(S * log2(max)) - N`; `None`: of the largest magnitude of what is quantized
+    /// (weights).
+    pub z: Option<i32>,
+}
+
+impl Gfpq {
+    /// Steps an octave, largest code, bound of `z`.
+    fn constants(bits: u32) -> Option<(f64, i32, i32)> {
+        match bits {
+            8 => Some((16.0, 127, 511)),
+            16 => Some((128.0, 1407, 4095)),
+            _ => None,
+        }
+    }
+
+    /// The quantizer of a clip value, the largest magnitude that shall be held; `None` where it is not positive
+    /// and finite, or where no such width exists.
+    ///
+    /// Clip values are to be rows `2^(n / S)` of the mapper's table (`ModelTC/MQBench`
+    /// `docs/source/user_guide/hardware/nnie.rst`), but files write them in decimals: one that lies within a
+    /// thousandth of a row in the logarithm is that row. Any other takes the row below, as the library
+    /// rounds ranges.
+    pub fn of_clip(bits: u32, clip: f32) -> Option<Self> {
+        let (_, codes, range) = Self::constants(bits)?;
+        let row = Self::row(bits, clip)?;
+        let nearest = row.round();
+        let row = if (row - nearest).abs() < 1e-3 {
+            nearest
+        } else {
+            row.floor()
+        };
+        let z = (row as i32 - codes).clamp(-range, range);
+        Some(Self { bits, z: Some(z) })
+    }
+
+    /// Where a clip value is no row of the table: the rows below and above it.
+    pub fn off_table(&self, clip: f32) -> Option<(f32, f32)> {
+        let (steps, ..) = Self::constants(self.bits)?;
+        let row = Self::row(self.bits, clip)?;
+        let value = |row: f64| libm::exp2(row / steps) as f32;
+        ((row - row.round()).abs() >= 1e-3).then(|| (value(row.floor()), value(row.ceil())))
+    }
+
+    /// The largest level, where the range is known: `2^((N + z) / S)`.
+    pub fn largest(&self) -> Option<f64> {
+        let (steps, codes, _) = Self::constants(self.bits)?;
+        Some(libm::exp2(f64::from(codes + self.z?) / steps))
+    }
+
+    /// The smallest positive level, where the range is known: `2^(z / S)`.
+    pub fn smallest(&self) -> Option<f64> {
+        let (steps, ..) = Self::constants(self.bits)?;
+        Some(libm::exp2(f64::from(self.z?) / steps))
+    }
+
+    /// Number of the row of the table, with its fraction.
+    fn row(bits: u32, clip: f32) -> Option<f64> {
+        let (steps, ..) = Self::constants(bits)?;
+        (clip > 0.0 && clip.is_finite()).then(|| steps * libm::log2(f64::from(clip)))
+    }
 }
 
 /// Parameters of an affine quantizer.
@@ -447,15 +535,22 @@ pub struct Affine {
     pub rounding: Rounding,
     /// Where the zero point enters.
     pub zero_point_added: ZeroPointAdded,
+    /// What `x` is multiplied by, where the tool multiplies and does not divide by the scale: `f32(1 / scale)`
+    /// (`PyTorch`), or a number that the file states (Distiller, `SVP_NNN`). As many entries as the scale has.
+    pub multiplier: Option<PerChannel<f32>>,
 }
 
-/// Where a quantizer adds its zero point. The two differ on ties with an odd zero point.
+/// Where a quantizer adds its zero point. They differ on ties: the first two with an odd zero point, the third
+/// where half away from zero is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZeroPointAdded {
     /// `round(x / scale + zero_point)` (QONNX `Quant`).
     BeforeRounding,
     /// `round(x / scale) + zero_point` (ONNX `QuantizeLinear`, `TFLite` `QUANTIZE`).
     AfterRounding,
+    /// `round(x / scale + zero_point - smallest) + smallest`: codes count from the smallest one while they are
+    /// rounded (AIMET).
+    FromSmallest,
 }
 
 impl Affine {
@@ -475,7 +570,16 @@ impl Affine {
             narrow: false,
             rounding: Rounding::HalfEven,
             zero_point_added: ZeroPointAdded::AfterRounding,
+            multiplier: None,
         }
+    }
+
+    /// The same, multiplying with `f32(1 / scale)` where others divide by the scale (PyTorch's
+    /// `fake_quantize_per_tensor_affine`). The two differ near ties.
+    #[must_use]
+    pub fn by_reciprocal(mut self) -> Self {
+        self.multiplier = Some(self.scale.map(|scale| 1.0 / scale));
+        self
     }
 
     /// Smallest code: `-2^(b-1) + narrow`, or 0 (qonnx `intquant.py` `min_int`).

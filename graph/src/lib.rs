@@ -4,15 +4,20 @@
 //! infers shapes and resolves every parameter. This crate knows nothing of targets.
 #![forbid(unsafe_code)]
 
+pub mod caffe;
+pub mod encodings;
 mod error;
+mod fake_quantize;
 mod file;
 mod ir;
 mod limits;
 mod model;
 pub mod onnx;
+pub mod openvino;
 pub mod tflite;
 
 pub use error::Error;
+pub use fake_quantize::FakeQuantize;
 pub use ir::*;
 pub use limits::Limits;
 pub use model::{InputInfo, Model};

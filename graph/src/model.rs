@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{Affine, Error, Graph, Limits, file, onnx, tflite};
+use crate::{Affine, Error, Graph, Limits, caffe, file, onnx, openvino, tflite};
 
 /// A model file, read and checked, not yet bound to input shapes.
 #[derive(Debug)]
@@ -12,6 +12,10 @@ pub enum Model {
     Onnx(onnx::Model),
     /// `TFLite`, `LiteRT`.
     Tflite(tflite::Model),
+    /// OpenVINO's IR: an `.xml` file, its constants in the `.bin` beside it.
+    OpenVino(openvino::Model),
+    /// Caffe: prototxt and caffemodel.
+    Caffe(Box<caffe::Model>),
 }
 
 /// An input that a model expects.
@@ -35,9 +39,39 @@ impl Model {
     /// # Errors
     /// The file cannot be read, is damaged, contradicts itself or goes past a limit.
     pub fn read(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::read_with(path, None, limits)
+    }
+
+    /// The same, where the weights may lie in a file of their own (Caffe): `weights`, or the one that
+    /// belongs to the model's by its name.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); and where weights are named for a format that holds its own.
+    pub fn read_with(path: &Path, weights: Option<&Path>, limits: &Limits) -> Result<Self, Error> {
         let bytes = file::read(path, limits)?;
+        let malformed = |what: &str| Error::Malformed {
+            path: path.to_owned(),
+            what: what.to_owned(),
+        };
+        if caffe::Model::recognizes(&bytes) {
+            let model = caffe::Model::parse(path, &bytes, weights, limits)?;
+            return Ok(Self::Caffe(Box::new(model)));
+        }
+        if weights.is_some() {
+            return Err(malformed(
+                "weights are named, but this file is no prototxt and holds its own",
+            ));
+        }
+        if path.extension().is_some_and(|e| e == "caffemodel") {
+            return Err(malformed(
+                "these are weights of Caffe: name the prototxt, and these by --weights",
+            ));
+        }
         if tflite::Model::recognizes(&bytes) {
             return tflite::Model::parse(path, bytes, limits).map(Self::Tflite);
+        }
+        if openvino::Model::recognizes(&bytes) {
+            return openvino::Model::parse(path, &bytes, limits).map(Self::OpenVino);
         }
         onnx::Model::parse(path, bytes, limits).map(Self::Onnx)
     }
@@ -47,6 +81,8 @@ impl Model {
         match self {
             Self::Onnx(model) => model.path(),
             Self::Tflite(model) => model.path(),
+            Self::OpenVino(model) => model.path(),
+            Self::Caffe(model) => model.path(),
         }
     }
 
@@ -55,6 +91,16 @@ impl Model {
         match self {
             Self::Onnx(model) => model.format(),
             Self::Tflite(model) => model.format(),
+            Self::OpenVino(model) => model.format(),
+            Self::Caffe(model) => model.format(),
+        }
+    }
+
+    /// The file of the weights, where they lie apart.
+    pub fn weights(&self) -> Option<&Path> {
+        match self {
+            Self::Caffe(model) => model.weights(),
+            Self::Onnx(_) | Self::Tflite(_) | Self::OpenVino(_) => None,
         }
     }
 
@@ -63,6 +109,16 @@ impl Model {
         match self {
             Self::Onnx(model) => model.notes(),
             Self::Tflite(model) => model.notes(),
+            Self::OpenVino(model) => model.notes(),
+            Self::Caffe(model) => model.notes(),
+        }
+    }
+
+    /// The names of the file's tensors, of those too that a bound graph takes into its operators.
+    pub fn tensor_names(&self) -> Vec<&str> {
+        match self {
+            Self::Onnx(model) => model.tensor_names(),
+            Self::Tflite(_) | Self::OpenVino(_) | Self::Caffe(_) => Vec::new(),
         }
     }
 
@@ -71,6 +127,8 @@ impl Model {
         match self {
             Self::Onnx(model) => model.inputs(),
             Self::Tflite(model) => model.inputs(),
+            Self::OpenVino(model) => model.inputs(),
+            Self::Caffe(model) => model.inputs(),
         }
     }
 
@@ -86,6 +144,8 @@ impl Model {
         match self {
             Self::Onnx(model) => model.graph(shapes),
             Self::Tflite(model) => model.graph(shapes),
+            Self::OpenVino(model) => model.graph(shapes),
+            Self::Caffe(model) => model.graph(shapes),
         }
     }
 }

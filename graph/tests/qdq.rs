@@ -5,8 +5,8 @@ mod common;
 use align_check_graph::onnx::proto::AttributeProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{
-    Binary, Constant, DynamicPart, Graph, Node, Op, PadMode, PerChannel, Quantizer, Rounding,
-    ZeroPointAdded,
+    Activation, Binary, Constant, DynamicPart, Graph, Node, Op, PadMode, PerChannel, Quantizer,
+    Rounding, ZeroPointAdded,
 };
 use common::{Build, grid, int, ints, list, says, stored, text, value};
 
@@ -749,4 +749,27 @@ fn plain_integers_are_computed_with() {
         .graph();
     assert_eq!(stored(&graph, "sum"), grid(1.0, 0.0, 32, true));
     assert_eq!(maker(&graph, "y").op, Op::Binary(Binary::Mul));
+}
+
+/// AIMET's `to_onnx_qdq` sends the bounds of `Clip` through quantizers; a tie, and a number out of range.
+#[test]
+fn quantized_parameters_are_constants() {
+    let build = Build::xy(13, &[3])
+        .scalar("low", -0.75)
+        .scalar("high", 1e9)
+        .scalar("s", 0.5)
+        .codes("z", DataType::Uint8, &[], &[3])
+        .node("QuantizeLinear", &["low", "s", "z"], &["low_q"], &[])
+        .node("DequantizeLinear", &["low_q", "s", "z"], &["low_dq"], &[])
+        .node("QuantizeLinear", &["high", "s", "z"], &["high_q"], &[])
+        .node("DequantizeLinear", &["high_q", "s", "z"], &["high_dq"], &[])
+        .node("Clip", &["x", "low_dq", "high_dq"], &["y"], &[]);
+    let (op, _) = build.op();
+    assert_eq!(
+        op,
+        Op::Activation(Activation::Clip {
+            min: -1.0,
+            max: 126.0
+        })
+    );
 }

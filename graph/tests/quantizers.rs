@@ -74,6 +74,7 @@ fn quant_attributes() {
         narrow: true,
         rounding: Rounding::Floor,
         zero_point_added: align_check_graph::ZeroPointAdded::BeforeRounding,
+        multiplier: None,
     };
     assert_eq!(affine(&with("Quant", &attrs(0, 1, "FLOOR"))), expected);
     assert_eq!(affine(&with("IntQuant", &attrs(0, 1, "floor"))), expected);

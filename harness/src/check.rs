@@ -328,9 +328,12 @@ impl Check<'_> {
                 rules: plan.rules.iter().map(ToString::to_string).collect(),
                 mismatches: plan.mismatches.clone(),
                 float: plan.float,
-                lsb: model_grid(&self.reference.grids[layer.output])
-                    .filter(|g| g.is_uniform())
-                    .map(|g| g.scale.at(0)),
+                lsb: match model_grid(&self.reference.grids[layer.output]) {
+                    Some(grid) => grid.is_uniform().then(|| grid.scale.at(0)),
+                    None => sample::quantizer_step(layer)
+                        .filter(|step| step.values.len() == 1)
+                        .map(|step| step.at(0)),
+                },
                 isolated: merged.isolated,
                 cumulative: merged.cumulative,
                 cause: merged.cause,

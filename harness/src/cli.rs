@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use align_check_graph::encodings::Applied;
 use align_check_graph::{Graph, Limits, Model};
 use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
@@ -19,7 +20,9 @@ use crate::failure::Failure;
 use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
-use crate::{generate, plan, precision, record, recording, report, targets, verify};
+use crate::{
+    calibrate, encodings, generate, plan, precision, record, recording, report, targets, verify,
+};
 
 /// Exit code of a verdict "misaligned".
 pub const MISALIGNED: u8 = 1;
@@ -36,6 +39,8 @@ Examples:
       two targets on your own inputs, and a report for machines
   align-check model.qonnx.onnx --target ./my-asic.toml --recorded dump.npz
       the simulation of your own chip against what the chip produced
+  align-check model.onnx --encodings model.encodings --target hexagon-nn
+      a float model with the ranges that AIMET exported beside it (or a TensorRT cache, MQBench's JSON, ...)
   align-check verify golden/
       recorded outputs of others still reproduce, bit for bit
   align-check record model.qonnx.onnx --from mapper_quant/ --input photos.npz --out recordings/nnie
@@ -113,7 +118,7 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// The quantized model (QONNX)
+    /// The quantized model (ONNX, QONNX, .tflite, Caffe .prototxt)
     #[arg(required = true, value_name = "MODEL")]
     model: Option<PathBuf>,
 
@@ -141,6 +146,29 @@ struct CheckArgs {
     /// reference; how far the two are apart is said first
     #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
+
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Quantizers of a float model: AIMET encodings, a TensorRT calibration cache or ranges file, \
+                MQBench's, Vitis AI's, Distiller's or SVP_NNN's parameters. The format is told by the contents"
+    )]
+    encodings: Option<PathBuf>,
+
+    /// Quantizers of a float model from the ranges of its tensors on the inputs: align-check's own approximation, no
+    /// toolchain's
+    #[arg(
+        long,
+        value_enum,
+        value_name = "METHOD",
+        requires = "input",
+        conflicts_with = "encodings"
+    )]
+    calibrate: Option<Calibration>,
+
+    /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
+    #[arg(long, value_name = "FILE.caffemodel")]
+    weights: Option<PathBuf>,
 
     /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
     #[arg(long, value_name = "FILE.toml")]
@@ -193,6 +221,12 @@ struct CheckArgs {
     /// Instructions to use, for tests of equal results
     #[arg(long, value_enum, hide = true)]
     isa: Option<IsaArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Calibration {
+    /// Smallest and largest element of each tensor
+    Minmax,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -365,17 +399,38 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
             .build_global();
     }
     let isa = isa(args.isa)?;
-    let model = Model::read(model_path, &Limits::default())?;
-    let (recorded, recorded_inputs) = read_recording(args.recorded.as_deref())?;
-    let (reference, reference_inputs) = read_recording(args.reference.as_deref())?;
-    let recorded_inputs = recorded_inputs.or(reference_inputs);
+    let model = Model::read_with(model_path, args.weights.as_deref(), &Limits::default())?;
+    let (recorded, folder) = read_recording(args.recorded.as_deref())?;
+    let (reference, of_reference) = read_recording(args.reference.as_deref())?;
+    let folder = folder.or(of_reference);
+    let inputs = folder.as_ref().map(Folder::inputs).transpose()?;
+    let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
     let given = given_samples(args, &model, recording, recorded_inputs)?;
     let no_shapes = BTreeMap::new();
     let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
     let graph: Graph = model.graph(shapes)?;
-    let info = model_info(&model)?;
+    let mut info = model_info(&model)?;
+    let mut graph = match (&args.encodings, args.calibrate, &given) {
+        (Some(path), ..) => {
+            let targets: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+            let (graph, applied) = encodings::apply(path, graph, &model, &targets)?;
+            say(&path.display().to_string(), applied, &mut info);
+            graph
+        }
+        (None, Some(Calibration::Minmax), Some(given)) => {
+            let (graph, applied) = calibrate::minmax(graph, &model, &given.samples, &specs, isa)?;
+            info.format = format!("{}, {}", info.format, calibrate::LABEL);
+            say("--calibrate", applied, &mut info);
+            graph
+        }
+        _ if encodings::is_float(&graph) && types.is_none() => return Err(float_model(&model)),
+        _ => graph,
+    };
+    if let Some(folder) = &folder {
+        encodings::recorded_as(&mut graph, &folder.provenance.quantized);
+    }
     // From here on, layers hold what they need of the weights.
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
@@ -462,6 +517,26 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     })
 }
 
+/// Reports what gave a float model its quantizers, and warns of what does not fit.
+fn say(source: &str, applied: Applied, info: &mut ModelInfo) {
+    for warning in &applied.warnings {
+        complain(&format!("warning: {source}: {warning}"));
+    }
+    info.notes.push(format!("{source}: {}", applied.coverage()));
+    info.notes.extend(applied.notes);
+    info.notes.extend(applied.warnings);
+}
+
+/// A model without any quantizer has nothing to compare.
+fn float_model(model: &Model) -> Failure {
+    anyhow!(
+        "{}: nothing is quantized in it, so there is nothing to check; quantizers come from --encodings FILE \
+         (a toolchain's), or from --calibrate minmax --input FILE (approximate)",
+        model.path().display()
+    )
+    .into()
+}
+
 fn unsupported(path: &Path, error: &align_check_simulators::Error) -> Failure {
     Failure::Unsupported(format!("{}: {error}", path.display()))
 }
@@ -514,8 +589,8 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
     Ok(isa)
 }
 
-/// Recorded tensors from a file, or from a recording's folder, which has inputs too.
-fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<PathBuf>)> {
+/// Recorded tensors from a file, or from a recording's folder.
+fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
     let Some(path) = path else {
         return Ok((None, None));
     };
@@ -523,8 +598,7 @@ fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Path
         return Ok((Some(Recording::read(path)?), None));
     }
     let folder = Folder::open(path)?;
-    let inputs = Some(folder.inputs()?).filter(|file| file.is_file());
-    Ok((Some(Recording::read(&folder.outputs()?)?), inputs))
+    Ok((Some(Recording::read(&folder.outputs()?)?), Some(folder)))
 }
 
 /// Samples from files, or from a recording that holds the model's inputs.

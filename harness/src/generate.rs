@@ -75,6 +75,18 @@ impl Range {
             };
         }
         let reader = network.layers.iter().find(|l| l.inputs.contains(&value));
+        if let Some(Quantizer::FakeQuantize(q)) = reader.and_then(|l| l.quantizer.as_ref())
+            && reader.is_some_and(|l| l.posts.is_empty())
+            && q.input_low.at(0) < q.input_high.at(0)
+        {
+            let [lo, hi] = [q.input_low.at(0), q.input_high.at(0)].map(f64::from);
+            return Self {
+                step: (hi - lo) / f64::from(q.levels - 1),
+                lo,
+                hi,
+                integer: false,
+            };
+        }
         if let Some(Quantizer::Affine(a)) = reader.and_then(|l| l.quantizer.as_ref())
             && reader.is_some_and(|l| l.posts.is_empty())
         {

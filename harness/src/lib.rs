@@ -1,13 +1,16 @@
 //! Reference, comparison, causes and reports.
 
+pub mod calibrate;
 mod cause;
 pub mod check;
 pub mod cli;
 mod compare;
 mod digest;
+pub mod encodings;
 pub mod failure;
 mod generate;
 pub mod inputs;
+pub mod lint;
 mod noise;
 pub mod outcome;
 pub mod own;

@@ -4,7 +4,7 @@
 //! before rounding lies closer to a tie than such sums can differ, neither code is wrong. Where every sum is
 //! exact in `f32` (power-of-two scales, sums below 2^24 steps), there is no noise: a tie is a tie.
 
-use align_check_graph::{Affine, Quantizer, Rounding};
+use align_check_graph::{PerChannel, Quantizer, Rounding};
 use align_check_simulators::network::{Kind, Layer, Post};
 use align_check_simulators::num::power_of_two;
 use align_check_simulators::plan::LayerPlan;
@@ -18,10 +18,69 @@ const F32_ROUNDING: f64 = 1.0 / 16_777_216.0;
 #[derive(Debug)]
 pub struct Noise<'a> {
     reals: Reals<'a>,
-    quantizer: Option<(&'a Affine, Channels)>,
+    quantizer: Option<Steps>,
     /// With a quantizer: distance from a tie below which nothing is decided, in LSB. Without one: the
     /// difference that `f32` sums can make, in the tensor's unit.
     radius: f64,
+}
+
+/// A quantizer's steps.
+#[derive(Debug)]
+struct Steps {
+    scale: PerChannel<f64>,
+    zero_point: PerChannel<f64>,
+    channels: Channels,
+    /// Whether ties lie half-way between two codes.
+    half_way: bool,
+    /// Whether `f32` divides by its steps exactly.
+    powers: bool,
+    /// Reals this close stand for one level: how `f32` makes a real of a level is not part of a rule.
+    same: f64,
+}
+
+impl Steps {
+    /// `None` for a quantizer without ties.
+    fn new(quantizer: &Quantizer, shape: &[usize]) -> Option<Self> {
+        match quantizer {
+            Quantizer::Affine(affine) => {
+                let powers = |&s: &f32| power_of_two(f64::from(s)).is_some();
+                Some(Self {
+                    scale: affine.scale.map(f64::from),
+                    zero_point: affine.zero_point.map(f64::from),
+                    channels: Channels::of(&affine.scale, shape),
+                    half_way: matches!(
+                        affine.rounding,
+                        Rounding::HalfEven | Rounding::HalfAway | Rounding::HalfTowardZero
+                    ),
+                    powers: affine.scale.values.iter().all(powers),
+                    same: 0.0,
+                })
+            }
+            Quantizer::FakeQuantize(q) => {
+                let steps = f64::from(q.levels - 1);
+                let limits = |c: usize| [q.input_low.at(c), q.input_high.at(c)].map(f64::from);
+                let list = |f: fn([f64; 2], f64) -> f64| PerChannel {
+                    values: (0..q.channels()).map(|c| f(limits(c), steps)).collect(),
+                    axis: q.axis(),
+                };
+                let scale = list(|[low, high], steps| (high - low) / steps);
+                let outputs = [&q.output_low, &q.output_high];
+                let values = outputs.into_iter().flat_map(|limit| &limit.values);
+                let largest = values.fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
+                // A range without extent has no steps.
+                scale.values.iter().all(|&s| s > 0.0).then(|| Self {
+                    channels: Channels::of(&scale, shape),
+                    zero_point: list(|[low, high], steps| -low * steps / (high - low)),
+                    scale,
+                    half_way: true,
+                    powers: false,
+                    // Two products and a sum.
+                    same: 4.0 * F32_ROUNDING * largest,
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Exact values in front of the quantizer.
@@ -38,7 +97,7 @@ impl<'a> Noise<'a> {
         let layer = reference.layer;
         // Rounding errors of a sum grow like a random walk; each product and scale adds its own.
         let unit = F32_ROUNDING * (4.0 + (layer.terms() as f64).sqrt());
-        let affine = match &layer.quantizer {
+        let steps = match &layer.quantizer {
             None => {
                 let reals = reference.reals(inputs, sums);
                 let largest = reals.iter().fold(0.0f64, |m, v| m.max(v.abs()));
@@ -49,16 +108,11 @@ impl<'a> Noise<'a> {
                     radius,
                 });
             }
-            Some(Quantizer::Affine(affine)) => affine,
-            Some(_) => return None,
+            Some(quantizer) => Steps::new(quantizer, &layer.shape)?,
         };
-        let channels = Channels::of(&affine.scale, &layer.shape);
-        let scale = |c: usize| f64::from(affine.scale.at(c));
-        let powers = || {
-            let mut scales = affine.scale.values.iter();
-            scales.all(|&s| power_of_two(f64::from(s)).is_some())
-        };
-        let exact = layer.integer || (exact_in_f32(layer, reference.plan, inputs) && powers());
+        let channels = steps.channels;
+        let scale = |c: usize| steps.scale.at(c);
+        let exact = layer.integer || (exact_in_f32(layer, reference.plan, inputs) && steps.powers);
         let (reals, largest) =
             if let Some(largest) = reference.largest(sums).filter(|_| channels.count == 1) {
                 (Reals::Sums(*reference, sums), largest / scale(0))
@@ -75,7 +129,7 @@ impl<'a> Noise<'a> {
             (unit * largest.max(1.0)).min(0.25)
         };
         Some(Self {
-            quantizer: Some((affine, channels)),
+            quantizer: Some(steps),
             reals,
             radius,
         })
@@ -83,21 +137,20 @@ impl<'a> Noise<'a> {
 
     /// Distance of an element from the nearest tie, in LSB.
     pub fn distance(&self, index: usize) -> f64 {
-        let Some((affine, _)) = self.quantizer else {
+        let Some(steps) = &self.quantizer else {
             return 0.0;
         };
-        let half_way = matches!(
-            affine.rounding,
-            Rounding::HalfEven | Rounding::HalfAway | Rounding::HalfTowardZero
-        );
-        let value = self.value(index) + if half_way { 0.5 } else { 0.0 };
+        let value = self.value(index) + if steps.half_way { 0.5 } else { 0.0 };
         (value - value.round()).abs()
     }
 
     /// Whether float32 summation order decides between two values of an element.
     pub fn decides(&self, index: usize, expected: f64, got: f64) -> bool {
-        match self.quantizer {
-            Some(_) => self.radius > 0.0 && self.distance(index) <= self.radius,
+        match &self.quantizer {
+            Some(steps) => {
+                (expected - got).abs() <= steps.same
+                    || (self.radius > 0.0 && self.distance(index) <= self.radius)
+            }
             None => (expected - got).abs() <= self.radius,
         }
     }
@@ -108,11 +161,11 @@ impl<'a> Noise<'a> {
             Reals::All(reals) => reals[index],
             Reals::Sums(runner, sums) => runner.real_at(sums, index).unwrap_or(f64::NAN),
         };
-        let Some((affine, channels)) = self.quantizer else {
+        let Some(steps) = &self.quantizer else {
             return real;
         };
-        let c = channels.of_index(index);
-        real / f64::from(affine.scale.at(c)) + f64::from(affine.zero_point.at(c))
+        let c = steps.channels.of_index(index);
+        real / steps.scale.at(c) + steps.zero_point.at(c)
     }
 }
 

@@ -54,6 +54,13 @@ pub struct Provenance {
     /// The model's file, where it is not `model.*` in this folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// A file that gives the float model its quantizers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encodings: Option<String>,
+    /// With [`encodings`](Self::encodings): under which name the quantized form of a tensor was recorded, where it has
+    /// another one than the tensor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quantized: BTreeMap<String, String>,
     /// The inputs' file, where it is not `inputs.npz` in this folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
@@ -110,8 +117,7 @@ impl Folder {
         if let Some(name) = &self.provenance.model {
             return self.file(name);
         }
-        let listed = self.provenance.sha256.keys();
-        let Some(name) = listed.filter(|name| name.starts_with("model.")).min() else {
+        let Some(name) = self.listed_models().min() else {
             bail!("{}: names no model", self.path.join(PROVENANCE).display());
         };
         self.file(name)
@@ -120,8 +126,17 @@ impl Folder {
     /// Whether there is a model: what a library computes on plain vectors is recorded without one, and held by
     /// tests of its own.
     pub fn has_model(&self) -> bool {
-        let own = |name: &String| name.starts_with("model.");
-        self.provenance.model.is_some() || self.provenance.sha256.keys().any(own)
+        self.provenance.model.is_some() || self.listed_models().next().is_some()
+    }
+
+    /// The files `model.*`, less those that stand beside a model: external data, constants of an OpenVINO IR,
+    /// weights of a Caffe network, encodings.
+    fn listed_models(&self) -> impl Iterator<Item = &String> {
+        let beside = [".data", ".bin", ".caffemodel", ".encodings"];
+        let listed = self.provenance.sha256.keys();
+        listed.filter(move |name| {
+            name.starts_with("model.") && !beside.iter().any(|end| name.ends_with(end))
+        })
     }
 
     /// The fixed-point types of each layer, where they were recorded.
@@ -133,6 +148,15 @@ impl Folder {
             return Ok(None);
         }
         precision::read(&self.file(precision::FILE)?).map(Some)
+    }
+
+    /// The file that gives the float model its quantizers, where there is one.
+    ///
+    /// # Errors
+    /// Its path leaves the recording.
+    pub fn encodings(&self) -> Result<Option<PathBuf>> {
+        let name = self.provenance.encodings.as_deref();
+        name.map(|name| self.file(name)).transpose()
     }
 
     /// The inputs.

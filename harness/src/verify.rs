@@ -12,6 +12,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use crate::check::{Check, Mode, Target, Tolerance};
+use crate::encodings;
 use crate::failure::Failure;
 use crate::inputs::{self, Recording, Samples};
 use crate::outcome::{LayerOutcome, Stats};
@@ -186,7 +187,11 @@ impl Loaded {
             .map(|(key, array)| (file.clone(), key, array))
             .collect();
         let samples = inputs::samples(&[file], arrays, &model.inputs(), false)?;
-        let graph = model.graph(&samples.shapes)?;
+        let mut graph = model.graph(&samples.shapes)?;
+        if let Some(file) = folder.encodings()? {
+            (graph, _) = encodings::apply(&file, graph, &model, &[])?;
+            encodings::recorded_as(&mut graph, &folder.provenance.quantized);
+        }
         let refused =
             |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{}: {e}", path.display()));
         let types = folder.precision()?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{PerChannel, Quantizer};
+use align_check_graph::{FakeQuantize, PerChannel, Quantizer};
 use align_check_specs::{
     Activations, Granularity, Grid, Rounding, Signedness, Threshold, Weights, ZeroPoints,
 };
@@ -78,6 +78,24 @@ pub fn activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, 
 }
 
 fn gfpq_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
+    if let Quantizer::Gfpq(own) = quantizer {
+        let Some(z) = own.z else {
+            return Err("a logarithmic range that follows from the data".into());
+        };
+        if !rule.bits.contains(&own.bits) {
+            return Err(format!(
+                "{}-bit logarithmic activations; the target has {:?} bits",
+                own.bits, rule.bits
+            ));
+        }
+        return Ok(Adapted {
+            grid: ValueGrid::Gfpq {
+                gfpq: gfpq(rule, own.bits)?,
+                z,
+            },
+            mismatch: None,
+        });
+    }
     let (lo, hi) = real_range(quantizer);
     let needed = storage_bits(quantizer);
     let bits = width(&rule.bits, needed).ok_or_else(|| {
@@ -118,26 +136,55 @@ pub fn gfpq_levels(gfpq: Gfpq, z: i32, values: &[f64]) -> Vec<f64> {
     levels.into_iter().map(f64::from).collect()
 }
 
-fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
-    let Quantizer::Affine(affine) = quantizer else {
-        let name = match quantizer {
-            Quantizer::Bipolar { .. } => "BipolarQuant",
-            Quantizer::Trunc(_) => "Trunc",
-            Quantizer::Minifloat(_) => "FloatQuant",
-            Quantizer::Thresholds(_) => "MultiThreshold",
-            Quantizer::Affine(_) => "Quant",
-        };
-        return Err(format!(
-            "a quantizer {name} of activations has no counterpart on it"
-        ));
+/// A linear grid over the range of a logarithmic one.
+fn linear_range(rule: &Activations, own: &align_check_graph::Gfpq) -> Result<Adapted, String> {
+    let Some(largest) = own.largest() else {
+        return Err("a logarithmic range that follows from the data".into());
     };
-    if affine.is_bipolar() {
-        return Err("a bipolar activation has no counterpart on the target".into());
-    }
-    let bits = width(&rule.bits, affine.bits).ok_or_else(|| {
+    let bits = width(&rule.bits, own.bits).ok_or_else(|| {
         format!(
             "{}-bit activations; the target has {:?} bits",
-            affine.bits, rule.bits
+            own.bits, rule.bits
+        )
+    })?;
+    let kind = rule.quantizer;
+    let grid = own_grid(kind, rule.zero_point, rule.signed, bits, -largest, largest);
+    let mismatch = format!(
+        "the model's grid is logarithmic (GFPQ {} bit); the target's is made from its range: scale {:e}",
+        own.bits,
+        grid.scale.at(0)
+    );
+    Ok(Adapted {
+        grid: ValueGrid::Codes {
+            grid: Arc::new(grid),
+            relabel: 0,
+            model: false,
+        },
+        mismatch: Some(mismatch),
+    })
+}
+
+fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted, String> {
+    if let Quantizer::Gfpq(own) = quantizer {
+        return linear_range(rule, own);
+    }
+    let (own_bits, own_signed) = match quantizer {
+        Quantizer::Affine(affine) if affine.is_bipolar() => {
+            return Err("a bipolar activation has no counterpart on the target".into());
+        }
+        Quantizer::Affine(affine) => (affine.bits, affine.signed),
+        Quantizer::FakeQuantize(q) => limited(q)?,
+        Quantizer::Bipolar { .. } => return Err(no_counterpart("BipolarQuant")),
+        Quantizer::Trunc(_) => return Err(no_counterpart("Trunc")),
+        Quantizer::Minifloat(_) => return Err(no_counterpart("FloatQuant")),
+        Quantizer::Thresholds(_) => return Err(no_counterpart("MultiThreshold")),
+        Quantizer::Gfpq(_) => return Err(no_counterpart("GFPQ")),
+        Quantizer::MqBenchGfpq { .. } => return Err(no_counterpart("of NNIE's logarithmic grid")),
+    };
+    let bits = width(&rule.bits, own_bits).ok_or_else(|| {
+        format!(
+            "{own_bits}-bit activations; the target has {:?} bits",
+            rule.bits
         )
     })?;
     let Some(grid) = quantize::grid(quantizer) else {
@@ -174,11 +221,11 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             }
         }
         (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Signed | Signedness::AsStored)
-            if !affine.signed =>
+            if !own_signed =>
         {
             relabel = -half;
         }
-        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if affine.signed => {
+        (ZeroPoints::Any | ZeroPoints::Unsigned, Signedness::Unsigned) if own_signed => {
             relabel = half;
         }
         (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
@@ -209,6 +256,29 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
             model: false,
         },
         mismatch: Some(mismatch),
+    })
+}
+
+fn no_counterpart(name: &str) -> String {
+    format!("a quantizer {name} of activations has no counterpart on it")
+}
+
+/// Width and sign of the codes of a quantizer that is given by limits.
+fn limited(q: &FakeQuantize) -> Result<(u32, bool), String> {
+    if !q.keeps_range() {
+        return Err("a FakeQuantize whose output limits are not those of its input".into());
+    }
+    let quantizer = Quantizer::FakeQuantize(q.clone());
+    if let Some(grid) = quantize::grid(&quantizer) {
+        return Ok((bits_of(&grid), grid.min < 0));
+    }
+    let between = quantize::fake_quantize::zero_points(q)
+        .and_then(|zeros| zeros.values.into_iter().find(|z| z.fract() != 0.0));
+    Err(match between {
+        Some(zero) => format!(
+            "a FakeQuantize whose limits put zero between two codes (zero point {zero}): integers cannot hold it"
+        ),
+        None => "a FakeQuantize without integer codes".into(),
     })
 }
 
@@ -300,6 +370,9 @@ pub fn weights(
             _ => keep(weights.clone()),
         }),
         Grid::Gfpq => {
+            if weights.grid().is_none() && is_on_levels(rule, activations, &weights.to_real()) {
+                return Ok(keep(weights.clone()));
+            }
             let bits = match (weights.grid(), rule.bits.as_slice()) {
                 (Some(grid), allowed) => width(allowed, bits_of(grid)).unwrap_or(16),
                 (None, [first, ..]) => *first,
@@ -369,6 +442,19 @@ pub fn weights(
     }
 }
 
+/// Whether reals are levels of the logarithmic grid already, so that the target leaves them as they are. The
+/// largest one tells the exponent: levels lie a whole number of steps apart, whatever the exponent is.
+fn is_on_levels(rule: &Weights, activations: &Activations, values: &[f64]) -> bool {
+    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    rule.bits.iter().any(|&bits| {
+        let range = align_check_graph::Gfpq::of_clip(bits, largest as f32).and_then(|g| g.z);
+        let (Ok(gfpq), Some(z)) = (gfpq(activations, bits), range) else {
+            return false;
+        };
+        gfpq_levels(gfpq, z, values) == values
+    })
+}
+
 /// Symmetric codes in `[-max, max]` with the largest magnitude (of each channel) at `max`.
 fn requantized_weights(rule: &Weights, weights: &Tensor, max: i64) -> Tensor {
     let values = weights.to_real();
@@ -427,6 +513,7 @@ fn bits_of(grid: &CodeGrid) -> u32 {
 fn storage_bits(quantizer: &Quantizer) -> u32 {
     match quantizer {
         Quantizer::Affine(affine) => affine.bits,
+        Quantizer::Gfpq(gfpq) => gfpq.bits,
         Quantizer::Minifloat(float) => 1 + float.exponent_bits + float.mantissa_bits,
         _ => quantize::grid(quantizer).map_or(8, |grid| bits_of(&grid)),
     }
@@ -453,16 +540,28 @@ fn real_range(quantizer: &Quantizer) -> (f64, f64) {
                 );
             (-max, max)
         }
+        (Quantizer::Gfpq(gfpq), None) => {
+            let largest = gfpq.largest().unwrap_or(1.0);
+            (-largest, largest)
+        }
         (Quantizer::Thresholds(t), None) => {
             let ends =
                 [0.0, t.steps as f64].map(|n| f64::from(t.out_scale) * n + f64::from(t.out_bias));
             (ends[0].min(ends[1]), ends[0].max(ends[1]))
         }
+        (Quantizer::MqBenchGfpq { max }, None) => (-f64::from(*max), f64::from(*max)),
         (Quantizer::Affine(affine), None) => {
             let ends = [affine.min_code(), affine.max_code()].map(|code| {
                 (code as f64 - f64::from(affine.zero_point.at(0))) * f64::from(affine.scale.at(0))
             });
             (ends[0], ends[1])
+        }
+        (Quantizer::FakeQuantize(q), None) => {
+            let ends = [&q.output_low, &q.output_high];
+            let all = ends.into_iter().flat_map(|limit| &limit.values);
+            all.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), &v| {
+                (lo.min(f64::from(v)), hi.max(f64::from(v)))
+            })
         }
         _ => (-1.0, 1.0),
     }

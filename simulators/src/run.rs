@@ -757,12 +757,14 @@ impl Runner<'_> {
         let nearest = a.rounding == align_check_graph::Rounding::HalfEven && !a.is_bipolar();
         let small = grid.min > -(1 << 21) && grid.max < 1 << 21;
         let channels = self.layer.channels();
-        if !nearest || !small || !grid.is_uniform() || channels.inner == 1 {
+        if !nearest || a.multiplier.is_some() || !small || !grid.is_uniform() || channels.inner == 1
+        {
             return None;
         }
         let folded = self.layer.folded()?;
         let plan = self.plan.linear.as_ref()?;
-        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0));
+        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0))
+            .multiplied(a.multiplier.as_ref().map(|m| m.at(0)));
         let (scale, inside) = (channel.scale, channel.inside);
         let (min, max) = channel.bounds();
         let outside = channel.outside() as i32;
@@ -817,7 +819,8 @@ impl Runner<'_> {
         {
             return None;
         }
-        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0));
+        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0))
+            .multiplied(a.multiplier.as_ref().map(|m| m.at(0)));
         let table: Vec<i32> = (from.min..=from.max)
             .map(|code| {
                 let v = apply_posts(&self.layer.posts, from.real(code, 0), 0) as f32;

@@ -28,6 +28,7 @@ const SECTIONS: &[&str] = &[
     "precision",
     "thresholds",
     "placement",
+    "limits",
 ];
 
 /// Stands for a rule that no entry covers; [`Spec::parse`] lets none through.

@@ -852,6 +852,23 @@ pub enum DynamicQuantizeRule {
     EmptyScale255th,
 }
 
+/// Shifts that hardware with power-of-two scales has, as inclusive ranges; `position` is that of the binary point:
+/// `real = code * 2^-position`. Toolchains move positions until their shifts fit. Nothing is computed with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ShiftLimits {
+    /// `position of input + position of weights - position of output`.
+    pub cut: [i32; 2],
+    /// Largest `position of input + position of weights - position of bias`.
+    pub bias_max: i32,
+    /// Bits `n` of the smallest one, `min(0, -(n - (8 + cut)))`.
+    pub bias_accumulator_bits: i32,
+    /// Of an addition: largest less smallest position of the operands.
+    pub read: [i32; 2],
+    /// Of an addition: smallest position of the operands less the output's.
+    pub add_write: [i32; 2],
+}
+
 /// Sums and casts in the fixed-point types of a precision table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1155,6 +1172,9 @@ pub struct Spec {
     pub thresholds: Option<ThresholdRules>,
     /// Placement.
     pub placement: Placement,
+    /// Shifts that the hardware has, on targets whose scales are powers of two.
+    #[serde(default)]
+    pub limits: Option<ShiftLimits>,
     /// Evidence of every rule above.
     pub evidence: Vec<Evidence>,
 }

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
-    Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, Spec, Step, StepsTail,
-    Weights,
+    Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step,
+    StepsTail, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -88,6 +88,10 @@ pub(crate) const PATHS: &[&str] = &[
     "placement.signed-codes",
     "placement.relu6",
     "placement.unweighted",
+    "limits.cut",
+    "limits.bias",
+    "limits.read",
+    "limits.add-write",
 ];
 
 /// Sections with the fields of `[requantize]`.
@@ -206,6 +210,9 @@ impl Spec {
         }
         rows.add("placement.quantizers", word(&self.placement.quantizers));
         rows.placement(&self.placement);
+        if let Some(limits) = &self.limits {
+            rows.limits(limits);
+        }
         rows.0
     }
 }
@@ -214,6 +221,15 @@ impl Spec {
 struct Rows(Vec<(String, String)>);
 
 impl Rows {
+    fn limits(&mut self, limits: &ShiftLimits) {
+        let range = |[min, max]: [i32; 2]| format!("{min}..={max}");
+        let (bits, max) = (limits.bias_accumulator_bits, limits.bias_max);
+        self.add("limits.cut", range(limits.cut));
+        self.add("limits.bias", format!("min(0, 8 + cut - {bits})..={max}"));
+        self.add("limits.read", range(limits.read));
+        self.add("limits.add-write", range(limits.add_write));
+    }
+
     fn add(&mut self, path: impl Into<String>, value: String) {
         self.0.push((path.into(), value));
     }

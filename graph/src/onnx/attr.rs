@@ -6,7 +6,7 @@ use super::proto::{AttributeProto, TensorProto};
 
 /// The attributes of one node.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attrs<'a>(pub &'a [AttributeProto]);
+pub(crate) struct Attrs<'a>(pub &'a [AttributeProto]);
 
 impl<'a> Attrs<'a> {
     fn find(self, name: &str) -> Option<&'a AttributeProto> {
@@ -14,7 +14,7 @@ impl<'a> Attrs<'a> {
     }
 
     /// Whether there is an attribute with this name.
-    pub(super) fn has(self, name: &str) -> bool {
+    pub(crate) fn has(self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
@@ -40,27 +40,27 @@ impl<'a> Attrs<'a> {
         ))
     }
 
-    pub(super) fn int(self, name: &str) -> Outcome<Option<i64>> {
+    pub(crate) fn int(self, name: &str) -> Outcome<Option<i64>> {
         Ok(self
             .typed(name, Type::Int, |a| a.i.is_some())?
             .map(|a| a.i.unwrap_or(0)))
     }
 
-    pub(super) fn int_or(self, name: &str, default: i64) -> Outcome<i64> {
+    pub(crate) fn int_or(self, name: &str, default: i64) -> Outcome<i64> {
         Ok(self.int(name)?.unwrap_or(default))
     }
 
     /// An integer that means a truth value.
-    pub(super) fn flag(self, name: &str, default: bool) -> Outcome<bool> {
+    pub(crate) fn flag(self, name: &str, default: bool) -> Outcome<bool> {
         Ok(self.int(name)?.map_or(default, |i| i != 0))
     }
 
-    pub(super) fn float_or(self, name: &str, default: f32) -> Outcome<f32> {
+    pub(crate) fn float_or(self, name: &str, default: f32) -> Outcome<f32> {
         let attr = self.typed(name, Type::Float, |a| a.f.is_some())?;
         Ok(attr.map_or(default, |a| a.f.unwrap_or(0.0)))
     }
 
-    pub(super) fn string(self, name: &str) -> Outcome<Option<&'a str>> {
+    pub(crate) fn string(self, name: &str) -> Outcome<Option<&'a str>> {
         let Some(attr) = self.typed(name, Type::String, |a| a.s.is_some())? else {
             return Ok(None);
         };
@@ -70,19 +70,19 @@ impl<'a> Attrs<'a> {
         }
     }
 
-    pub(super) fn ints(self, name: &str) -> Outcome<Option<&'a [i64]>> {
+    pub(crate) fn ints(self, name: &str) -> Outcome<Option<&'a [i64]>> {
         Ok(self
             .typed(name, Type::Ints, |a| !a.ints.is_empty())?
             .map(|a| a.ints.as_slice()))
     }
 
-    pub(super) fn floats(self, name: &str) -> Outcome<Option<&'a [f32]>> {
+    pub(crate) fn floats(self, name: &str) -> Outcome<Option<&'a [f32]>> {
         Ok(self
             .typed(name, Type::Floats, |a| !a.floats.is_empty())?
             .map(|a| a.floats.as_slice()))
     }
 
-    pub(super) fn tensor(self, name: &str) -> Outcome<Option<&'a TensorProto>> {
+    pub(crate) fn tensor(self, name: &str) -> Outcome<Option<&'a TensorProto>> {
         let Some(attr) = self.typed(name, Type::Tensor, |a| a.t.is_some())? else {
             return Ok(None);
         };

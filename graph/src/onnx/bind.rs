@@ -28,7 +28,7 @@ struct Known {
 }
 
 /// The graph under construction.
-pub(super) struct Binder<'m> {
+pub(crate) struct Binder<'m> {
     model: &'m Model,
     known: Vec<Option<Known>>,
     /// Names of the slots that the importer added.
@@ -48,7 +48,7 @@ pub(super) struct Binder<'m> {
     folded_elements: usize,
 }
 
-pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph, Error> {
+pub(crate) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Graph, Error> {
     let mut uses = vec![0; model.names.len()];
     let read = model.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
     for &slot in read.chain(&model.outputs) {
@@ -88,7 +88,7 @@ pub(super) fn graph(model: &Model, shapes: &BTreeMap<String, Vec<usize>>) -> Res
 }
 
 impl<'m> Binder<'m> {
-    pub(super) fn limits(&self) -> &'m Limits {
+    pub(crate) fn limits(&self) -> &'m Limits {
         &self.model.limits
     }
 
@@ -138,7 +138,7 @@ impl<'m> Binder<'m> {
         Ok(ids)
     }
 
-    pub(super) fn name(&self, slot: Slot) -> &str {
+    pub(crate) fn name(&self, slot: Slot) -> &str {
         match self.model.names.get(slot) {
             Some(name) => name,
             None => &self.added[slot - self.model.names.len()],
@@ -159,17 +159,17 @@ impl<'m> Binder<'m> {
     }
 
     /// Shape of a tensor that was produced before.
-    pub(super) fn shape(&self, slot: Slot) -> Outcome<&[usize]> {
+    pub(crate) fn shape(&self, slot: Slot) -> Outcome<&[usize]> {
         Ok(&self.known(slot)?.shape)
     }
 
     /// What is known of a tensor's integers.
-    pub(super) fn codes(&self, slot: Slot) -> Outcome<&Codes> {
+    pub(crate) fn codes(&self, slot: Slot) -> Outcome<&Codes> {
         Ok(&self.known(slot)?.codes)
     }
 
     /// A tensor's contents as the file's operators see them, where they are known.
-    pub(super) fn constant(&self, slot: Slot) -> Outcome<Option<Tensor>> {
+    pub(crate) fn constant(&self, slot: Slot) -> Outcome<Option<Tensor>> {
         let tensor = self.stored(slot)?;
         Ok(match tensor {
             Some(tensor) if tensor.codes.stands_for_reals() => {
@@ -186,12 +186,12 @@ impl<'m> Binder<'m> {
     }
 
     /// Whether a tensor's contents are known.
-    pub(super) fn is_constant(&self, slot: Slot) -> Outcome<bool> {
+    pub(crate) fn is_constant(&self, slot: Slot) -> Outcome<bool> {
         Ok(self.known(slot)?.constant.is_some())
     }
 
     /// A tensor's contents as they are stored, where they are known: reals may be codes.
-    pub(super) fn stored(&self, slot: Slot) -> Outcome<Option<Tensor>> {
+    pub(crate) fn stored(&self, slot: Slot) -> Outcome<Option<Tensor>> {
         let known = self.known(slot)?;
         let tensor = |data: &Arc<Constant>| Tensor {
             shape: known.shape.clone(),
@@ -202,7 +202,7 @@ impl<'m> Binder<'m> {
     }
 
     /// Says what the integers of a tensor mean.
-    pub(super) fn set_codes(&mut self, slot: Slot, codes: Codes) {
+    pub(crate) fn set_codes(&mut self, slot: Slot, codes: Codes) {
         if let Some(known) = &mut self.known[slot] {
             if let Some(id) = known.value {
                 self.values[id].stored = codes.grid.as_deref().cloned();
@@ -213,7 +213,7 @@ impl<'m> Binder<'m> {
 
     /// The tensor of integers that a node reads with a grid: a constant gets it; codes that were made with
     /// another one are read anew.
-    pub(super) fn coded(&mut self, node: &FileNode, slot: Slot, grid: Affine) -> Outcome<Slot> {
+    pub(crate) fn coded(&mut self, node: &FileNode, slot: Slot, grid: Affine) -> Outcome<Slot> {
         let known = self.known(slot)?;
         let name = || shown(self.name(slot));
         let Some(integer) = known.codes.integer else {
@@ -268,15 +268,45 @@ impl<'m> Binder<'m> {
         Ok(to)
     }
 
+    /// Holds what a node made against the extents that the file states.
+    pub(crate) fn as_stated(&self, node: &FileNode) -> Outcome<()> {
+        for &slot in node.outputs.iter().flatten() {
+            let (Some(known), Some(stated)) = (&self.known[slot], self.model.stated.get(&slot))
+            else {
+                continue;
+            };
+            let fits = known.shape.len() == stated.len()
+                && (known.shape.iter().zip(stated)).all(|(&a, b)| b.is_none_or(|b| a == b));
+            if !fits {
+                let stated: Vec<_> = stated
+                    .iter()
+                    .map(|d| d.map_or("?".to_owned(), |d| d.to_string()))
+                    .collect();
+                return malformed(format!(
+                    "its output has shape {:?}, the file says [{}]",
+                    known.shape,
+                    stated.join(", ")
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's nodes that read a tensor.
+    pub(crate) fn readers(&self, slot: Slot) -> impl Iterator<Item = &'m FileNode> {
+        let reads = move |node: &&FileNode| node.inputs.contains(&Some(slot));
+        self.model.nodes.iter().filter(reads)
+    }
+
     /// Whether an operation of the graph makes a tensor.
-    pub(super) fn is_made(&self, slot: Slot) -> bool {
+    pub(crate) fn is_made(&self, slot: Slot) -> bool {
         let id = self.known[slot].as_ref().and_then(|known| known.value);
         id.is_some_and(|id| self.makers[id].is_some())
     }
 
     /// Where a tensor comes from a quantizer and this node alone reads it, makes that quantizer write the
     /// node's output, with fewer codes. Says whether that was so.
-    pub(super) fn narrow_producer(&mut self, from: Slot, to: Slot, grid: &Affine) -> bool {
+    pub(crate) fn narrow_producer(&mut self, from: Slot, to: Slot, grid: &Affine) -> bool {
         let id = self.known[from].as_ref().and_then(|known| known.value);
         let Some((id, index)) = id.and_then(|id| Some((id, self.makers[id]?))) else {
             return false;
@@ -299,7 +329,7 @@ impl<'m> Binder<'m> {
         clippy::unused_self,
         reason = "reads like its siblings at the many places of use"
     )]
-    pub(super) fn input(&self, node: &FileNode, index: usize) -> Outcome<Slot> {
+    pub(crate) fn input(&self, node: &FileNode, index: usize) -> Outcome<Slot> {
         match node.inputs.get(index) {
             Some(&Some(slot)) => Ok(slot),
             _ => malformed(format!("input {} is missing", index + 1)),
@@ -307,7 +337,7 @@ impl<'m> Binder<'m> {
     }
 
     /// The contents of a parameter input, if it is given.
-    pub(super) fn parameter(&self, node: &FileNode, index: usize) -> Outcome<Option<Tensor>> {
+    pub(crate) fn parameter(&self, node: &FileNode, index: usize) -> Outcome<Option<Tensor>> {
         let Some(slot) = node.optional(index) else {
             return Ok(None);
         };
@@ -321,7 +351,7 @@ impl<'m> Binder<'m> {
     }
 
     /// A parameter input that holds integers.
-    pub(super) fn ints(&self, node: &FileNode, index: usize) -> Outcome<Option<Vec<i64>>> {
+    pub(crate) fn ints(&self, node: &FileNode, index: usize) -> Outcome<Option<Vec<i64>>> {
         let Some(tensor) = self.parameter(node, index)? else {
             return Ok(None);
         };
@@ -332,7 +362,7 @@ impl<'m> Binder<'m> {
     }
 
     /// A parameter input that holds one number.
-    pub(super) fn scalar(&self, node: &FileNode, index: usize) -> Outcome<Option<f32>> {
+    pub(crate) fn scalar(&self, node: &FileNode, index: usize) -> Outcome<Option<f32>> {
         let Some(tensor) = self.parameter(node, index)? else {
             return Ok(None);
         };
@@ -369,7 +399,7 @@ impl<'m> Binder<'m> {
             annotation,
             stored,
             file_axes: None,
-            aliases: Vec::new(),
+            aliases: self.model.aliases.get(&slot).cloned().unwrap_or_default(),
         });
         self.makers.push(None);
         if let Some(known) = &mut self.known[slot] {
@@ -379,7 +409,7 @@ impl<'m> Binder<'m> {
     }
 
     /// Makes a tensor that the file does not name.
-    pub(super) fn temporary(&mut self, base: Slot, suffix: &str) -> Slot {
+    pub(crate) fn temporary(&mut self, base: Slot, suffix: &str) -> Slot {
         let wanted = format!("{}.{suffix}", self.name(base));
         let name = unused(&mut self.value_names, &mut self.made, &wanted);
         self.added.push(name);
@@ -388,7 +418,7 @@ impl<'m> Binder<'m> {
     }
 
     /// Sets a tensor's contents.
-    pub(super) fn set_constant(&mut self, slot: Slot, tensor: Tensor) -> Outcome<()> {
+    pub(crate) fn set_constant(&mut self, slot: Slot, tensor: Tensor) -> Outcome<()> {
         elements(&tensor.shape, self.limits())?;
         self.known[slot] = Some(Known {
             shape: tensor.shape,
@@ -401,7 +431,7 @@ impl<'m> Binder<'m> {
     }
 
     /// Counts the elements that folding is about to produce against the limits.
-    pub(super) fn budget(&mut self, shape: &[usize]) -> Outcome<usize> {
+    pub(crate) fn budget(&mut self, shape: &[usize]) -> Outcome<usize> {
         let count = elements(shape, self.limits())?;
         self.folded_elements = self.folded_elements.saturating_add(count);
         if self.folded_elements > self.limits().constant_elements {
@@ -414,7 +444,7 @@ impl<'m> Binder<'m> {
     }
 
     /// Adds the node's operation, or its result where all inputs are known and the operation folds.
-    pub(super) fn emit(
+    pub(crate) fn emit(
         &mut self,
         node: &FileNode,
         op: Op,
@@ -422,13 +452,13 @@ impl<'m> Binder<'m> {
         shape: Vec<usize>,
         output: Slot,
     ) -> Outcome<()> {
-        let names = [node.name.clone(), node.op_type.clone()];
+        let names = [node.name.clone(), node.spelled().to_owned()];
         self.emit_named(names, op, inputs, shape, output)
     }
 
     /// Adds the node's operation on what codes stand for, whatever the grids of its inputs; its output has
     /// none, and it does not fold.
-    pub(super) fn emit_reals(
+    pub(crate) fn emit_reals(
         &mut self,
         node: &FileNode,
         op: Op,
@@ -436,12 +466,12 @@ impl<'m> Binder<'m> {
         shape: Vec<usize>,
         output: Slot,
     ) -> Outcome<()> {
-        let names = [node.name.clone(), node.op_type.clone()];
+        let names = [node.name.clone(), node.spelled().to_owned()];
         self.push(names, op, inputs, shape, output, Codes::default())
     }
 
     /// Adds an operation that the file's node needs before or after its own.
-    pub(super) fn emit_helper(
+    pub(crate) fn emit_helper(
         &mut self,
         node: &FileNode,
         op: Op,
@@ -455,7 +485,7 @@ impl<'m> Binder<'m> {
             Op::Transpose { .. } => "Transpose",
             Op::Quantize(_) => "QuantizeLinear",
             Op::Reinterpret { .. } => "Reinterpret",
-            _ => &node.op_type,
+            _ => node.spelled(),
         };
         let wanted = format!("{}.{suffix}", node.name);
         let name = unused(&mut self.node_names, &mut self.made, &wanted);
@@ -649,7 +679,7 @@ impl<'m> Binder<'m> {
     }
 
     /// Passes a tensor on under another shape, without an operation where it has that shape already.
-    pub(super) fn reshaped(
+    pub(crate) fn reshaped(
         &mut self,
         node: &FileNode,
         slot: Slot,
@@ -774,17 +804,22 @@ fn input_shape(input: &FileInput, asked: Option<&Vec<usize>>) -> Result<Vec<usiz
 }
 
 impl FileNode {
-    pub(super) fn attrs(&self) -> Attrs<'_> {
+    pub(crate) fn attrs(&self) -> Attrs<'_> {
         Attrs(&self.attributes)
     }
 
+    /// The operator, as the file spells it.
+    pub(crate) fn spelled(&self) -> &str {
+        self.spelling.as_deref().unwrap_or(&self.op_type)
+    }
+
     /// The slot of an input that may be left out.
-    pub(super) fn optional(&self, index: usize) -> Option<Slot> {
+    pub(crate) fn optional(&self, index: usize) -> Option<Slot> {
         self.inputs.get(index).copied().flatten()
     }
 
     /// The slot of the first output, which every operator has.
-    pub(super) fn output(&self) -> Outcome<Slot> {
+    pub(crate) fn output(&self) -> Outcome<Slot> {
         match self.outputs.first() {
             Some(&Some(slot)) => Ok(slot),
             _ => malformed("it has no first output"),

@@ -9,7 +9,7 @@ use super::proto::StringStringEntryProto;
 
 /// Reads external data of one model. Keeps the last file open, since weights share one as a rule.
 #[derive(Debug)]
-pub(super) struct ExternalFiles {
+pub(crate) struct ExternalFiles {
     model: PathBuf,
     /// The model's folder, canonical; found when first needed.
     folder: Option<PathBuf>,
@@ -17,7 +17,7 @@ pub(super) struct ExternalFiles {
 }
 
 impl ExternalFiles {
-    pub(super) fn new(model: &Path) -> Self {
+    pub(crate) fn new(model: &Path) -> Self {
         Self {
             model: model.to_owned(),
             folder: None,
@@ -26,7 +26,7 @@ impl ExternalFiles {
     }
 
     /// The bytes that `external_data` describes; they must be exactly `expected`.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         entries: &[StringStringEntryProto],
         expected: usize,

@@ -10,18 +10,18 @@ use crate::{Affine, Constant, Op, PerChannel, ResizeAxis};
 
 /// An integer element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Integer {
+pub(crate) struct Integer {
     pub bits: u32,
     pub signed: bool,
 }
 
 impl Integer {
-    pub(super) const I32: Self = Self {
+    pub(crate) const I32: Self = Self {
         bits: 32,
         signed: true,
     };
 
-    pub(super) fn of(kind: DataType) -> Option<Self> {
+    pub(crate) fn of(kind: DataType) -> Option<Self> {
         let (bits, signed) = match kind {
             DataType::Int2 => (2, true),
             DataType::Uint2 => (2, false),
@@ -45,7 +45,7 @@ impl Integer {
 
 /// The codes that a `Clip` leaves of an integer type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Clipped {
+pub(crate) struct Clipped {
     pub bits: u32,
     pub signed: bool,
     pub narrow: bool,
@@ -53,7 +53,7 @@ pub(super) struct Clipped {
 
 impl Clipped {
     /// The width that has exactly this range. A signed width of 1 bit is another quantizer (bipolar).
-    pub(super) fn range(min: i64, max: i64) -> Option<Self> {
+    pub(crate) fn range(min: i64, max: i64) -> Option<Self> {
         let all = (1..=32).flat_map(|bits| {
             [(true, false), (true, true), (false, false), (false, true)].map(|(signed, narrow)| {
                 Self {
@@ -72,7 +72,7 @@ impl Clipped {
         all.into_iter().find(fits)
     }
 
-    fn on(self, scale: PerChannel<f32>, zero_point: PerChannel<f32>) -> Affine {
+    pub(crate) fn on(self, scale: PerChannel<f32>, zero_point: PerChannel<f32>) -> Affine {
         Affine {
             narrow: self.narrow,
             ..Affine::quantize_linear(scale, zero_point, self.bits, self.signed)
@@ -83,7 +83,7 @@ impl Clipped {
 /// What is known of the integers of a tensor. A tensor of reals that is stored as codes (the output of
 /// `DequantizeLinear` on a constant) has a grid and no element type.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Codes {
+pub(crate) struct Codes {
     /// The element type, where the file has integers.
     pub integer: Option<Integer>,
     /// What a `Clip` left of it.
@@ -92,14 +92,14 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    pub(super) fn of(integer: Integer) -> Self {
+    pub(crate) fn of(integer: Integer) -> Self {
         Self {
             integer: Some(integer),
             ..Self::default()
         }
     }
 
-    pub(super) fn on(integer: Integer, grid: Affine) -> Self {
+    pub(crate) fn on(integer: Integer, grid: Affine) -> Self {
         Self {
             integer: Some(integer),
             clipped: None,
@@ -108,12 +108,12 @@ impl Codes {
     }
 
     /// Whether this is a constant of reals that is kept as codes.
-    pub(super) fn stands_for_reals(&self) -> bool {
+    pub(crate) fn stands_for_reals(&self) -> bool {
         self.integer.is_none() && self.grid.is_some()
     }
 
     /// The grid of an integer tensor with a scale and a zero point.
-    pub(super) fn grid_with(
+    pub(crate) fn grid_with(
         &self,
         integer: Integer,
         scale: PerChannel<f32>,
@@ -129,7 +129,7 @@ impl Codes {
 }
 
 /// The grid of plain integers: a code stands for itself.
-pub(super) fn plain(integer: Integer) -> Affine {
+pub(crate) fn plain(integer: Integer) -> Affine {
     Affine::quantize_linear(
         PerChannel::uniform(1.0),
         PerChannel::uniform(0.0),
@@ -138,7 +138,7 @@ pub(super) fn plain(integer: Integer) -> Affine {
     )
 }
 
-pub(super) fn is_plain(grid: &Affine) -> bool {
+pub(crate) fn is_plain(grid: &Affine) -> bool {
     grid.scale.values == [1.0] && grid.zero_point.values == [0.0]
 }
 
@@ -151,12 +151,12 @@ fn same_parameter(a: &PerChannel<f32>, b: &PerChannel<f32>) -> bool {
 }
 
 /// Whether two grids give a code the same meaning; how far the codes reach does not matter.
-pub(super) fn same(a: &Affine, b: &Affine) -> bool {
+pub(crate) fn same(a: &Affine, b: &Affine) -> bool {
     same_parameter(&a.scale, &b.scale) && same_parameter(&a.zero_point, &b.zero_point)
 }
 
 /// A list of numbers that two grids share where they are the [`same`].
-pub(super) fn key(grid: &Affine) -> Vec<u32> {
+pub(crate) fn key(grid: &Affine) -> Vec<u32> {
     let mut key = Vec::new();
     for parameter in [&grid.scale, &grid.zero_point] {
         let parameter = uniform_if_equal(parameter.clone());
@@ -169,7 +169,7 @@ pub(super) fn key(grid: &Affine) -> Vec<u32> {
 }
 
 /// A grid for a message.
-pub(super) fn describe(grid: &Affine) -> String {
+pub(crate) fn describe(grid: &Affine) -> String {
     let list = |p: &PerChannel<f32>| match (p.values.as_slice(), p.axis) {
         (&[x], _) => x.to_string(),
         (values @ [first, ..], axis) => {
@@ -194,7 +194,7 @@ pub(super) fn describe(grid: &Affine) -> String {
 
 /// The grid of a tensor after an operation that only moves its elements; none where the operation mixes the
 /// channels of a grid that has several.
-pub(super) fn moved(grid: &Affine, op: &Op, from: &[usize], to: &[usize]) -> Option<Affine> {
+pub(crate) fn moved(grid: &Affine, op: &Op, from: &[usize], to: &[usize]) -> Option<Affine> {
     let axis = match (grid.scale.axis, grid.zero_point.axis) {
         _ if grid.scale.values.len() == 1 && grid.zero_point.values.len() == 1 => {
             return Some(grid.clone());
@@ -247,7 +247,7 @@ pub(super) fn moved(grid: &Affine, op: &Op, from: &[usize], to: &[usize]) -> Opt
 }
 
 /// Whether an operation only moves (or selects) elements, so that its output has its input's grid.
-pub(super) fn moves(op: &Op) -> bool {
+pub(crate) fn moves(op: &Op) -> bool {
     match op {
         Op::Reshape
         | Op::Identity
@@ -266,7 +266,7 @@ pub(super) fn moves(op: &Op) -> bool {
 }
 
 /// What codes stand for: `(code - zero_point) * scale` in `f32`, as `DequantizeLinear` computes it.
-pub(super) fn reals(codes: &[i64], shape: &[usize], grid: &Affine) -> Vec<f32> {
+pub(crate) fn reals(codes: &[i64], shape: &[usize], grid: &Affine) -> Vec<f32> {
     let axis = grid.scale.axis.or(grid.zero_point.axis);
     let (count, run) = match axis {
         Some(axis) => (
@@ -287,7 +287,7 @@ pub(super) fn reals(codes: &[i64], shape: &[usize], grid: &Affine) -> Vec<f32> {
 }
 
 /// Operators of ONNX that pass integer codes on, whatever the codes mean.
-pub(super) const MOVEMENTS: [&str; 14] = [
+pub(crate) const MOVEMENTS: [&str; 14] = [
     "Identity",
     "Reshape",
     "Flatten",
@@ -308,7 +308,7 @@ pub(super) const MOVEMENTS: [&str; 14] = [
 const FURTHEST: usize = 1000;
 
 /// The readers of a file that say what integers mean, for graph inputs: nothing else of the file knows.
-pub(super) struct Readers<'a> {
+pub(crate) struct Readers<'a> {
     nodes: &'a [FileNode],
     constants: &'a HashMap<Slot, Stored>,
     /// For each slot, the nodes that read it, and at which of their inputs.
@@ -318,7 +318,7 @@ pub(super) struct Readers<'a> {
 }
 
 impl<'a> Readers<'a> {
-    pub(super) fn new(nodes: &'a [FileNode], constants: &'a HashMap<Slot, Stored>) -> Self {
+    pub(crate) fn new(nodes: &'a [FileNode], constants: &'a HashMap<Slot, Stored>) -> Self {
         let mut by_slot: HashMap<Slot, Vec<(usize, usize)>> = HashMap::new();
         let mut aliases = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
@@ -343,7 +343,7 @@ impl<'a> Readers<'a> {
 
     /// What the integers of an input mean: what its first reader says, behind movements where need be. Where
     /// nobody says anything, they stand for themselves.
-    pub(super) fn grid(
+    pub(crate) fn grid(
         &self,
         input: Slot,
         integer: Integer,
@@ -435,7 +435,7 @@ impl<'a> Readers<'a> {
 }
 
 /// A list of one number, as that number.
-pub(super) fn uniform_if_equal(list: PerChannel<f32>) -> PerChannel<f32> {
+pub(crate) fn uniform_if_equal(list: PerChannel<f32>) -> PerChannel<f32> {
     match list.values.split_first() {
         Some((&first, rest)) if rest.iter().all(|&x| x == first) => PerChannel::uniform(first),
         _ => list,
@@ -469,7 +469,7 @@ fn places(node: &FileNode, at: usize) -> Option<(Option<usize>, usize)> {
 }
 
 /// Codes as the reals that they stand for.
-pub(super) fn dequantized(tensor: &Tensor) -> Tensor {
+pub(crate) fn dequantized(tensor: &Tensor) -> Tensor {
     match (&*tensor.data, &tensor.codes.grid) {
         (Constant::I64(codes), Some(grid)) if tensor.codes.stands_for_reals() => Tensor::new(
             tensor.shape.clone(),

@@ -7,7 +7,7 @@ use super::{FileNode, Slot};
 
 /// Sorts so that producers come first, and otherwise keeps the file's order. Where there is a cycle, the
 /// first node that waits for it comes back.
-pub(super) fn sort(nodes: Vec<FileNode>, slots: usize) -> Result<Vec<FileNode>, Box<FileNode>> {
+pub(crate) fn sort(nodes: Vec<FileNode>, slots: usize) -> Result<Vec<FileNode>, Box<FileNode>> {
     let mut producer = vec![None; slots];
     for (index, node) in nodes.iter().enumerate() {
         for &slot in node.outputs.iter().flatten() {
@@ -56,7 +56,7 @@ pub(super) fn sort(nodes: Vec<FileNode>, slots: usize) -> Result<Vec<FileNode>, 
 }
 
 /// Drops nodes that no output depends on.
-pub(super) fn keep_live(nodes: &mut Vec<FileNode>, outputs: &[Slot], slots: usize) {
+pub(crate) fn keep_live(nodes: &mut Vec<FileNode>, outputs: &[Slot], slots: usize) {
     let mut needed = vec![false; slots];
     for &slot in outputs {
         needed[slot] = true;

@@ -10,6 +10,7 @@ use super::attr::Attrs;
 use super::external::ExternalFiles;
 use super::fail::{Fail, Outcome, malformed, one_line, shown};
 use super::grid::{Integer, Readers};
+use super::ops::mqbench;
 use super::proto::tensor_proto::DataType;
 use super::proto::{ModelProto, NodeProto, TensorAnnotation, TensorProto, ValueInfoProto};
 use super::tensor::{self, Tensor};
@@ -35,6 +36,8 @@ const QUANTIZER_DOMAINS: [&str; 4] = [
 ];
 const CHANNELS_LAST: &str = "qonnx.custom_op.channels_last";
 const MICROSOFT: &str = "com.microsoft";
+const OPENVINO: &str = "org.openvinotoolkit";
+const MQBENCH: &str = "mqbench_custom";
 pub(super) const QUANTIZERS: [&str; 6] = [
     "Quant",
     "IntQuant",
@@ -177,6 +180,8 @@ impl<'a> Parser<'a> {
             outputs,
             constants: self.constants,
             annotations,
+            aliases: HashMap::new(),
+            stated: HashMap::new(),
             nodes,
         })
     }
@@ -305,9 +310,12 @@ impl<'a> Parser<'a> {
             };
             let attrs = Attrs(&proto.attribute);
             let mut domain = match raw_domain {
+                "" if mqbench::NAMES.contains(&&*op_type) => Domain::Mqbench,
                 "" => Domain::Onnx,
                 CHANNELS_LAST => Domain::ChannelsLast,
                 MICROSOFT => Domain::Microsoft,
+                OPENVINO => Domain::OpenVino,
+                MQBENCH => Domain::Mqbench,
                 d if QUANTIZER_DOMAINS.contains(&d) => Domain::Quantizers,
                 _ => Domain::Other,
             };
@@ -355,6 +363,7 @@ impl<'a> Parser<'a> {
                 inputs,
                 outputs,
                 attributes: proto.attribute,
+                spelling: None,
             });
         }
         Ok(nodes)
@@ -487,6 +496,8 @@ fn format(nodes: &[FileNode]) -> &'static str {
             && matches!(&*n.op_type, "QuantizeLinear" | "DequantizeLinear")
     }) {
         "qdq"
+    } else if has(|n| matches!(n.domain, Domain::OpenVino | Domain::Mqbench)) {
+        "fake-quant onnx"
     } else {
         "onnx"
     }

@@ -36,10 +36,21 @@ fn child(kind: Kind, field: u64) -> Option<Kind> {
     })
 }
 
-/// Fails where the file holds more than `most` length-delimited fields. A file that is no protobuf at
-/// all passes: decoding says what is wrong with it.
+/// Fails where an ONNX file holds more than `most` length-delimited fields.
 pub(super) fn check(bytes: &[u8], most: usize) -> Outcome<()> {
-    let mut open = vec![(bytes, Kind::Model)];
+    count(bytes, most, Kind::Model, child)
+}
+
+/// The same for a file of any schema: `root` is the kind of the whole file, `child` that of a field, where
+/// its fields are to be walked too. A file that is no protobuf at all passes: decoding says what is wrong
+/// with it.
+pub(crate) fn count<K: Copy>(
+    bytes: &[u8],
+    most: usize,
+    root: K,
+    child: impl Fn(K, u64) -> Option<K>,
+) -> Outcome<()> {
+    let mut open = vec![(bytes, root)];
     let mut count = 0usize;
     while let Some((mut rest, kind)) = open.pop() {
         while let Some(key) = varint(&mut rest) {

@@ -19,7 +19,7 @@ pub(crate) struct Tensor {
     pub shape: Vec<usize>,
     pub data: Arc<Constant>,
     /// What its integers mean.
-    pub(in crate::onnx) codes: Codes,
+    pub(crate) codes: Codes,
 }
 
 impl Tensor {
@@ -41,7 +41,7 @@ impl Tensor {
     }
 
     /// The same contents, known to be integers of some type.
-    pub(super) fn of(self, integer: Option<Integer>) -> Self {
+    pub(crate) fn of(self, integer: Option<Integer>) -> Self {
         Self {
             codes: Codes {
                 integer,
@@ -120,7 +120,7 @@ pub(super) fn count(tensor: &TensorProto, limits: &Limits) -> Outcome<usize> {
 }
 
 /// Converts a tensor of the file. `external` is absent where the file may not refer outside.
-pub(super) fn decode(
+pub(crate) fn decode(
     tensor: &TensorProto,
     limits: &Limits,
     external: Option<&mut ExternalFiles>,

@@ -55,6 +55,7 @@ pub(super) fn affine(
         narrow: false,
         rounding: Rounding::HalfAway,
         zero_point_added: ZeroPointAdded::AfterRounding,
+        multiplier: None,
     }
 }
 

@@ -1,6 +1,5 @@
 //! `align-check plan`: its command line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use align_check_graph::{Limits, Model};
@@ -11,8 +10,11 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::{Plan, dot, json, text};
-use crate::check::Target;
+use crate::check::{Check, Mode, Target, Tolerance};
 use crate::failure::Failure;
+use crate::inputs::{self, Sample, Samples};
+use crate::lint::{cost, lint};
+use crate::outcome::TargetOutcome;
 use crate::report;
 
 /// Shown below the help.
@@ -24,9 +26,12 @@ Examples:
       three targets, and a report for machines
   align-check plan model.onnx --target ort --report dot=plan.dot
       a picture: dot -Tsvg plan.dot -o plan.svg
+  align-check plan model.onnx --target tensorrt --input photos.npz
+      what every lint costs on your inputs: elements and LSB of the layer that it points at
 
 A line for each quantizer: same, moved, extra on target, missing on target, merged, float (what it ends is computed
-in float) or rewritten. Quantizers that stay as they are show with -v.
+in float) or rewritten. Quantizers that stay as they are show with -v. Then lints: what is known to cost accuracy on
+the target, why, and what to do.
 Exit codes: 0 planned, 2 usage or input error, 3 unsupported.";
 
 /// Formats of a report.
@@ -48,6 +53,10 @@ pub struct PlanArgs {
         value_name = "T[,T...]"
     )]
     target: Vec<String>,
+
+    /// Input samples (.npz, .npy): what each lint costs on them
+    #[arg(short, long, value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
 
     /// Write a report; KIND is json or dot
     #[arg(long, value_name = "KIND=PATH")]
@@ -80,7 +89,9 @@ pub fn run(
     let shown = args.model.display().to_string();
     let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));
     let model = Model::read(&args.model, &Limits::default())?;
-    let graph = model.graph(&BTreeMap::new())?;
+    let given = samples(&args.input, &model)?;
+    let shapes = given.as_ref().map(|given| given.shapes.clone());
+    let graph = model.graph(&shapes.unwrap_or_default())?;
     drop(model);
     let network = Network::new(graph.clone()).map_err(|e| refused(&e))?;
     let isa = Isa::detect();
@@ -89,7 +100,24 @@ pub fn run(
     let (mut plans, mut unsupported) = (Vec::new(), Vec::new());
     for spec in specs {
         match Target::placed((&graph, &network), spec, None, &exact, isa) {
-            Ok(target) => plans.push(Plan::new(&network, &target)),
+            Ok(target) => {
+                let findings = lint(&graph, &target.spec);
+                let lints = match &given {
+                    None => findings
+                        .into_iter()
+                        .map(|finding| (finding, None))
+                        .collect(),
+                    Some(given) => {
+                        let checked = checked(&network, &exact, &target, &given.samples, isa)?;
+                        let costed = findings.into_iter().map(|finding| {
+                            let cost = cost(&finding, &checked);
+                            (finding, cost)
+                        });
+                        costed.collect()
+                    }
+                };
+                plans.push(Plan::new(&network, &target, lints));
+            }
             Err(e) => unsupported.push(format!("{shown}: {e}")),
         }
     }
@@ -113,4 +141,47 @@ pub fn run(
         )?;
     }
     Ok((out, unsupported))
+}
+
+/// The samples of input files.
+fn samples(files: &[PathBuf], model: &Model) -> anyhow::Result<Option<Samples>> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut arrays = Vec::new();
+    for file in files {
+        for (key, array) in inputs::read_arrays(file)? {
+            arrays.push((file.clone(), key, array));
+        }
+    }
+    inputs::samples(files, arrays, &model.inputs(), true).map(Some)
+}
+
+/// Every layer of a target against the reference, fed with the reference's inputs.
+fn checked(
+    network: &Network,
+    exact: &Target,
+    target: &Target,
+    samples: &[Sample],
+    isa: Isa,
+) -> anyhow::Result<TargetOutcome> {
+    let findings = Check {
+        network,
+        reference: exact,
+        targets: std::slice::from_ref(target),
+        mode: Mode {
+            isolated: true,
+            cumulative: false,
+        },
+        tolerance: Tolerance::default(),
+        recorded: None,
+        recorded_reference: None,
+        explain: false,
+        select: &|_| true,
+        isa,
+        progress: &|| {},
+    }
+    .run(samples)?;
+    let outcome = findings.targets.into_iter().next();
+    outcome.ok_or_else(|| anyhow!("nothing was checked"))
 }

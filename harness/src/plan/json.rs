@@ -6,6 +6,7 @@ use align_check_simulators::place::Status;
 
 use super::{Entry, Grid, Kernel, Plan, SCHEMA};
 use crate::check::grade_text;
+use crate::lint;
 
 /// The plans of a model, with a version of their own in `"schema"`.
 pub fn json(model: &str, plans: &[Plan]) -> String {
@@ -31,6 +32,7 @@ fn plan(plan: &Plan) -> Value {
         "quantizers": plan.quantizers.iter().map(entry).collect::<Vec<_>>(),
         "rewritten": plan.rewritten.iter().map(entry).collect::<Vec<_>>(),
         "kernels": plan.kernels.iter().map(kernel).collect::<Vec<_>>(),
+        "lints": plan.lints.iter().map(lint::json).collect::<Vec<_>>(),
     })
 }
 

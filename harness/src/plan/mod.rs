@@ -16,6 +16,7 @@ use align_check_simulators::quantize;
 use align_check_specs::{AverageRule, Grade, LeakyReluRule};
 
 use crate::check::Target;
+use crate::lint::{Cost, Finding};
 
 pub use args::{EXAMPLES, PlanArgs, run};
 pub use dot::dot;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub rewritten: Vec<Entry>,
     /// What the target computes at once, in order.
     pub kernels: Vec<Kernel>,
+    /// What is known to cost accuracy on the target, and what it costs on the inputs, where some were given.
+    pub lints: Vec<(Finding, Option<Cost>)>,
 }
 
 /// What becomes of a quantizer or of an operator.
@@ -97,7 +100,7 @@ pub struct Kernel {
 
 impl Plan {
     /// The plan of a target that was prepared for a model.
-    pub fn new(model: &Network, target: &Target) -> Self {
+    pub fn new(model: &Network, target: &Target, lints: Vec<(Finding, Option<Cost>)>) -> Self {
         let maker = Maker::new(model, target);
         Self {
             target: target.spec.name.clone(),
@@ -106,6 +109,7 @@ impl Plan {
             quantizers: maker.quantizers(),
             rewritten: maker.rewritten(),
             kernels: maker.kernels(),
+            lints,
         }
     }
 
@@ -395,5 +399,7 @@ fn rounding(rounding: Rounding) -> &'static str {
         Rounding::Ceil => "up",
         Rounding::TowardZero => "toward zero",
         Rounding::AwayFromZero => "away from zero",
+        Rounding::HalfUp => "half up",
+        Rounding::HalfEvenNegativeUp => "half up below zero, half to even above",
     }
 }

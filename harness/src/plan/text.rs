@@ -6,6 +6,7 @@ use align_check_simulators::place::Status;
 
 use super::{Entry, Grid, Kernel, Plan};
 use crate::check::grade_text;
+use crate::lint;
 use crate::report::style::Paint;
 use crate::report::text::{count, pad, visible};
 
@@ -33,6 +34,10 @@ pub fn text(plan: &Plan, color: bool, verbose: bool) -> String {
     }
     for kernel in &plan.kernels {
         let _ = writeln!(out, "  {}", shown(kernel, paint));
+    }
+    if !plan.lints.is_empty() {
+        let _ = writeln!(out, "lints:");
+        out.push_str(&lint::text(&plan.lints, paint, verbose));
     }
     for unknown in plan.unknowns.iter().filter(|_| verbose) {
         let _ = writeln!(

@@ -130,15 +130,7 @@ pub(crate) fn run(args: &RecordArgs, color: bool) -> Result<String, Failure> {
         ..Provenance::default()
     };
     let inputs = stacked(&model, &samples);
-    write::write(
-        &args.out,
-        args.force,
-        &args.model,
-        model.format(),
-        &inputs,
-        &outputs,
-        provenance,
-    )?;
+    write::write(&args.out, args.force, &model, &inputs, &outputs, provenance)?;
     if let Some(target) = &args.report {
         let json = serde_json::to_string_pretty(&recorded).map_err(|e| anyhow!("{e}"))?;
         report::write_json(target, &format!("{json}\n"))?;

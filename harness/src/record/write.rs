@@ -47,6 +47,14 @@ pub(crate) fn check(out: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// The file that a model's constants lie in, where it is not the model's own, and its name in a recording.
+fn beside(model: &Model) -> Option<(&'static str, PathBuf)> {
+    match model.format() {
+        "openvino" => Some(("model.bin", model.path().with_extension("bin"))),
+        _ => Some(("model.caffemodel", model.weights()?.to_owned())),
+    }
+}
+
 /// Writes the folder.
 ///
 /// # Errors
@@ -54,8 +62,7 @@ pub(crate) fn check(out: &Path, force: bool) -> Result<()> {
 pub(crate) fn write(
     out: &Path,
     force: bool,
-    model: &Path,
-    format: &str,
+    model: &Model,
     inputs: &[(String, Array)],
     outputs: &[(String, Array)],
     mut provenance: Provenance,
@@ -65,23 +72,29 @@ pub(crate) fn write(
         .prefix(".align-check-")
         .tempdir_in(parent(out))
         .map_err(|e| failed(&e.kind()))?;
-    let name = if format == "tflite" {
-        "model.tflite"
-    } else {
-        "model.onnx"
+    let name = match model.format() {
+        "tflite" => "model.tflite",
+        "openvino" => "model.xml",
+        "caffe" => "model.prototxt",
+        _ => "model.onnx",
     };
     let copy = aside.path().join(name);
-    fs::copy(model, &copy).map_err(|e| failed(&e))?;
+    fs::copy(model.path(), &copy).map_err(|e| failed(&e))?;
+    let mut files = vec![name, "inputs.npz", "outputs.npz"];
+    if let Some((name, weights)) = beside(model) {
+        fs::copy(weights, aside.path().join(name)).map_err(|e| failed(&e))?;
+        files.push(name);
+    }
     // Weights that the model keeps in other files would be missing.
     Model::read(&copy, &Limits::default()).map_err(|_| {
         anyhow!(
             "{}: cannot be read without the files beside it; save it as one file first",
-            model.display()
+            model.path().display()
         )
     })?;
     npz(&aside.path().join("inputs.npz"), inputs).map_err(|e| failed(&e))?;
     npz(&aside.path().join("outputs.npz"), outputs).map_err(|e| failed(&e))?;
-    for file in [name, "inputs.npz", "outputs.npz"] {
+    for file in files {
         provenance
             .sha256
             .insert(file.to_owned(), sha256(&aside.path().join(file))?);

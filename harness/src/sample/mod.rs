@@ -239,14 +239,19 @@ impl<'a> SampleRun<'a> {
             }
             None => Some(self.reference(&fed, found)?),
         };
-        let mut base = expected.clone();
+        // Layers are planned for codes: numbers off the grid are compared, but nobody computes with them.
+        let usable = |tensor: &Arc<Tensor>| {
+            let coded = |t: &Target| model_grid(&t.grids[layer.output]).is_some();
+            check.recorded.is_none() || tensor.grid().is_some() || !coded(&check.targets[0])
+        };
+        let mut base = expected.clone().filter(usable);
         let noise = OnceCell::new();
         let shared = |t: &usize| check.targets[*t].own.is_none();
         for t in (0..check.targets.len()).filter(shared) {
             let entry = &mut found.targets[t].layers[index];
             let (isolated, own) = self.target(t, &fed, expected.as_ref(), &noise, entry)?;
             if base.is_none() {
-                // What the recording lacks, the target's simulation fills in.
+                // What the recording lacks, or has off the grid, the target's simulation fills in.
                 base = isolated;
             }
             let counted = entry.cumulative.as_ref().map(|stats| stats.differing == 0);
@@ -297,6 +302,15 @@ impl<'a> SampleRun<'a> {
         let mut expected = exact.clone();
         let grid = &self.check.reference.grids[fed.layer.output];
         if let Some(recorded) = self.recorded(recording, fed.layer, grid, fed.compared)? {
+            // The next layers compute with its codes.
+            if exact.grid().is_some() && recorded.grid().is_none() {
+                return Err(anyhow!(
+                    "{}: the numbers of tensor '{}' do not lie on the grid of its quantizer: they were recorded before \
+                     it, or with other ranges",
+                    recording.path.display(),
+                    fed.layer.tensor
+                ));
+            }
             let floor = found.floor.get_or_insert_with(Floor::default);
             let (mut stats, differing) = compare::compare(&recorded, &exact, &fed.lsb);
             if !differing.is_empty() {
@@ -577,7 +591,7 @@ pub(crate) fn model_grid(grid: &ValueGrid) -> Option<&Arc<CodeGrid>> {
 }
 
 /// The step of a quantizer without integer codes.
-fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
+pub(crate) fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
     match layer.quantizer.as_ref()? {
         Quantizer::Affine(a) => Some(a.scale.map(f64::from)),
         Quantizer::Minifloat(m) => {
@@ -585,6 +599,17 @@ fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
             let exponent = 1.0 - f64::from(m.exponent_bias) - f64::from(m.mantissa_bits);
             Some(m.scale.map(|s| f64::from(s) * exponent.exp2()))
         }
+        Quantizer::FakeQuantize(q) => {
+            let steps = f64::from(q.levels - 1);
+            let span = |c| f64::from(q.output_high.at(c)) - f64::from(q.output_low.at(c));
+            let values = (0..q.channels()).map(|c| span(c).abs() / steps).collect();
+            Some(PerChannel {
+                values,
+                axis: q.axis(),
+            })
+        }
+        // From zero to the smallest level.
+        Quantizer::Gfpq(g) => Some(PerChannel::uniform(g.smallest()?)),
         _ => None,
     }
 }

@@ -281,7 +281,9 @@ impl<'a> Planner<'a> {
         };
         self.types[layer.output] = Some(fixed.result);
         let out = Self::grid_of(layer, &fixed.result);
-        if let (ValueGrid::Real, Some(Quantizer::Affine(_))) = (&out, &layer.quantizer) {
+        if let (ValueGrid::Real, Some(Quantizer::Affine(_) | Quantizer::Gfpq(_))) =
+            (&out, &layer.quantizer)
+        {
             mismatches.push(format!(
                 "hls4ml stores {}, which is not the model's quantizer",
                 fixed.result

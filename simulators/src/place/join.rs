@@ -95,6 +95,7 @@ fn joins(
                 Some(Quantizer::Affine(a)) => {
                     a.scale.values.len() == 1 && a.zero_point.values.len() == 1
                 }
+                Some(Quantizer::FakeQuantize(q)) => q.channels() == 1,
                 Some(_) => false,
             };
             uniform && layer.posts.is_empty() && network.layers[other.layer].quantizer.is_some()

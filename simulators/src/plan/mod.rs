@@ -121,6 +121,10 @@ impl Planner<'_> {
             },
             Some(quantizer) => {
                 let rule = adapt::as_stored(&self.spec.activations, layer.stored);
+                let logarithmic = matches!(quantizer, Quantizer::Gfpq(_));
+                if logarithmic && rule.quantizer == Grid::Model && !self.exact() {
+                    return Err("a logarithmic quantizer (GFPQ) has no counterpart on it".into());
+                }
                 let adapted = adapt::activation(&rule, quantizer)?;
                 Out {
                     grid: adapted.grid,

@@ -4,7 +4,8 @@
 //! `custom_op/general/intquant.py`, `int_quant`). ONNX `QuantizeLinear` (operator documentation) and `TFLite`
 //! `QUANTIZE` (google-ai-edge/LiteRT `tflite/kernels/internal/reference/quantize.h`):
 //! `code = clamp(round(x / scale) + zero_point)`. Clamping before rounding is the same, since the bounds are
-//! integers.
+//! integers. AIMET (`round(x / scale - offset)`, codes from 0) and tools that multiply by a reciprocal are described
+//! at [`ZeroPointAdded::FromSmallest`] and [`Affine::multiplier`].
 
 use align_check_graph::{Affine, Rounding, ZeroPointAdded};
 
@@ -18,9 +19,11 @@ pub struct Channel {
     pub scale: f32,
     /// The code of zero.
     pub zero_point: f32,
-    /// Part of the zero point that is added before rounding: all of it, or nothing.
+    /// What `x` is multiplied by, where it is not divided by the scale.
+    pub multiplier: Option<f32>,
+    /// What is added before rounding: the zero point, nothing, or the zero point less the smallest code.
     pub inside: f32,
-    /// Whether half away is C's `round` (`TFLite`) and not numpy's formula (`letter`).
+    /// Whether half away is C's `round` (`TFLite`, AIMET) and not numpy's formula (`letter`).
     pub c_round: bool,
     /// Smallest code.
     pub min: i64,
@@ -38,12 +41,14 @@ impl Channel {
         Self {
             scale,
             zero_point,
+            multiplier: None,
             inside: match a.zero_point_added {
                 ZeroPointAdded::BeforeRounding => zero_point,
                 ZeroPointAdded::AfterRounding => 0.0,
+                ZeroPointAdded::FromSmallest => zero_point - a.min_code() as f32,
             },
             c_round: a.rounding == Rounding::HalfAway
-                && a.zero_point_added == ZeroPointAdded::AfterRounding,
+                && a.zero_point_added != ZeroPointAdded::BeforeRounding,
             min: if a.is_bipolar() {
                 -1
             } else {
@@ -59,12 +64,28 @@ impl Channel {
         }
     }
 
+    /// The same with a factor in place of the division.
+    #[must_use]
+    pub fn multiplied(mut self, multiplier: Option<f32>) -> Self {
+        self.multiplier = multiplier;
+        self
+    }
+
+    /// `x` in steps.
+    #[inline]
+    fn steps(self, x: f32) -> f32 {
+        match self.multiplier {
+            Some(multiplier) => x * multiplier,
+            None => x / self.scale,
+        }
+    }
+
     /// The rounded `f32` that the executor takes for the code; beyond 25 bits it may be `max + 1`,
     /// since the bounds are `f32` too. NaN stays NaN.
     #[inline]
     fn level(self, x: f32) -> f32 {
         if self.bipolar {
-            bipolar::sign(x / self.scale + self.zero_point)
+            bipolar::sign(self.steps(x) + self.zero_point)
         } else if self.c_round {
             libm::roundf(self.clamped(x)) + self.outside()
         } else {
@@ -72,7 +93,7 @@ impl Channel {
         }
     }
 
-    /// Part of the zero point that is added after rounding.
+    /// What is added after rounding.
     #[inline]
     pub fn outside(self) -> f32 {
         if self.inside == self.zero_point {
@@ -85,7 +106,7 @@ impl Channel {
 
     #[inline]
     fn clamped(self, x: f32) -> f32 {
-        let y = x / self.scale + self.inside;
+        let y = self.steps(x) + self.inside;
         let (min, max) = self.bounds();
         let y = if y > max { max } else { y };
         if y < min { min } else { y }
@@ -97,8 +118,8 @@ impl Channel {
         if self.inside == self.zero_point {
             (self.min as f32, self.max as f32)
         } else {
-            let zero = self.zero_point as i64;
-            ((self.min - zero) as f32, (self.max - zero) as f32)
+            let outside = self.outside() as i64;
+            ((self.min - outside) as f32, (self.max - outside) as f32)
         }
     }
 
@@ -141,7 +162,6 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
     const SMALL: i64 = 1 << 22;
     assert_eq!(xs.len(), out.len(), "input and output of a quantizer");
     let Channel {
-        scale,
         inside,
         min,
         max,
@@ -157,7 +177,7 @@ pub fn quantize_affine_slice(xs: &[f32], channel: Channel, out: &mut [i32]) {
     let (min, max) = channel.bounds();
     let offset = channel.outside() as i32;
     specialized!(rounding, round => fill(xs, out, |x| {
-        let y = x / scale + inside;
+        let y = channel.steps(x) + inside;
         let y = if y > max { max } else { y };
         let y = if y < min { min } else { y };
         let bits = (round(y) + MAGIC).to_bits().cast_signed();

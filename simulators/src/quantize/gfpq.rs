@@ -89,6 +89,11 @@ impl Gfpq {
         Self::new(bits, Rounding::Floor, Threshold::Zero)
     }
 
+    /// `MQBench`'s fake-quant (`mqbench/fake_quantize/nnie.py`).
+    pub fn mqbench() -> Option<Self> {
+        Self::new(8, Rounding::HalfEven, Threshold::Unquantized)
+    }
+
     /// Width in bits.
     pub fn bits(&self) -> u32 {
         self.width.bits

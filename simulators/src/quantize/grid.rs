@@ -2,7 +2,7 @@
 
 use align_check_graph::{PerChannel, Quantizer, Thresholds, Trunc, TruncKind};
 
-use super::{affine, trunc};
+use super::{affine, fake_quantize, trunc};
 
 /// Which integers a quantizer's outputs stand for: `real = (code - zero_point) * scale`.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct CodeGrid {
 }
 
 /// The grid of a quantizer's codes; `None` where there is none: a zero point between two integers, a
-/// small floating-point format, an offset that is no multiple of half a step, or a range beyond `i32`.
+/// small floating-point format, a logarithmic grid, an offset that is no multiple of half a step, or a range beyond `i32`.
 ///
 /// - `Quant`: the file's scale, zero point and range. The signed 1-bit case has the codes -1 and +1.
 /// - `BipolarQuant`: the codes -1 and +1, no zero point.
@@ -26,6 +26,7 @@ pub struct CodeGrid {
 ///   point divided by the ratio of the two steps.
 /// - `MultiThreshold`: the count, with zero point `-out_bias / out_scale`; or, where only twice that is
 ///   an integer (FINN's bipolar `2 * count - 1`), the grid of half steps without a zero point.
+/// - `FakeQuantize`: the levels of the output; around 0 where zero is the middle one, else from 0 on.
 pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
     let grid = match q {
         Quantizer::Affine(a) => CodeGrid {
@@ -49,8 +50,11 @@ pub fn grid(q: &Quantizer) -> Option<CodeGrid> {
             max: 1,
         },
         Quantizer::Trunc(t) => trunc_grid(t)?,
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq(_) | Quantizer::MqBenchGfpq { .. } => {
+            return None;
+        }
         Quantizer::Thresholds(t) => thresholds_grid(t)?,
+        Quantizer::FakeQuantize(q) => fake_quantize::grid(q)?,
     };
     let i32_range = i64::from(i32::MIN)..=i64::from(i32::MAX);
     (i32_range.contains(&grid.min) && i32_range.contains(&grid.max)).then_some(grid)

@@ -1,6 +1,6 @@
 //! Rounding as QONNX's executor does it: numpy's functions on `f32`, formula by formula.
 //!
-//! These are *not* the exact roundings of [`num`](crate::num) in two of the seven modes:
+//! These are *not* the exact roundings of [`num`](crate::num) in two of its modes:
 //! `HALF_UP` is `sign(x) * floor(|x| + 0.5)` and `HALF_DOWN` is `sign(x) * ceil(|x| - 0.5)`, and both
 //! sums round. So `HALF_UP` sends 0.49999997 to 1 and 8388609 to 8388610. A model's codes contain that.
 //!
@@ -40,6 +40,13 @@ fn ceil(x: f32) -> f32 {
     -floor(-x)
 }
 
+/// Nearest, ties toward plus infinity. The difference is exact, so no sum rounds.
+#[inline]
+fn half_up(x: f32) -> f32 {
+    let below = floor(x);
+    if x - below >= 0.5 { below + 1.0 } else { below }
+}
+
 /// `np.sign`: a zero has none, NaN stays.
 #[inline]
 fn sign(x: f32) -> f32 {
@@ -65,6 +72,14 @@ pub fn round(x: f32, r: Rounding) -> f32 {
         Rounding::Ceil => ceil(x),
         Rounding::TowardZero => floor(x.abs()).copysign(x),
         Rounding::AwayFromZero => sign(x) * ceil(x.abs()),
+        Rounding::HalfUp => half_up(x),
+        Rounding::HalfEvenNegativeUp => {
+            if x < 0.0 {
+                half_up(x)
+            } else {
+                rint(x)
+            }
+        }
     }
 }
 
@@ -73,7 +88,7 @@ pub fn round(x: f32, r: Rounding) -> f32 {
 macro_rules! specialized {
     ($rounding:expr, $round:ident => $body:expr) => {
         specialized!(@ $rounding, $round, $body,
-            HalfEven HalfAway HalfTowardZero Floor Ceil TowardZero AwayFromZero)
+            HalfEven HalfAway HalfTowardZero Floor Ceil TowardZero AwayFromZero HalfUp HalfEvenNegativeUp)
     };
     (@ $rounding:expr, $round:ident, $body:expr, $($mode:ident)*) => {
         match $rounding {

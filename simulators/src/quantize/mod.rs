@@ -8,6 +8,7 @@
 
 pub mod affine;
 mod bipolar;
+pub mod fake_quantize;
 pub mod gfpq;
 mod grid;
 mod letter;
@@ -22,6 +23,8 @@ mod tests;
 
 use align_check_graph::Quantizer;
 
+use self::gfpq::Gfpq;
+
 pub use grid::{CodeGrid, grid};
 use runs::runs;
 
@@ -30,15 +33,23 @@ use runs::runs;
 /// A zero may be `-0.0`, as in the executor. NaN goes the way that the operations take it.
 ///
 /// # Panics
-/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it.
+/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it; or on a logarithmic quantizer of
+/// other than 8 or 16 bits.
 pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
     check(x, shape);
     let mut out = vec![0.0; x.len()];
     match q {
         Quantizer::Affine(a) => {
             for run in runs(shape, &[a.scale.axis, a.zero_point.axis]) {
-                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point));
+                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point))
+                    .multiplied(a.multiplier.as_ref().map(|m| run.at(m)));
                 affine::dequantized_slice(&x[run.range()], channel, &mut out[run.range()]);
+            }
+        }
+        Quantizer::MqBenchGfpq { max } => {
+            if let Some(gfpq) = gfpq::Gfpq::mqbench() {
+                out.copy_from_slice(x);
+                gfpq.apply_slice(&mut out, gfpq.z_of(*max));
             }
         }
         Quantizer::Bipolar { scale } => {
@@ -75,6 +86,19 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
                 });
             }
         }
+        Quantizer::FakeQuantize(q) => {
+            for run in runs(shape, &[fake_quantize::axis(q)]) {
+                let channel = fake_quantize::Channel::new(q, &run);
+                map(&x[run.range()], &mut out[run.range()], |x| channel.real(x));
+            }
+        }
+        Quantizer::Gfpq(g) => {
+            let Some(gfpq) = Gfpq::vendor(g.bits) else {
+                panic!("a logarithmic quantizer of {} bits", g.bits)
+            };
+            out.copy_from_slice(x);
+            gfpq.apply_slice(&mut out, g.z.unwrap_or_else(|| gfpq.init(x)));
+        }
     }
     out
 }
@@ -96,7 +120,8 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
     match q {
         Quantizer::Affine(a) => {
             for run in runs(shape, &[a.scale.axis, a.zero_point.axis]) {
-                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point));
+                let channel = affine::Channel::new(a, run.at(&a.scale), run.at(&a.zero_point))
+                    .multiplied(a.multiplier.as_ref().map(|m| run.at(m)));
                 affine::quantize_affine_slice(&x[run.range()], channel, &mut out[run.range()]);
             }
         }
@@ -110,7 +135,9 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
             }
         }
         // Its grid is not uniform: `grid` returned already.
-        Quantizer::Minifloat(_) => return None,
+        Quantizer::Minifloat(_) | Quantizer::Gfpq(_) | Quantizer::MqBenchGfpq { .. } => {
+            return None;
+        }
         Quantizer::Thresholds(t) => {
             let counter = thresholds::Counter::new(t);
             // Codes per threshold: two on the grid of half steps.
@@ -123,6 +150,14 @@ pub fn codes(q: &Quantizer, x: &[f32], shape: &[usize]) -> Option<Vec<i32>> {
                 let row = run.channel(thresholds::axis(t));
                 map(&x[run.range()], &mut out[run.range()], |x| {
                     (grid.min + factor * counter.count(row, x) as i64) as i32
+                });
+            }
+        }
+        Quantizer::FakeQuantize(q) => {
+            for run in runs(shape, &[fake_quantize::axis(q)]) {
+                let channel = fake_quantize::Channel::new(q, &run);
+                map(&x[run.range()], &mut out[run.range()], |x| {
+                    code(channel.level(x) + grid.min as f32)
                 });
             }
         }

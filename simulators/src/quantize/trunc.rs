@@ -91,6 +91,7 @@ pub fn bounds(bits: u32, signed: bool, narrow: bool) -> (i64, i64) {
         narrow,
         rounding: Rounding::HalfEven,
         zero_point_added: ZeroPointAdded::BeforeRounding,
+        multiplier: None,
     };
     (range.min_code(), range.max_code())
 }

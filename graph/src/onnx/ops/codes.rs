@@ -93,7 +93,7 @@ pub(super) fn zero_point(
     Ok((grid::uniform_if_equal(list), tensor.codes.integer))
 }
 
-fn listed(
+pub(super) fn listed(
     tensor: &Tensor,
     shape: &[usize],
     axis: Option<usize>,
@@ -200,10 +200,42 @@ pub(super) fn quantize(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     }
     let grid = Codes::of(integer).grid_with(integer, scale, zero_point);
     let output = node.output()?;
+    if let Some(code) = stored_number(b, x, &grid)? {
+        let codes = Codes::of(integer);
+        let data = Constant::I64(vec![code]).into();
+        return b.set_constant(output, Tensor { shape, data, codes });
+    }
     let op = Op::Quantize(Quantizer::Affine(grid.clone()));
     b.emit(node, op, &[x], shape, output)?;
     b.set_codes(output, Codes::on(integer, grid));
     Ok(())
+}
+
+/// The code of one stored number. Files pass parameters through quantizers (AIMET's `to_onnx_qdq`: the bounds of
+/// `Clip`), and a parameter must be a constant.
+fn stored_number(b: &Binder, x: Slot, grid: &Affine) -> Outcome<Option<i64>> {
+    let Some(tensor) = b.constant(x)? else {
+        return Ok(None);
+    };
+    let (Constant::F32(values), [scale], [zero]) =
+        (&*tensor.data, &*grid.scale.values, &*grid.zero_point.values)
+    else {
+        return Ok(None);
+    };
+    match values.as_slice() {
+        // In f32 up to the rounding, as the operator's documentation has it; out of range is the nearest code.
+        [x] if !x.is_nan() => {
+            let code = f64::from((x / scale).round_ties_even()) + f64::from(*zero);
+            let (min, max) = (grid.min_code(), grid.max_code());
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "16 bits at most; casts saturate"
+            )]
+            let code = code as i64;
+            Ok(Some(code.clamp(min, max)))
+        }
+        _ => Ok(None),
+    }
 }
 
 pub(super) fn dequantize(b: &mut Binder, node: &FileNode) -> Outcome<()> {

@@ -3,8 +3,10 @@
 mod channels_last;
 mod codes;
 mod elementwise;
+pub(crate) mod fake_quantize;
 mod matrix;
 mod movement;
+pub(super) mod mqbench;
 mod qoperator;
 mod quantizers;
 mod reduce;
@@ -17,14 +19,22 @@ use super::{Domain, FileNode, fold};
 use crate::{Activation, Binary, Op};
 
 /// Lowers one node of the file into operations of the graph, or into constants.
-pub(super) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
-    if !matches!(node.domain, Domain::Other) {
+pub(crate) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
+    if !matches!(node.domain, Domain::Other | Domain::Ir) {
         codes::check(b, node)?;
     }
     match node.domain {
         Domain::Onnx => onnx(b, node),
         Domain::Microsoft => microsoft(b, node),
         Domain::Quantizers => quantizers::lower(b, node),
+        Domain::OpenVino => fake_quantize::lower(b, node),
+        Domain::Ir => {
+            if let Some(translated) = crate::openvino::ops::lower(b, node)? {
+                onnx(b, &translated)?;
+            }
+            b.as_stated(node)
+        }
+        Domain::Mqbench => mqbench::lower(b, node),
         Domain::ChannelsLast => channels_last::lower(b, node),
         Domain::Other => unsupported("this operator is not evaluated"),
     }
@@ -120,7 +130,7 @@ fn same(b: &mut Binder, node: &FileNode, op: Op) -> Outcome<()> {
 }
 
 /// An axis of the file, which may count from the end.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Outcome<usize> {
+pub(crate) fn axis_of(axis: i64, rank: usize) -> Outcome<usize> {
     let from_start = if axis < 0 {
         axis.checked_add(rank as i64)
     } else {
@@ -135,7 +145,7 @@ pub(super) fn axis_of(axis: i64, rank: usize) -> Outcome<usize> {
 }
 
 /// A list of distinct axes, ascending.
-pub(super) fn axes_of(axes: &[i64], rank: usize) -> Outcome<Vec<usize>> {
+pub(crate) fn axes_of(axes: &[i64], rank: usize) -> Outcome<Vec<usize>> {
     // Before sorting: a hostile list is no longer than the axes there are.
     if axes.len() > rank {
         return malformed(format!(

@@ -42,6 +42,7 @@ fn quant(b: &Binder, node: &FileNode) -> Outcome<Quantizer> {
         narrow: narrow != 0,
         rounding: rounding(node)?,
         zero_point_added: ZeroPointAdded::BeforeRounding,
+        multiplier: None,
     }))
 }
 
@@ -283,7 +284,7 @@ fn same_axis(a: &PerChannel<f32>, b: &PerChannel<f32>) -> Outcome<()> {
 
 /// Fits a parameter to the quantized tensor by numpy's broadcasting: one number, or one for each
 /// index of one axis.
-fn per_channel(
+pub(super) fn per_channel(
     b: &Binder,
     node: &FileNode,
     x: Slot,

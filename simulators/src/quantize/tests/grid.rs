@@ -13,6 +13,7 @@ fn affine(bits: u32, signed: bool, zero_point: f32) -> Quantizer {
         narrow: false,
         rounding: Rounding::HalfEven,
         zero_point_added: align_check_graph::ZeroPointAdded::BeforeRounding,
+        multiplier: None,
     })
 }
 

@@ -56,6 +56,7 @@ impl Case {
                 narrow: self.flag("narrow"),
                 rounding: self.rounding(),
                 zero_point_added: align_check_graph::ZeroPointAdded::BeforeRounding,
+                multiplier: None,
             }),
             "BipolarQuant" => Quantizer::Bipolar {
                 scale: self.parameter("scale"),
