@@ -39,7 +39,11 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
         let name = visible(&layer.name);
         match &layer.result {
             Certificate::Equal(cases) if verbose => {
-                text += &format!("  {} {name}: {}\n", paint.verdict(Verdict::Aligned, "equal"), compared(*cases));
+                text += &format!(
+                    "  {} {name}: {}\n",
+                    paint.verdict(Verdict::Aligned, "equal"),
+                    compared(*cases)
+                );
             }
             Certificate::Equal(_) => {}
             Certificate::Differs {
@@ -69,14 +73,29 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 );
             }
             Certificate::Open { why } => {
-                text += &format!("  {} {name} ({}): {why}\n", paint.dim("open"), visible(&layer.op));
+                text += &format!(
+                    "  {} {name} ({}): {why}\n",
+                    paint.dim("open"),
+                    visible(&layer.op)
+                );
             }
         }
     }
+    text + "\n" + &summary(proof)
+}
+
+/// One line: layers, and the cases that were compared.
+pub fn summary(proof: &Proof) -> String {
     let totals = proof.totals();
-    let of = |wanted: fn(&Certificate) -> bool| proof.layers.iter().filter(|layer| wanted(&layer.result)).count();
-    text += &format!(
-        "\n{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n",
+    let of = |wanted: fn(&Certificate) -> bool| {
+        proof
+            .layers
+            .iter()
+            .filter(|layer| wanted(&layer.result))
+            .count()
+    };
+    format!(
+        "{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n",
         proof.layers.len(),
         of(|c| matches!(c, Certificate::Equal(_))),
         of(|c| matches!(c, Certificate::Differs { .. })),
@@ -90,11 +109,14 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 thousands(totals.reachable)
             )
         } else {
-            format!("{} of {} cases differ", thousands(totals.differing), thousands(totals.reachable))
+            format!(
+                "{} of {} cases differ",
+                thousands(totals.differing),
+                thousands(totals.reachable)
+            )
         },
         proof.seconds
-    );
-    text
+    )
 }
 
 fn compared(cases: Cases) -> String {
