@@ -126,7 +126,7 @@ impl Proof {
         for layer in &self.layers {
             match &layer.result {
                 Certificate::Equal(cases) | Certificate::Differs { cases, .. } => {
-                    totals.add(*cases)
+                    totals.add(*cases);
                 }
                 Certificate::Open { .. } => {}
             }

@@ -1,5 +1,7 @@
 //! Proofs for people and for machines.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::{Cases, Certificate, Proof, SCHEMA};
@@ -35,12 +37,14 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
         paint.bold(&proof.target),
         proof.against
     );
+    // Writing to a String cannot fail, here and below.
     for layer in &proof.layers {
         let name = visible(&layer.name);
         match &layer.result {
             Certificate::Equal(cases) if verbose => {
-                text += &format!(
-                    "  {} {name}: {}\n",
+                let _ = writeln!(
+                    text,
+                    "  {} {name}: {}",
                     paint.verdict(Verdict::Aligned, "equal"),
                     compared(*cases)
                 );
@@ -51,8 +55,9 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 max_lsb,
                 example,
             } => {
-                text += &format!(
-                    "  {} {name} ({}): {} of {}, at most {max_lsb} LSB\n",
+                let _ = writeln!(
+                    text,
+                    "  {} {name} ({}): {} of {}, at most {max_lsb} LSB",
                     paint.verdict(Verdict::Misaligned, "differs"),
                     visible(&layer.op),
                     thousands(cases.differing),
@@ -67,14 +72,16 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                     (Some(_), false) => " (an input window that makes it is in the JSON report)",
                     _ => "",
                 };
-                text += &format!(
-                    "          e.g. {place}: {} instead of {}{found}\n",
+                let _ = writeln!(
+                    text,
+                    "          e.g. {place}: {} instead of {}{found}",
                     example.got, example.expected
                 );
             }
             Certificate::Open { why } => {
-                text += &format!(
-                    "  {} {name} ({}): {why}\n",
+                let _ = writeln!(
+                    text,
+                    "  {} {name} ({}): {why}",
                     paint.dim("open"),
                     visible(&layer.op)
                 );
