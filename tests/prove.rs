@@ -174,7 +174,7 @@ fn a_target_equals_itself() {
     assert_eq!(open.code, Some(3), "{}", open.stdout);
 }
 
-/// ONNX Runtime's f32 rule against TFLite's double rounding on EfficientNet-Lite0: every accumulator that a
+/// ONNX Runtime's f32 rule against `TFLite`'s double rounding on EfficientNet-Lite0: every accumulator that a
 /// convolution can reach. A numpy prototype of the same comparison counted 3,734,451 differing ones on the same
 /// channels and accumulators; the other 25 are not explained.
 #[test]
