@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use align_check_graph::{FakeQuantize, PerChannel, Quantizer};
 use align_check_specs::{
-    Activations, Granularity, Grid, Rounding, Signedness, Threshold, Weights, ZeroPoints,
+    Activations, CodeClip, Granularity, Grid, Rounding, Signedness, Threshold, Weights, ZeroPoints,
 };
 
 use crate::num;
@@ -231,15 +231,26 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
     }
     if why.is_empty() {
+        let own_type = if own_signed {
+            (-half, half - 1)
+        } else {
+            (0, 2 * half - 1)
+        };
+        let mut kept = grid;
+        let mut mismatch = None;
+        if rule.clip == CodeClip::Type && (kept.min, kept.max) != own_type {
+            mismatch = Some(format!(
+                "the target saturates at its type's codes {} to {}, the model at {} to {}",
+                own_type.0, own_type.1, kept.min, kept.max
+            ));
+            (kept.min, kept.max) = own_type;
+        }
         let grid = ValueGrid::Codes {
-            grid: Arc::new(grid),
+            grid: Arc::new(kept),
             relabel,
             model: true,
         };
-        return Ok(Adapted {
-            grid,
-            mismatch: None,
-        });
+        return Ok(Adapted { grid, mismatch });
     }
     let (lo, hi) = grid.real_range();
     let own = own_grid(rule.quantizer, rule.zero_point, rule.signed, bits, lo, hi);
@@ -583,6 +594,14 @@ pub fn put_on(grid: &ValueGrid, tensor: &Tensor) -> Option<Tensor> {
                 .is_some_and(|own| Arc::ptr_eq(own, grid) || own == grid)
             {
                 return None;
+            }
+            if let Data::Codes { codes, grid: own } = &tensor.data
+                && own.same_labels(grid)
+            {
+                // The grid lies within `i32`.
+                let (lo, hi) = (grid.min as i32, grid.max as i32);
+                let codes = codes.iter().map(|code| (*code).clamp(lo, hi)).collect();
+                return Some(Tensor::codes(tensor.shape.clone(), codes, grid.clone()));
             }
             let channels = grid.channels(&tensor.shape);
             let codes = tensor

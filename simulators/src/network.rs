@@ -1017,6 +1017,11 @@ impl CodeGrid {
         self.scale.values.len() == 1 && self.zero_point.values.len() == 1
     }
 
+    /// Whether a code means the same on both, whatever their ranges are.
+    pub fn same_labels(&self, other: &Self) -> bool {
+        self.scale == other.scale && self.zero_point == other.zero_point
+    }
+
     /// Which element of a tensor belongs to which scale and zero point.
     pub fn channels(&self, shape: &[usize]) -> Channels {
         match Channels::of(&self.scale, shape) {

@@ -5,11 +5,11 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, Compare, DequantizeRule, Derivation,
+    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule, Derivation,
     Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
     Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule,
     ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
-    ThresholdArithmetic, ThresholdRules, ZeroPointPosition,
+    ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -49,6 +49,7 @@ impl Spec {
             list.thresholds(own);
             return list.found;
         }
+        list.grids();
         list.quantize();
         list.bias();
         list.accumulator();
@@ -111,6 +112,16 @@ impl List<'_> {
                 spec,
             });
         }
+    }
+
+    /// What the target makes of the model's grids otherwise than the model does.
+    fn grids(&mut self) {
+        self.push("activations.clip", word(&CodeClip::Model), |spec| {
+            spec.activations.clip = CodeClip::Model;
+        });
+        self.push("weights.division", word(&WeightDivision::Model), |spec| {
+            spec.weights.division = WeightDivision::Model;
+        });
     }
 
     fn quantize(&mut self) {

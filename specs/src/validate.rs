@@ -8,8 +8,8 @@ mod requantize;
 use crate::tree::Tree;
 use crate::view::word;
 use crate::{
-    BiasFormat, Division, Grid, Multiplier, Overflow, Requantize, Signedness, Spec,
-    ZeroPointPosition, ZeroPoints,
+    BiasFormat, CodeClip, Division, Grid, Multiplier, Overflow, Requantize, Signedness, Spec,
+    WeightDivision, ZeroPointPosition, ZeroPoints,
 };
 
 /// The first contradiction, as the path of a field and what is wrong with it.
@@ -112,6 +112,21 @@ impl Check<'_> {
                 );
             }
         }
+        let typed = matches!(
+            spec.activations.quantizer,
+            Grid::Affine | Grid::PowerOfTwo
+        );
+        self.require(
+            spec.activations.clip == CodeClip::Model || typed,
+            "activations.clip",
+            "'type' needs the target's own types: quantizer 'affine' or 'power-of-two'",
+        );
+        self.require(
+            spec.weights.division == WeightDivision::Model
+                || spec.weights.quantizer != Grid::Gfpq,
+            "weights.division",
+            "'gfpq' weights are not divided by a scale",
+        );
     }
 
     fn logarithmic(&mut self, spec: &Spec) {

@@ -21,7 +21,7 @@ use anyhow::{Result, anyhow};
 use crate::cause;
 use crate::check::{Check, Found, SampleFound, Target, TargetFound};
 use crate::compare::{self, Lsb};
-use crate::inputs::{Recording, Sample};
+use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
 use crate::outcome::{Floor, Stats, Witness};
 use recorded::{find_recorded, place};
@@ -147,6 +147,14 @@ impl<'a> SampleRun<'a> {
             let grid = &check.reference.grids[input];
             let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
                 .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
+            if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
+                && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
+            {
+                return Err(anyhow!(
+                    "sample '{}', input '{name}': {what}",
+                    sample.name
+                ));
+            }
             let tensor = put_on(grid, &tensor).unwrap_or(tensor);
             base[input] = Some(Arc::new(tensor));
         }
@@ -303,10 +311,12 @@ impl<'a> SampleRun<'a> {
         let grid = &self.check.reference.grids[fed.layer.output];
         if let Some(recorded) = self.recorded(recording, fed.layer, grid, fed.compared)? {
             // The next layers compute with its codes.
-            if exact.grid().is_some() && recorded.grid().is_none() {
+            if let (Some(grid), None) = (exact.grid(), recorded.grid()) {
+                let beyond = compare::beyond(&recorded, grid, 0..recorded.len());
+                let beyond = beyond.map_or_else(String::new, |(_, what)| format!(" ({what})"));
                 return Err(anyhow!(
-                    "{}: the numbers of tensor '{}' do not lie on the grid of its quantizer: they were recorded before \
-                     it, or with other ranges",
+                    "{}: the numbers of tensor '{}' do not lie on the grid of its quantizer{beyond}: they were recorded \
+                     before it, or with other ranges",
                     recording.path.display(),
                     fed.layer.tensor
                 ));

@@ -72,6 +72,21 @@ impl LayerPlan {
         })
     }
 
+    /// Whether the model's codes are kept, but saturate elsewhere than in the model's own plan.
+    pub fn saturates_elsewhere(&self, model: Option<&Self>) -> bool {
+        match (&self.out, model.map(|model| &model.out)) {
+            (
+                ValueGrid::Codes {
+                    grid: a,
+                    model: true,
+                    ..
+                },
+                Some(ValueGrid::Codes { grid: b, .. }),
+            ) => a.same_labels(b) && a != b,
+            _ => false,
+        }
+    }
+
     /// Whether the sums are the same integers as another plan's, given the same input codes.
     pub fn shares_sums(&self, other: &Self) -> bool {
         match (&self.linear, &other.linear) {

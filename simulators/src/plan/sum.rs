@@ -24,6 +24,8 @@ pub struct LinearPlan {
     pub bias: Vec<f64>,
     /// The model's integer biases, where its own grids are kept: what the accumulator starts from.
     pub bias_codes: Option<Vec<i64>>,
+    /// Smallest and largest code of the input; none where the sum is real.
+    pub codes: Option<(i64, i64)>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
 }
@@ -103,6 +105,7 @@ impl Planner<'_> {
             }),
         ) = (weights.model, model_input, self.model)
             && matches!(plan.sum, Sum::Fast { .. })
+            && plan.codes == self.codes(0).map(|(x, _)| (x.min, x.max))
         {
             return Ok(plan.clone());
         }
@@ -120,6 +123,7 @@ impl Planner<'_> {
             model_weights: weights.model,
             bias: bias(),
             bias_codes: None,
+            codes: None,
             bound: f64::INFINITY,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
@@ -215,6 +219,7 @@ impl Planner<'_> {
             model_weights: weights.model,
             bias,
             bias_codes,
+            codes: Some((x.min, x.max)),
             bound,
         })
     }
