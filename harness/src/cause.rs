@@ -13,7 +13,8 @@ use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{
     Accumulator, AddRule, AverageRule, BiasFormat, CodeClip, Division, Grid, LeftShift, Multiplier, Overflow,
-    RescaleRule, Rounding, Shift, Signedness, Spec, Step, ZeroPointPosition, ZeroPoints,
+    RescaleRule, Rounding, Shift, Signedness, Spec, Step, WeightDivision,
+    ZeroPointPosition, ZeroPoints,
 };
 
 use crate::check::Target;
@@ -294,6 +295,13 @@ fn switches(case: &Case) -> Vec<Switch> {
             spec.activations.clip = CodeClip::Model;
         });
     }
+    let linear = case.plan.linear.as_ref();
+    if linear.is_some_and(|sums| !sums.model_weights && sums.model_grid) {
+        let text = case.plan.mismatches.last().cloned();
+        push("weight codes", text.unwrap_or_default(), &|spec| {
+            spec.weights.division = WeightDivision::Model;
+        });
+    }
     if !case.plan.mismatches.is_empty() || inputs_differ {
         let text = case
             .plan
@@ -302,6 +310,12 @@ fn switches(case: &Case) -> Vec<Switch> {
             .cloned()
             .unwrap_or_else(|| "the inputs lie on the target's own grid".into());
         push("quantizer", text, &model_grids);
+    }
+    if spec.quantize.division == Division::ModelReciprocalF32 {
+        let text = "quantizers multiply by f32(1 / s); the model's divide by s";
+        push("division", text.into(), &|spec| {
+            spec.quantize.division = Division::Model;
+        });
     }
     let accumulator = format!(
         "bias and sum leave the accumulator of {} bits, which {}s",
@@ -412,6 +426,7 @@ fn model_grids(spec: &mut Spec) {
     spec.activations.clip = CodeClip::Model;
     spec.weights.quantizer = Grid::Model;
     spec.weights.bits.clear();
+    spec.weights.division = WeightDivision::Model;
     if !codes || spec.requantize.multiplier == Multiplier::PowerOfTwo {
         exact_multiplier(spec);
         spec.quantize.division = Division::Model;

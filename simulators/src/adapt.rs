@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use align_check_graph::{FakeQuantize, PerChannel, Quantizer};
 use align_check_specs::{
-    Activations, CodeClip, Granularity, Grid, Rounding, Signedness, Threshold, Weights, ZeroPoints,
+    Activations, CodeClip, Granularity, Grid, Rounding, Signedness, Threshold, WeightDivision,
+    Weights, ZeroPoints,
 };
 
+use crate::network::Linear;
 use crate::num;
 use crate::quantize::gfpq::Gfpq;
 use crate::quantize::{self, CodeGrid};
@@ -338,6 +340,8 @@ pub struct AdaptedWeights {
     pub tensor: Arc<Tensor>,
     /// Whether these are the model's own codes.
     pub model: bool,
+    /// Whether their codes mean what the model's do.
+    pub model_grid: bool,
     /// Why they are not.
     pub mismatch: Option<String>,
 }
@@ -351,11 +355,41 @@ pub fn as_stored(rule: &Activations, stored: bool) -> Activations {
     rule
 }
 
-/// Brings constant weights, output channels along axis 0, onto the target's grid.
+/// Brings a layer's weights onto the target's grid: `[weights]`.
 ///
 /// # Errors
 /// A text where the target has no counterpart.
 pub fn weights(
+    rule: &Weights,
+    activations: &Activations,
+    linear: &Linear,
+) -> Result<AdaptedWeights, String> {
+    let Some(own) = linear
+        .by_reciprocal
+        .as_ref()
+        .filter(|_| rule.division == WeightDivision::ReciprocalF32)
+    else {
+        return on_target(rule, activations, &linear.weights);
+    };
+    let mut adapted = on_target(rule, activations, own)?;
+    if adapted.model {
+        let differing = match (&own.data, &linear.weights.data) {
+            (Data::Codes { codes: a, .. }, Data::Codes { codes: b, .. }) => {
+                a.iter().zip(b).filter(|(a, b)| a != b).count()
+            }
+            _ => own.len(),
+        };
+        adapted.model = false;
+        adapted.mismatch = Some(format!(
+            "w * f32(1 / s) on the target, w / s in the file: {differing} of {} weight codes differ",
+            own.len()
+        ));
+    }
+    Ok(adapted)
+}
+
+/// Brings constant weights, output channels along axis 0, onto the target's grid.
+fn on_target(
     rule: &Weights,
     activations: &Activations,
     weights: &Arc<Tensor>,
@@ -363,6 +397,7 @@ pub fn weights(
     let keep = |tensor: Arc<Tensor>| AdaptedWeights {
         tensor,
         model: true,
+        model_grid: true,
         mismatch: None,
     };
     let per_output = |grid: &CodeGrid| {
@@ -395,6 +430,7 @@ pub fn weights(
             Ok(AdaptedWeights {
                 tensor: Arc::new(Tensor::real(weights.shape.clone(), levels)),
                 model: false,
+                model_grid: false,
                 mismatch: Some(format!(
                     "weights on the logarithmic grid (GFPQ {bits} bit, z = {z})"
                 )),
@@ -445,6 +481,7 @@ pub fn weights(
             Ok(AdaptedWeights {
                 tensor: Arc::new(tensor),
                 model: false,
+                model_grid: false,
                 mismatch: Some(format!(
                     "the model has {why}; the target quantizes the weights anew"
                 )),

@@ -125,11 +125,14 @@ impl List<'_> {
     }
 
     fn quantize(&mut self) {
-        if self.own.quantize.division == Division::Model {
+        if self.own.quantize.division.is_model() {
+            self.push("quantize.division", word(&Division::Model), |spec| {
+                spec.quantize.division = Division::Model;
+            });
             return;
         }
         for &division in Division::VARIANTS {
-            if division != Division::Model {
+            if !division.is_model() {
                 self.push("quantize.division", word(&division), |spec| {
                     spec.quantize.division = division;
                 });
@@ -392,7 +395,7 @@ impl List<'_> {
     }
 
     fn ops(&mut self, section: &str, own: &Ops, of: fn(&mut Spec) -> Option<&mut Ops>) {
-        if self.own.quantize.division == Division::Model {
+        if self.own.quantize.division.is_model() {
             return;
         }
         macro_rules! variants {

@@ -235,6 +235,11 @@ pub struct QuantizeTail {
 pub enum Division {
     /// To the letter of the model's own quantizer (QONNX `Quant`: `f32` division, zero point before rounding).
     Model,
+    /// The same, but `x * f32(1 / scale)` in `f32` where the model's quantizer divides by its scale (`PyTorch`'s
+    /// fake-quantization: pytorch/pytorch `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`,
+    /// `torch/ao/quantization/fx/_decomposed.py`).
+    #[serde(rename = "model-reciprocal-f32")]
+    ModelReciprocalF32,
     /// One `f32` division.
     #[serde(rename = "divide-f32")]
     DivideF32,
@@ -250,6 +255,13 @@ pub enum Division {
     /// (no zero point) `code = round(x * k)`. The zero point stands inside the rounding (`OpenVINO`'s
     /// `FakeQuantize`, `src/common/snippets/src/pass/fq_decomposition.cpp`).
     FakeQuantize,
+}
+
+impl Division {
+    /// Whether a layer ends in the model's own quantizer, on an exact real.
+    pub fn is_model(self) -> bool {
+        matches!(self, Self::Model | Self::ModelReciprocalF32)
+    }
 }
 
 /// Decision D: the bias.

@@ -215,6 +215,15 @@ impl Check<'_> {
         let holds = spec.quantize.division != Division::FakeQuantize
             || position == ZeroPointPosition::InsideRounding;
         self.require(holds, "quantize.zero-point", reason);
+        let reason = "'model-reciprocal-f32' are the model's own quantizers: they need exact arithmetic and its grids";
+        let exact = spec.requantize.multiplier == Multiplier::Exact
+            && spec.activations.quantizer == Grid::Model
+            && spec.weights.quantizer == Grid::Model;
+        self.require(
+            spec.quantize.division != Division::ModelReciprocalF32 || exact,
+            "quantize.division",
+            reason,
+        );
     }
 
     fn accumulator(&mut self, spec: &Spec) {

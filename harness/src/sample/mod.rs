@@ -15,7 +15,6 @@ use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::{Data, Tensor};
-use align_check_specs::Division;
 use anyhow::{Result, anyhow};
 
 use crate::cause;
@@ -436,10 +435,15 @@ impl<'a> SampleRun<'a> {
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32
-            // (QONNX's executor) has.
+            // (QONNX's executor) has, around its own sums.
+            let inputs = borrowed(switched.inputs);
+            let own_noise = OnceCell::new();
             let noise = match check.recorded {
                 Some(_) if !is_exact(target) => None,
-                _ => noise.get_or_init(|| fed.noise()).as_ref(),
+                Some(_) => own_noise
+                    .get_or_init(|| Noise::new(&made.runner, &inputs, made.sums))
+                    .as_ref(),
+                None => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
@@ -555,7 +559,7 @@ impl<'a> SampleRun<'a> {
 
 /// Whether a target is the model's own arithmetic.
 fn is_exact(target: &Target) -> bool {
-    target.spec.quantize.division == Division::Model
+    target.spec.quantize.division.is_model()
 }
 
 /// The grids of a layer's inputs.

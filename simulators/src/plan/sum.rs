@@ -19,6 +19,8 @@ pub struct LinearPlan {
     pub unit: Vec<f64>,
     /// Whether the weights are the model's own codes.
     pub model_weights: bool,
+    /// Whether their codes mean what the model's do.
+    pub model_grid: bool,
     /// Bias of each output channel as a real; 0 where there is none. Exact multiples of
     /// [`unit`](Self::unit) where the model stores integers for its own grids.
     pub bias: Vec<f64>,
@@ -90,7 +92,7 @@ impl Planner<'_> {
         linear: &Linear,
         mismatches: &mut Vec<String>,
     ) -> Result<LinearPlan, String> {
-        let weights = adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
+        let weights = adapt::weights(&self.spec.weights, &self.spec.activations, linear)?;
         mismatches.extend(weights.mismatch);
         // The model's codes on both sides: the same sums as the reference's.
         let model_input = matches!(
@@ -121,6 +123,7 @@ impl Planner<'_> {
             },
             unit: vec![unit; linear.shape.out_channels],
             model_weights: weights.model,
+            model_grid: weights.model_grid,
             bias: bias(),
             bias_codes: None,
             codes: None,
@@ -165,7 +168,7 @@ impl Planner<'_> {
             .filter(|codes| {
                 let stated = |(c, &code): (usize, &i64)| exact(c, code, bias[c]).is_some();
                 let plain = linear.factor == 1.0 || codes.iter().enumerate().all(stated);
-                weights.model && model_input && plain
+                weights.model_grid && model_input && plain
             })
             .map(<[i64]>::to_vec);
         for (c, &code) in bias_codes.iter().flatten().enumerate() {
@@ -217,6 +220,7 @@ impl Planner<'_> {
             sum,
             unit,
             model_weights: weights.model,
+            model_grid: weights.model_grid,
             bias,
             bias_codes,
             codes: Some((x.min, x.max)),
@@ -252,9 +256,7 @@ impl Planner<'_> {
             return;
         }
         let Some((x, _)) = self.codes(0) else { return };
-        let Ok(weights) =
-            adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)
-        else {
+        let Ok(weights) = adapt::weights(&self.spec.weights, &self.spec.activations, linear) else {
             return;
         };
         let Data::Codes { codes, grid } = &weights.tensor.data else {
