@@ -38,7 +38,11 @@ fn engines_saturate_at_their_type_and_not_where_the_file_does() {
         let case = under("pytorch-fx-qat-engine", spec(engine));
         assert!(case.reproduced(), "{engine}: {} differ", case.differing());
         let clipped = as_the_model(engine, "activations.clip");
-        assert_eq!(under("pytorch-fx-qat-engine", clipped).differing(), 26, "{engine}");
+        assert_eq!(
+            under("pytorch-fx-qat-engine", clipped).differing(),
+            26,
+            "{engine}"
+        );
     }
 }
 
@@ -48,7 +52,11 @@ fn float_weights_become_the_codes_of_the_tool_that_made_them() {
         let case = under("pytorch-fx-fbgemm-engine", spec(engine));
         assert!(case.reproduced(), "{engine}: {} differ", case.differing());
         let divided = as_the_model(engine, "weights.division");
-        assert_eq!(under("pytorch-fx-fbgemm-engine", divided).differing(), 63, "{engine}");
+        assert_eq!(
+            under("pytorch-fx-fbgemm-engine", divided).differing(),
+            63,
+            "{engine}"
+        );
     }
     let case = under("pytorch-fx-onednn", spec("pytorch-fake-quant"));
     assert!(case.reproduced(), "{} differ", case.differing());
@@ -94,7 +102,10 @@ fn both_have_a_cause_of_their_own() {
     assert_eq!(weights.len(), 5);
     for (name, why, explains, of) in weights {
         assert_eq!(name, "weight codes");
-        assert!(why.contains("w * f32(1 / s) on the target, w / s in the file"), "{why}");
+        assert!(
+            why.contains("w * f32(1 / s) on the target, w / s in the file"),
+            "{why}"
+        );
         assert_eq!(explains, of);
     }
 }
@@ -113,7 +124,10 @@ fn recorded_codes_beyond_the_targets_grid_are_differences() {
         let folder = golden("toolchains").join(recording);
         let run = run(args!["verify", folder, "--target", target]);
         assert_eq!(run.code, Some(1), "{recording}, {target}: {}", run.stderr);
-        assert!(run.stdout.contains("not reproduced"), "{recording}, {target}");
+        assert!(
+            run.stdout.contains("not reproduced"),
+            "{recording}, {target}"
+        );
     }
 }
 
@@ -147,7 +161,10 @@ fn the_code_beyond_the_grid_is_named() {
         engine,
     ]);
     assert_eq!(run.code, Some(2), "{}", run.stderr);
-    for part in ["activation_post_process_6/Clip_output_0", "code 131 lies outside of 0 to 127"] {
+    for part in [
+        "activation_post_process_6/Clip_output_0",
+        "code 131 lies outside of 0 to 127",
+    ] {
         assert!(run.stderr.contains(part), "{}", run.stderr);
     }
     assert_eq!(run.stderr.trim_end().lines().count(), 1, "{}", run.stderr);

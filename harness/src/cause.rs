@@ -12,8 +12,8 @@ use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{
-    Accumulator, AddRule, AverageRule, BiasFormat, CodeClip, Division, Grid, LeftShift, Multiplier, Overflow,
-    RescaleRule, Rounding, Shift, Signedness, Spec, Step, WeightDivision,
+    Accumulator, AddRule, AverageRule, BiasFormat, CodeClip, Division, Grid, LeftShift, Multiplier,
+    Overflow, RescaleRule, Rounding, Shift, Signedness, Spec, Step, WeightDivision,
     ZeroPointPosition, ZeroPoints,
 };
 

@@ -845,9 +845,15 @@ impl<'g> Builder<'g> {
 
     /// Whether a constant that multiplication with reciprocals changes is read elsewhere than as the weights of `node`.
     fn ties_beside_weights(&self, linear: bool, node: &Node, behind: &[usize]) -> bool {
-        let mut beside = node.inputs.iter().enumerate().filter(|(at, _)| !linear || *at > 1);
+        let mut beside = node
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !linear || *at > 1);
         beside.any(|(_, &value)| self.by_reciprocal[value].is_some())
-            || behind.iter().any(|&index| self.is_tied(&self.graph.nodes[index]))
+            || behind
+                .iter()
+                .any(|&index| self.is_tied(&self.graph.nodes[index]))
     }
 
     /// Follows a value to its quantizer through elementwise nodes that are its only readers. A reshape is

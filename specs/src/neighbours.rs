@@ -5,11 +5,11 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule, Derivation,
-    Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
-    Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule,
-    ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
-    ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
+    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule,
+    Derivation, Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule,
+    Multiplier, Ops, Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize,
+    RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision,
+    TermOrder, ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.

@@ -112,18 +112,14 @@ impl Check<'_> {
                 );
             }
         }
-        let typed = matches!(
-            spec.activations.quantizer,
-            Grid::Affine | Grid::PowerOfTwo
-        );
+        let typed = matches!(spec.activations.quantizer, Grid::Affine | Grid::PowerOfTwo);
         self.require(
             spec.activations.clip == CodeClip::Model || typed,
             "activations.clip",
             "'type' needs the target's own types: quantizer 'affine' or 'power-of-two'",
         );
         self.require(
-            spec.weights.division == WeightDivision::Model
-                || spec.weights.quantizer != Grid::Gfpq,
+            spec.weights.division == WeightDivision::Model || spec.weights.quantizer != Grid::Gfpq,
             "weights.division",
             "'gfpq' weights are not divided by a scale",
         );
@@ -215,7 +211,7 @@ impl Check<'_> {
         let holds = spec.quantize.division != Division::FakeQuantize
             || position == ZeroPointPosition::InsideRounding;
         self.require(holds, "quantize.zero-point", reason);
-        let reason = "'model-reciprocal-f32' are the model's own quantizers: they need exact arithmetic and its grids";
+        let reason = "'model-reciprocal-f32' are the model's own quantizers: they need its grids and exact arithmetic";
         let exact = spec.requantize.multiplier == Multiplier::Exact
             && spec.activations.quantizer == Grid::Model
             && spec.weights.quantizer == Grid::Model;

@@ -149,10 +149,7 @@ impl<'a> SampleRun<'a> {
             if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
                 && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
             {
-                return Err(anyhow!(
-                    "sample '{}', input '{name}': {what}",
-                    sample.name
-                ));
+                return Err(anyhow!("sample '{}', input '{name}': {what}", sample.name));
             }
             let tensor = put_on(grid, &tensor).unwrap_or(tensor);
             base[input] = Some(Arc::new(tensor));

@@ -154,7 +154,9 @@ impl Planner<'_> {
             },
         };
         if layer.tied_constant && self.spec.weights.division == WeightDivision::ReciprocalF32 {
-            return Err("a constant beside the weights whose codes are others by w * f32(1 / s)".into());
+            return Err(
+                "a constant beside the weights whose codes are others by w * f32(1 / s)".into(),
+            );
         }
         let mut mismatches: Vec<String> = out.mismatch.iter().cloned().collect();
         let linear = match &layer.kind {
