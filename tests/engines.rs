@@ -5,7 +5,7 @@ use align_check::recording::Folder;
 use align_check::verify::{Case, Loaded};
 use align_check_simulators::kernels::Isa;
 use align_check_specs::Spec;
-use align_check_tests::{args, golden, list, report, run, text, whole};
+use align_check_tests::{Npz, args, golden, list, report, run, text, whole};
 
 const ENGINES: [&str; 2] = ["fbgemm-channels-last", "onednn-channels-last"];
 
@@ -168,4 +168,29 @@ fn the_code_beyond_the_grid_is_named() {
         assert!(run.stderr.contains(part), "{}", run.stderr);
     }
     assert_eq!(run.stderr.trim_end().lines().count(), 1, "{}", run.stderr);
+}
+
+/// A model that stores codes is not fed with others.
+#[test]
+fn input_codes_beyond_the_models_type_are_an_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let inputs = folder.path().join("inputs.npz");
+    let mut codes = vec![0i16; 64];
+    codes[5] = 300;
+    let name = "serving_default_image:0";
+    Npz::new(&inputs).add(name, &[1, 8, 8, 1], &codes).finish();
+    let run = run(args![
+        golden("toolchains/tflite-ptq-ref/model.tflite"),
+        "--target",
+        "tflite-reference",
+        "--input",
+        inputs,
+    ]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    let error = run.stderr.trim_end();
+    let what = format!("input '{name}': code 300 lies outside of -128 to 127");
+    assert!(
+        error.contains(&what) && error.lines().count() == 1,
+        "{error}"
+    );
 }
