@@ -244,6 +244,17 @@ def engine_cases(root, name, engines, model, ref, texts, suffix="", repair=False
             "memory_format": LAYOUT + (", made contiguous again before the ReLU6" if repair else "")})
 
 
+def raw_case(root, engines, texts):
+    """The engine never saw the file: its codes belong to the one with float weights, too."""
+    folder, outputs = "pytorch-fx-fbgemm-engine", "pytorch-fx-fbgemm-on-grid-engine"
+    targets, tells, undecided = texts[folder]
+    record(root / folder, tools=TOOLS, model="pytorch-fx-fbgemm", fields={
+        "cpu_path": "; ".join(KERNELS[e] for e in engines), **COMMON,
+        "what": "the file with float weights in front of quantizers under the same engines: convert_fx starts from these weights, and its codes are "
+                f"those of {outputs}", "targets": targets, "tells_apart": tells, "undecided": undecided,
+        "outputs": f"../{outputs}/outputs.npz", "memory_format": LAYOUT})
+
+
 def fake_case(root, name, ref, what, texts, finds=()):
     targets, tells, undecided = texts.get(name, ([], "", ""))
     record(root / name, tools=TOOLS, files={"model.onnx": serialized(ref.onnx), "inputs.npz": {"image": samples()}, "outputs.npz": ref.codes | ref.ends}, fields={
@@ -268,19 +279,22 @@ class PaddedPool(nn.Module):
 
 # targets, tells_apart, undecided by folder. Differing elements under other targets, layer by layer, each fed the recording.
 TEXTS = {
-    "pytorch-fx-fbgemm": ([], "exact 65: 63 by the weight codes, 2 by the lost Clip", "torch's own w*f32(1/s) is no rule of exact: the file says w/s"),
+    "pytorch-fx-fbgemm": ([], "exact 65: 63 by the weight codes, 2 by the lost Clip; pytorch-fake-quant 2, the lost Clip", ""),
+    "pytorch-fx-fbgemm-engine": (["fbgemm-channels-last", "onednn-channels-last"], "fbgemm-channels-last with weights.division = model 63, qnnpack 28",
+                                 "which of the engines' own rules: see pytorch-fx-fbgemm-on-grid-engine"),
     "pytorch-fx-fbgemm-on-grid": ([], "exact 2, the codes above 127 that the file does not clip; fbgemm 84, qnnpack 112, onnxruntime 110, tflite-reference 384", ""),
     "pytorch-fx-fbgemm-on-grid-engine": (["fbgemm-channels-last", "onednn-channels-last"],
                                          "qnnpack 28, onnxruntime 94, tflite-reference 322 differing", "fbgemm, onednn, openvino-cpu and exact sums: all 0 on these codes; NCHW or channels_last pools"),
-    "pytorch-fx-onednn": ([], "exact 165: the weight codes", "torch's own w*f32(1/s) is no rule of exact: the file says w/s"),
+    "pytorch-fx-onednn": (["pytorch-fake-quant"], "exact 165: the weight codes", "x*f32(1/s) and x/s of activations: no element tells them apart; ties of float average pools are float32 noise"),
     "pytorch-fx-onednn-engine-fbgemm-x86": ([], "no target reproduces it: pairs of products saturate to int16 without VNNI (stem 159, pointwise 951 codes), see "
                                             "../../pytorch/conv-full-range", "which kernels saturate: the first convolution and the 1x1 one do, the other 3x3 ones show none"),
     "pytorch-fx-onednn-engine-onednn": ([], "no target reproduces it: oneDNN on AVX2 without VNNI saturates pairs of products too, in the 1x1 convolution (951 codes) and in no 3x3 one", ""),
-    "pytorch-fx-qnnpack": (["exact"], "fbgemm-channels-last 77, qnnpack 111, onnxruntime 83, openvino-cpu 112, tflite-reference 413", "ties of float average pools are float32 noise"),
+    "pytorch-fx-qnnpack": (["exact", "pytorch-fake-quant"], "fbgemm-channels-last 77, qnnpack 111, onnxruntime 83, openvino-cpu 112, tflite-reference 413", "ties of float average pools are float32 noise"),
     "pytorch-fx-qnnpack-engine": (["qnnpack"], "exact 32, fbgemm-channels-last 33, onednn-channels-last 33, onnxruntime 62, openvino-cpu 218, tflite-reference 344", ""),
     "pytorch-fx-qnnpack-engine-relu6-bug": ([], "qnnpack 2815 of the 4096 codes behind the ReLU6, every other layer 0", ""),
-    "pytorch-fx-qat": (["exact"], "fbgemm 43, qnnpack 82, onnxruntime 84, tflite-reference 265", "ties of float average pools are float32 noise"),
-    "pytorch-fx-qat-engine": ([], "none: codes to 133 lie outside the codes that the file can have", ""),
+    "pytorch-fx-qat": (["exact", "pytorch-fake-quant"], "fbgemm 43, qnnpack 82, onnxruntime 84, tflite-reference 265", "ties of float average pools are float32 noise"),
+    "pytorch-fx-qat-engine": (["fbgemm-channels-last", "onednn-channels-last"], "fbgemm-channels-last with activations.clip = model 26, exact 26; codes to 133 lie outside of "
+                              "those that the file can have", "fbgemm and onednn: both 0 on these codes"),
     "pytorch-fx-qnnpack-pool": (["exact"], "qnnpack 158 of 512, onnxruntime 1, tflite-reference 12", ""),
     "pytorch-fx-qnnpack-pool-engine": (["qnnpack"], "exact 139, every other target 158 of 512", "the spec qnnpack has this bug as a rule"),
 }
@@ -313,6 +327,8 @@ def main(root):
             fake_case(root, name, ref, "as pytorch-fx-fbgemm, but weights put on their grid (code * scale) before the export; same fake-quant, same engine", TEXTS, finds)
         if engines:
             engine_cases(root, name, engines, model, ref, TEXTS)
+            if engine == "fbgemm":
+                raw_case(root, engines, TEXTS)
         else:
             engine_cases(root, name, [engine], model, ref, TEXTS, repair=True)
             engine_cases(root, name, [engine], model, ref, TEXTS, suffix="-relu6-bug", known_bug=RELU6)

@@ -518,6 +518,19 @@ impl Gfpq {
     }
 }
 
+impl Quantizer {
+    /// The same, multiplying with `f32(1 / scale)` where this one divides by its scale; `None` where it does not.
+    #[must_use]
+    pub fn by_reciprocal(&self) -> Option<Self> {
+        match self {
+            Self::Affine(affine) if affine.multiplier.is_none() && !affine.is_bipolar() => {
+                Some(Self::Affine(affine.clone().by_reciprocal()))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Parameters of an affine quantizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Affine {

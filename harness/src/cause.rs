@@ -12,11 +12,13 @@ use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{
-    Accumulator, AddRule, AverageRule, BiasFormat, Division, Grid, LeftShift, Multiplier, Overflow,
-    RescaleRule, Rounding, Shift, Signedness, Spec, Step, ZeroPointPosition, ZeroPoints,
+    Accumulator, AddRule, AverageRule, BiasFormat, CodeClip, Division, Grid, LeftShift, Multiplier,
+    Overflow, RescaleRule, Rounding, Shift, Signedness, Spec, Step, WeightDivision,
+    ZeroPointPosition, ZeroPoints,
 };
 
 use crate::check::Target;
+use crate::compare;
 use crate::outcome::Cause;
 
 /// A misaligned layer on one sample.
@@ -94,6 +96,16 @@ pub fn find(case: &Case) -> Cause {
         )
         .to_lowercase();
         best = Some((overflowed, "accumulator", text));
+    }
+    if let (None, ValueGrid::Codes { grid, .. }) = (case.expected.grid(), &case.plan.out)
+        && let Some((explained, what)) =
+            compare::beyond(case.expected, grid, case.differing.iter().copied())
+    {
+        tried.push(("range".to_string(), explained));
+        if best.as_ref().is_none_or(|(most, ..)| explained > *most) {
+            let text = format!("recorded {what}, the codes of the target");
+            best = Some((explained, "range", text));
+        }
     }
     if let Some(unplaced) = &case.unplaced {
         let explained = without_placement(case, unplaced);
@@ -277,6 +289,19 @@ fn switches(case: &Case) -> Vec<Switch> {
     let inputs_differ = case.grids.iter().any(|grid| {
         !matches!(grid, ValueGrid::Codes { model: true, .. }) && *grid != ValueGrid::Real
     });
+    if case.plan.saturates_elsewhere(case.model) {
+        let text = case.plan.mismatches.first().cloned();
+        push("saturation", text.unwrap_or_default(), &|spec| {
+            spec.activations.clip = CodeClip::Model;
+        });
+    }
+    let linear = case.plan.linear.as_ref();
+    if linear.is_some_and(|sums| !sums.model_weights && sums.model_grid) {
+        let text = case.plan.mismatches.last().cloned();
+        push("weight codes", text.unwrap_or_default(), &|spec| {
+            spec.weights.division = WeightDivision::Model;
+        });
+    }
     if !case.plan.mismatches.is_empty() || inputs_differ {
         let text = case
             .plan
@@ -285,6 +310,12 @@ fn switches(case: &Case) -> Vec<Switch> {
             .cloned()
             .unwrap_or_else(|| "the inputs lie on the target's own grid".into());
         push("quantizer", text, &model_grids);
+    }
+    if spec.quantize.division == Division::ModelReciprocalF32 {
+        let text = "quantizers multiply by f32(1 / s); the model's divide by s";
+        push("division", text.into(), &|spec| {
+            spec.quantize.division = Division::Model;
+        });
     }
     let accumulator = format!(
         "bias and sum leave the accumulator of {} bits, which {}s",
@@ -392,8 +423,10 @@ fn model_grids(spec: &mut Spec) {
     spec.activations.bits.clear();
     spec.activations.signed = Signedness::Any;
     spec.activations.zero_point = ZeroPoints::Any;
+    spec.activations.clip = CodeClip::Model;
     spec.weights.quantizer = Grid::Model;
     spec.weights.bits.clear();
+    spec.weights.division = WeightDivision::Model;
     if !codes || spec.requantize.multiplier == Multiplier::PowerOfTwo {
         exact_multiplier(spec);
         spec.quantize.division = Division::Model;

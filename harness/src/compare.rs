@@ -92,6 +92,34 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
     (stats, differing)
 }
 
+/// How many of some elements lie beyond the range of a grid, and the furthest of them in words.
+pub fn beyond(
+    tensor: &Tensor,
+    grid: &CodeGrid,
+    elements: impl Iterator<Item = usize>,
+) -> Option<(u64, String)> {
+    let channels = grid.channels(&tensor.shape);
+    let code = |index: usize| {
+        let c = channels.of_index(index);
+        let steps = (tensor.real_at(index) / grid.scale.at(c)).round();
+        (steps as i64).saturating_add(grid.zero_point.at(c))
+    };
+    let distance = |code: i64| {
+        let over = code.saturating_sub(grid.max);
+        over.max(grid.min.saturating_sub(code))
+    };
+    let outside: Vec<i64> = elements
+        .map(code)
+        .filter(|&code| distance(code) > 0)
+        .collect();
+    let furthest = outside.iter().max_by_key(|&&code| distance(code))?;
+    let text = format!(
+        "code {furthest} lies outside of {} to {}",
+        grid.min, grid.max
+    );
+    Some((outside.len() as u64, text))
+}
+
 /// Codes that are looked at together, so that they are read from memory once.
 const CHUNK: usize = 2048;
 

@@ -7,7 +7,7 @@ use align_check_graph::{Graph, Limits, Model};
 use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
-use align_check_specs::{Division, Grade, Spec};
+use align_check_specs::{Grade, Spec};
 use anyhow::anyhow;
 use serde::Serialize;
 
@@ -240,7 +240,7 @@ impl Loaded {
             unsupported: None,
         };
         let grades = spec.clone();
-        let is_float_software = spec.quantize.division == Division::Model;
+        let is_float_software = spec.quantize.division.is_model();
         let types = self.types.as_ref();
         let network = (&self.graph, &self.network);
         let planned = Target::placed(network, spec, types, &self.exact, self.isa);

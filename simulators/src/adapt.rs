@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use align_check_graph::{FakeQuantize, PerChannel, Quantizer};
 use align_check_specs::{
-    Activations, Granularity, Grid, Rounding, Signedness, Threshold, Weights, ZeroPoints,
+    Activations, CodeClip, Granularity, Grid, Rounding, Signedness, Threshold, WeightDivision,
+    Weights, ZeroPoints,
 };
 
+use crate::network::Linear;
 use crate::num;
 use crate::quantize::gfpq::Gfpq;
 use crate::quantize::{self, CodeGrid};
@@ -231,15 +233,26 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         (ZeroPoints::Any | ZeroPoints::Unsigned, _) => {}
     }
     if why.is_empty() {
+        let own_type = if own_signed {
+            (-half, half - 1)
+        } else {
+            (0, 2 * half - 1)
+        };
+        let mut kept = grid;
+        let mut mismatch = None;
+        if rule.clip == CodeClip::Type && (kept.min, kept.max) != own_type {
+            mismatch = Some(format!(
+                "the target saturates at its type's codes {} to {}, the model at {} to {}",
+                own_type.0, own_type.1, kept.min, kept.max
+            ));
+            (kept.min, kept.max) = own_type;
+        }
         let grid = ValueGrid::Codes {
-            grid: Arc::new(grid),
+            grid: Arc::new(kept),
             relabel,
             model: true,
         };
-        return Ok(Adapted {
-            grid,
-            mismatch: None,
-        });
+        return Ok(Adapted { grid, mismatch });
     }
     let (lo, hi) = grid.real_range();
     let own = own_grid(rule.quantizer, rule.zero_point, rule.signed, bits, lo, hi);
@@ -327,6 +340,8 @@ pub struct AdaptedWeights {
     pub tensor: Arc<Tensor>,
     /// Whether these are the model's own codes.
     pub model: bool,
+    /// Whether their codes mean what the model's do.
+    pub model_grid: bool,
     /// Why they are not.
     pub mismatch: Option<String>,
 }
@@ -340,11 +355,41 @@ pub fn as_stored(rule: &Activations, stored: bool) -> Activations {
     rule
 }
 
-/// Brings constant weights, output channels along axis 0, onto the target's grid.
+/// Brings a layer's weights onto the target's grid: `[weights]`.
 ///
 /// # Errors
 /// A text where the target has no counterpart.
 pub fn weights(
+    rule: &Weights,
+    activations: &Activations,
+    linear: &Linear,
+) -> Result<AdaptedWeights, String> {
+    let Some(own) = linear
+        .by_reciprocal
+        .as_ref()
+        .filter(|_| rule.division == WeightDivision::ReciprocalF32)
+    else {
+        return on_target(rule, activations, &linear.weights);
+    };
+    let mut adapted = on_target(rule, activations, own)?;
+    if adapted.model {
+        let differing = match (&own.data, &linear.weights.data) {
+            (Data::Codes { codes: a, .. }, Data::Codes { codes: b, .. }) => {
+                a.iter().zip(b).filter(|(a, b)| a != b).count()
+            }
+            _ => own.len(),
+        };
+        adapted.model = false;
+        adapted.mismatch = Some(format!(
+            "w * f32(1 / s) on the target, w / s in the file: {differing} of {} weight codes differ",
+            own.len()
+        ));
+    }
+    Ok(adapted)
+}
+
+/// Brings constant weights, output channels along axis 0, onto the target's grid.
+fn on_target(
     rule: &Weights,
     activations: &Activations,
     weights: &Arc<Tensor>,
@@ -352,6 +397,7 @@ pub fn weights(
     let keep = |tensor: Arc<Tensor>| AdaptedWeights {
         tensor,
         model: true,
+        model_grid: true,
         mismatch: None,
     };
     let per_output = |grid: &CodeGrid| {
@@ -384,6 +430,7 @@ pub fn weights(
             Ok(AdaptedWeights {
                 tensor: Arc::new(Tensor::real(weights.shape.clone(), levels)),
                 model: false,
+                model_grid: false,
                 mismatch: Some(format!(
                     "weights on the logarithmic grid (GFPQ {bits} bit, z = {z})"
                 )),
@@ -434,6 +481,7 @@ pub fn weights(
             Ok(AdaptedWeights {
                 tensor: Arc::new(tensor),
                 model: false,
+                model_grid: false,
                 mismatch: Some(format!(
                     "the model has {why}; the target quantizes the weights anew"
                 )),
@@ -583,6 +631,14 @@ pub fn put_on(grid: &ValueGrid, tensor: &Tensor) -> Option<Tensor> {
                 .is_some_and(|own| Arc::ptr_eq(own, grid) || own == grid)
             {
                 return None;
+            }
+            if let Data::Codes { codes, grid: own } = &tensor.data
+                && own.same_labels(grid)
+            {
+                // The grid lies within `i32`.
+                let (lo, hi) = (grid.min as i32, grid.max as i32);
+                let codes = codes.iter().map(|code| (*code).clamp(lo, hi)).collect();
+                return Some(Tensor::codes(tensor.shape.clone(), codes, grid.clone()));
             }
             let channels = grid.channels(&tensor.shape);
             let codes = tensor

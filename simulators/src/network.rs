@@ -73,6 +73,8 @@ pub struct Layer {
     pub joined: Option<Joined>,
     /// Whether this is such a convolution.
     pub joins: bool,
+    /// Whether a constant other than the weights becomes other codes by `x * f32(1 / scale)`.
+    pub tied_constant: bool,
     /// How many layers read the output; the network's caller counts as one.
     pub readers: usize,
     /// How many layers read each of [`inputs`](Self::inputs).
@@ -166,6 +168,9 @@ pub struct Linear {
     pub shape: crate::kernels::ConvShape,
     /// Weights as `(out channels, in channels / groups, kernel)`.
     pub weights: Arc<Tensor>,
+    /// The same weights as `w * f32(1 / scale)` makes them, where the file has a quantizer for float weights and the
+    /// two give other codes. `None`: the same.
+    pub by_reciprocal: Option<Arc<Tensor>>,
     /// Bias, one entry an output channel.
     pub bias: Option<LinearBias>,
     /// A bias that differs from row to row of a matrix product.
@@ -527,6 +532,8 @@ struct Builder<'g> {
     readers: Vec<Vec<usize>>,
     /// What quantizers and data movement make of constants.
     made: Vec<Option<Arc<Tensor>>>,
+    /// The same where multiplication with a reciprocal makes other codes than division by the scale.
+    by_reciprocal: Vec<Option<Arc<Tensor>>>,
     used: Vec<bool>,
     layers: Vec<Layer>,
 }
@@ -546,6 +553,7 @@ impl<'g> Builder<'g> {
             ends,
             readers: graph.readers(),
             made: vec![None; graph.values.len()],
+            by_reciprocal: vec![None; graph.values.len()],
             used: vec![false; graph.nodes.len()],
             layers: Vec::new(),
         }
@@ -572,25 +580,44 @@ impl<'g> Builder<'g> {
         })
     }
 
+    /// A constant as multiplication with reciprocals makes it.
+    fn reciprocal(&self, value: ValueId) -> Option<Arc<Tensor>> {
+        let other = self.by_reciprocal[value].clone();
+        other.or_else(|| self.constant(value))
+    }
+
+    /// Whether an input is a constant that multiplication with reciprocals changes.
+    fn is_tied(&self, node: &Node) -> bool {
+        let mut inputs = node.inputs.iter();
+        inputs.any(|&i| self.by_reciprocal[i].is_some())
+    }
+
     fn node(&mut self, index: usize) -> Result<(), Error> {
         let graph = self.graph;
         let node = &graph.nodes[index];
         if node.inputs.iter().all(|&i| self.is_constant(i)) {
             let file = &graph.values[node.inputs[0]];
-            let tensor = if let (Op::Quantize(quantizer), Some(Constant::F32(values))) =
-                (&node.op, file.constant.as_deref())
-            {
-                // Weights: straight from the file's numbers.
-                constant::quantized(quantizer, values, &file.shape)
-            } else {
-                let inputs: Vec<_> = node
-                    .inputs
-                    .iter()
-                    .filter_map(|&i| self.constant(i))
-                    .collect();
-                constant::evaluate(node, &inputs, &graph.values[node.output].shape)
-                    .map_err(|what| Self::unsupported(node, what))?
+            let evaluate = |op: &Op, constant: &dyn Fn(ValueId) -> Option<Arc<Tensor>>| {
+                if let (Op::Quantize(quantizer), Some(Constant::F32(values))) =
+                    (op, file.constant.as_deref())
+                {
+                    // Weights: straight from the file's numbers.
+                    return Ok(constant::quantized(quantizer, values, &file.shape));
+                }
+                let inputs: Vec<_> = node.inputs.iter().filter_map(|&i| constant(i)).collect();
+                constant::evaluate(op, &inputs, &graph.values[node.output].shape)
+                    .map_err(|what| Self::unsupported(node, what))
             };
+            let tensor = evaluate(&node.op, &|i| self.constant(i))?;
+            let multiplied = match &node.op {
+                Op::Quantize(quantizer) => quantizer.by_reciprocal().map(Op::Quantize),
+                _ => None,
+            };
+            if multiplied.is_some() || self.is_tied(node) {
+                let op = multiplied.as_ref().unwrap_or(&node.op);
+                let other = evaluate(op, &|i| self.reciprocal(i))?;
+                self.by_reciprocal[node.output] = (other != tensor).then(|| Arc::new(other));
+            }
             self.made[node.output] = Some(Arc::new(tensor));
             self.used[index] = true;
             return Ok(());
@@ -629,10 +656,18 @@ impl<'g> Builder<'g> {
         };
         Ok(match &node.op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul => {
-                if let Some(built) =
-                    crate::ops::linear::build(graph, node, &|value| self.constant(value))
-                        .map_err(|what| Self::unsupported(node, what))?
-                {
+                let build = |constants: &dyn Fn(ValueId) -> Option<Arc<Tensor>>| {
+                    crate::ops::linear::build(graph, node, constants)
+                        .map_err(|what| Self::unsupported(node, what))
+                };
+                if let Some(mut built) = build(&|value| self.constant(value))? {
+                    if self.is_tied(node)
+                        && let Some(other) = build(&|value| self.reciprocal(value))?
+                    {
+                        let weights = other.linear.weights;
+                        let same = weights == built.linear.weights;
+                        built.linear.by_reciprocal = (!same).then_some(weights);
+                    }
                     Core {
                         node,
                         kind: Kind::Linear(built.linear),
@@ -781,6 +816,8 @@ impl<'g> Builder<'g> {
         let leaves =
             self.readers[chain.output].is_empty() && graph.value(chain.output).stored.is_none();
         let input_shapes = inputs.iter().map(|&i| graph.shape(i).to_vec()).collect();
+        let linear = matches!(kind, Kind::Linear(_));
+        let tied_constant = self.ties_beside_weights(linear, node, &chain.nodes);
         self.layers.push(Layer {
             input_shapes,
             file_axes: graph.values[chain.output].file_axes.clone(),
@@ -800,9 +837,23 @@ impl<'g> Builder<'g> {
             leaves,
             joined: None,
             joins: false,
+            tied_constant,
             readers: 0,
             input_readers: Vec::new(),
         });
+    }
+
+    /// Whether a constant that multiplication with reciprocals changes is read elsewhere than as the weights of `node`.
+    fn ties_beside_weights(&self, linear: bool, node: &Node, behind: &[usize]) -> bool {
+        let mut beside = node
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !linear || *at > 1);
+        beside.any(|(_, &value)| self.by_reciprocal[value].is_some())
+            || behind
+                .iter()
+                .any(|&index| self.is_tied(&self.graph.nodes[index]))
     }
 
     /// Follows a value to its quantizer through elementwise nodes that are its only readers. A reshape is
@@ -1015,6 +1066,11 @@ impl CodeGrid {
     /// Whether one scale and zero point serve every element.
     pub fn is_uniform(&self) -> bool {
         self.scale.values.len() == 1 && self.zero_point.values.len() == 1
+    }
+
+    /// Whether a code means the same on both, whatever their ranges are.
+    pub fn same_labels(&self, other: &Self) -> bool {
+        self.scale == other.scale && self.zero_point == other.zero_point
     }
 
     /// Which element of a tensor belongs to which scale and zero point.

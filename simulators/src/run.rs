@@ -208,7 +208,7 @@ impl Runner<'_> {
         let shape = self.layer.shape.clone();
         match &self.plan.finish {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
-            Finish::Letter => self.letter(inputs, sums),
+            Finish::Letter(quantizer) => self.letter(quantizer.as_deref(), inputs, sums),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
             Finish::Float(float) => {
                 let FloatFinish {
@@ -721,8 +721,8 @@ impl Runner<'_> {
     }
 
     /// The model's own quantizer on the exact real, to the letter.
-    fn letter(&self, inputs: &[&Tensor], sums: &Sums) -> Tensor {
-        let Some(quantizer) = &self.layer.quantizer else {
+    fn letter(&self, quantizer: Option<&Quantizer>, inputs: &[&Tensor], sums: &Sums) -> Tensor {
+        let Some(quantizer) = quantizer else {
             return Tensor::real(self.layer.shape.clone(), self.reals(inputs, sums));
         };
         let ValueGrid::Codes { grid, .. } = &self.plan.out else {

@@ -101,7 +101,10 @@ impl<'a> Step<'a> {
         };
         let rule = match &plan.finish {
             Finish::Requantize { requantizer, .. } => Rule::Requantize(requantizer),
-            Finish::Letter => Rule::Letter(Box::new(Self::letter(layer, linear, sums)?)),
+            Finish::Letter(quantizer) => {
+                let quantizer = quantizer.as_deref();
+                Rule::Letter(Box::new(Self::letter(layer, quantizer, linear, sums)?))
+            }
             _ => return Err("the output is not quantized from the sum alone".into()),
         };
         let folded = layer.folded();
@@ -116,8 +119,13 @@ impl<'a> Step<'a> {
         })
     }
 
-    fn letter(layer: &'a Layer, linear: &Linear, sums: &LinearPlan) -> Result<Letter<'a>, String> {
-        let Some(Quantizer::Affine(quantizer)) = &layer.quantizer else {
+    fn letter(
+        layer: &'a Layer,
+        quantizer: Option<&Quantizer>,
+        linear: &Linear,
+        sums: &LinearPlan,
+    ) -> Result<Letter<'a>, String> {
+        let Some(Quantizer::Affine(quantizer)) = quantizer else {
             return Err("a quantizer that is not affine".into());
         };
         if quantizer.scale.values.len() > 1 || quantizer.zero_point.values.len() > 1 {
@@ -128,7 +136,9 @@ impl<'a> Step<'a> {
             _ => (linear.shape.out_height * linear.shape.out_width).max(1),
         };
         // A run folds normalization into the line only in its vectorized path.
-        let nearest = quantizer.rounding == Rounding::HalfEven && !quantizer.is_bipolar();
+        let nearest = quantizer.rounding == Rounding::HalfEven
+            && !quantizer.is_bipolar()
+            && quantizer.multiplier.is_none();
         let folded = layer.folded().filter(|_| nearest && inner > 1);
         let line = sums.unit.iter().zip(&sums.bias).enumerate();
         let line = line.map(|(c, (&unit, &bias))| match &folded {
@@ -140,7 +150,8 @@ impl<'a> Step<'a> {
                 quantizer,
                 quantizer.scale.at(0),
                 quantizer.zero_point.at(0),
-            ),
+            )
+            .multiplied(quantizer.multiplier.as_ref().map(|m| m.at(0))),
             line: line.collect(),
             clamp: folded.as_ref().map(|folded| (folded.lo, folded.hi)),
             posts: &layer.posts,

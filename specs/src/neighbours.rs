@@ -5,11 +5,11 @@
 use strum::VariantArray as _;
 
 use crate::{
-    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, Compare, DequantizeRule, Derivation,
-    Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops,
-    Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule,
-    ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder,
-    ThresholdArithmetic, ThresholdRules, ZeroPointPosition,
+    AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule,
+    Derivation, Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule,
+    Multiplier, Ops, Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize,
+    RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision,
+    TermOrder, ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -49,6 +49,7 @@ impl Spec {
             list.thresholds(own);
             return list.found;
         }
+        list.grids();
         list.quantize();
         list.bias();
         list.accumulator();
@@ -113,12 +114,25 @@ impl List<'_> {
         }
     }
 
+    /// What the target makes of the model's grids otherwise than the model does.
+    fn grids(&mut self) {
+        self.push("activations.clip", word(&CodeClip::Model), |spec| {
+            spec.activations.clip = CodeClip::Model;
+        });
+        self.push("weights.division", word(&WeightDivision::Model), |spec| {
+            spec.weights.division = WeightDivision::Model;
+        });
+    }
+
     fn quantize(&mut self) {
-        if self.own.quantize.division == Division::Model {
+        if self.own.quantize.division.is_model() {
+            self.push("quantize.division", word(&Division::Model), |spec| {
+                spec.quantize.division = Division::Model;
+            });
             return;
         }
         for &division in Division::VARIANTS {
-            if division != Division::Model {
+            if !division.is_model() {
                 self.push("quantize.division", word(&division), |spec| {
                     spec.quantize.division = division;
                 });
@@ -381,7 +395,7 @@ impl List<'_> {
     }
 
     fn ops(&mut self, section: &str, own: &Ops, of: fn(&mut Spec) -> Option<&mut Ops>) {
-        if self.own.quantize.division == Division::Model {
+        if self.own.quantize.division.is_model() {
             return;
         }
         macro_rules! variants {

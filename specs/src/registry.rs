@@ -16,6 +16,7 @@ macro_rules! embedded {
 
 embedded!(
     "exact",
+    "pytorch-fake-quant",
     "nnie",
     "nnie-mqbench",
     "svp-nnn",

@@ -68,6 +68,9 @@ pub struct Activations {
     /// Whether each channel may have a scale of its own.
     #[serde(default = "per_tensor")]
     pub granularity: Granularity,
+    /// Where the model's own codes saturate.
+    #[serde(default)]
+    pub clip: CodeClip,
     /// How the exponent `z` of a logarithmic range is rounded (`gfpq` only).
     #[serde(default)]
     pub range_rounding: Option<Rounding>,
@@ -98,6 +101,24 @@ pub struct Weights {
     /// How a weight is rounded where the target must quantize it anew.
     #[serde(default = "half_even")]
     pub rounding: Rounding,
+    /// Who quantizes the float weights of a file that has quantizers for them.
+    #[serde(default)]
+    pub division: WeightDivision,
+}
+
+/// How the codes of float weights are made, where the file has weights as floats and quantizers behind them. What the
+/// file stores as codes stays what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightDivision {
+    /// As the model's own quantizers do it (ONNX `QuantizeLinear`: `w / s` in `f32`).
+    #[default]
+    Model,
+    /// The target had made them before the file was written, as `w * f32(1 / s)` in `f32` (`PyTorch`'s
+    /// `quantize_per_channel`: pytorch/FBGEMM `include/fbgemm/QuantUtils.h`, `Quantize`). The two part near ties, and
+    /// a scale of `amax / 127.5` puts the largest weight of each channel on one.
+    #[serde(rename = "reciprocal-f32")]
+    ReciprocalF32,
 }
 
 fn half_even() -> Rounding {
@@ -132,6 +153,18 @@ pub enum Signedness {
     Signed,
     /// Unsigned only.
     Unsigned,
+}
+
+/// Where a target saturates the model's own codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeClip {
+    /// At the bounds of the model's quantizer.
+    #[default]
+    Model,
+    /// At the bounds of the integer type that holds them: a quantizer of 0 to 127 (`PyTorch`'s `reduce_range`) ends at
+    /// 255, a narrow one of -127 to 127 begins at -128.
+    Type,
 }
 
 /// Zero points that a target can hold.
@@ -202,6 +235,11 @@ pub struct QuantizeTail {
 pub enum Division {
     /// To the letter of the model's own quantizer (QONNX `Quant`: `f32` division, zero point before rounding).
     Model,
+    /// The same, but `x * f32(1 / scale)` in `f32` where the model's quantizer divides by its scale (`PyTorch`'s
+    /// fake-quantization: pytorch/pytorch `aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp`,
+    /// `torch/ao/quantization/fx/_decomposed.py`).
+    #[serde(rename = "model-reciprocal-f32")]
+    ModelReciprocalF32,
     /// One `f32` division.
     #[serde(rename = "divide-f32")]
     DivideF32,
@@ -217,6 +255,13 @@ pub enum Division {
     /// (no zero point) `code = round(x * k)`. The zero point stands inside the rounding (`OpenVINO`'s
     /// `FakeQuantize`, `src/common/snippets/src/pass/fq_decomposition.cpp`).
     FakeQuantize,
+}
+
+impl Division {
+    /// Whether a layer ends in the model's own quantizer, on an exact real.
+    pub fn is_model(self) -> bool {
+        matches!(self, Self::Model | Self::ModelReciprocalF32)
+    }
 }
 
 /// Decision D: the bias.

@@ -8,8 +8,8 @@ mod requantize;
 use crate::tree::Tree;
 use crate::view::word;
 use crate::{
-    BiasFormat, Division, Grid, Multiplier, Overflow, Requantize, Signedness, Spec,
-    ZeroPointPosition, ZeroPoints,
+    BiasFormat, CodeClip, Division, Grid, Multiplier, Overflow, Requantize, Signedness, Spec,
+    WeightDivision, ZeroPointPosition, ZeroPoints,
 };
 
 /// The first contradiction, as the path of a field and what is wrong with it.
@@ -112,6 +112,17 @@ impl Check<'_> {
                 );
             }
         }
+        let typed = matches!(spec.activations.quantizer, Grid::Affine | Grid::PowerOfTwo);
+        self.require(
+            spec.activations.clip == CodeClip::Model || typed,
+            "activations.clip",
+            "'type' needs the target's own types: quantizer 'affine' or 'power-of-two'",
+        );
+        self.require(
+            spec.weights.division == WeightDivision::Model || spec.weights.quantizer != Grid::Gfpq,
+            "weights.division",
+            "'gfpq' weights are not divided by a scale",
+        );
     }
 
     fn logarithmic(&mut self, spec: &Spec) {
@@ -200,6 +211,15 @@ impl Check<'_> {
         let holds = spec.quantize.division != Division::FakeQuantize
             || position == ZeroPointPosition::InsideRounding;
         self.require(holds, "quantize.zero-point", reason);
+        let reason = "'model-reciprocal-f32' are the model's own quantizers: they need its grids and exact arithmetic";
+        let exact = spec.requantize.multiplier == Multiplier::Exact
+            && spec.activations.quantizer == Grid::Model
+            && spec.weights.quantizer == Grid::Model;
+        self.require(
+            spec.quantize.division != Division::ModelReciprocalF32 || exact,
+            "quantize.division",
+            reason,
+        );
     }
 
     fn accumulator(&mut self, spec: &Spec) {

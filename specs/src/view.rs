@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, Bias, BiasFormat, Evidence, Grade, Granularity, Grid, Multiplier,
-    Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step,
-    StepsTail, Weights,
+    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid,
+    Multiplier, Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits,
+    Spec, Step, StepsTail, WeightDivision, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -31,6 +31,7 @@ pub(crate) const PATHS: &[&str] = &[
     "activations.signed",
     "activations.zero-point",
     "activations.granularity",
+    "activations.clip",
     "activations.range-rounding",
     "activations.threshold",
     "weights.quantizer",
@@ -38,6 +39,7 @@ pub(crate) const PATHS: &[&str] = &[
     "weights.zero-point",
     "weights.granularity",
     "weights.rounding",
+    "weights.division",
     "quantize.division",
     "quantize.rounding",
     "quantize.zero-point",
@@ -265,6 +267,9 @@ impl Rows {
         if rule.granularity == Granularity::PerChannel {
             self.add("activations.granularity", word(&rule.granularity));
         }
+        if rule.clip != CodeClip::Model {
+            self.add("activations.clip", word(&rule.clip));
+        }
         if let Some(rounding) = &rule.range_rounding {
             self.add("activations.range-rounding", word(rounding));
         }
@@ -281,6 +286,9 @@ impl Rows {
         self.add("weights.zero-point", word(&rule.zero_point));
         self.add("weights.granularity", word(&rule.granularity));
         self.add("weights.rounding", word(&rule.rounding));
+        if rule.division != WeightDivision::Model {
+            self.add("weights.division", word(&rule.division));
+        }
     }
 
     fn quantize(&mut self, rule: &Quantize, bias: &Bias) {

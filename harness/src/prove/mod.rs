@@ -232,6 +232,32 @@ pub fn prove(
     }
 }
 
+/// The grid of the codes that both sides can read: the narrower one where one of them saturates earlier.
+fn common<'g>(a: &'g ValueGrid, b: &'g ValueGrid) -> Result<&'g ValueGrid, String> {
+    let within = |a: &ValueGrid, b: &ValueGrid| match (a, b) {
+        (
+            ValueGrid::Codes {
+                grid: a,
+                model: true,
+                ..
+            },
+            ValueGrid::Codes {
+                grid: b,
+                model: true,
+                ..
+            },
+        ) => a.min >= b.min && a.max <= b.max,
+        _ => a == b,
+    };
+    if within(a, b) {
+        Ok(a)
+    } else if within(b, a) {
+        Ok(b)
+    } else {
+        Err("the sides read different grids".into())
+    }
+}
+
 /// What is certain of one layer; a text where nothing is.
 fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     let [a, b] = sides;
@@ -245,13 +271,15 @@ fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     if operation(a) != operation(b) || sides.iter().any(|side| side.layer.joined.is_some()) {
         return Err("one side does other operations at once here".into());
     }
-    for (a, b) in a.inputs.iter().zip(&b.inputs) {
-        match (a, b) {
-            (ValueGrid::Codes { model: true, .. }, ValueGrid::Codes { model: true, .. }) => {}
-            (a, b) if a == b => {}
-            _ => return Err("the sides read different grids".into()),
-        }
-    }
+    let read = a.inputs.iter().zip(&b.inputs);
+    let inputs: Vec<&ValueGrid> = read.map(|(a, b)| common(a, b)).collect::<Result<_, _>>()?;
+    let sides = sides.map(|side| Side {
+        layer: side.layer,
+        plan: side.plan,
+        inputs: inputs.clone(),
+    });
+    let sides = [&sides[0], &sides[1]];
+    let [a, b] = sides;
     let same_out = match (&a.plan.out, &b.plan.out) {
         (ValueGrid::Codes { grid: a, .. }, ValueGrid::Codes { grid: b, .. }) => a == b,
         _ => false,

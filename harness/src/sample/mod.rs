@@ -15,13 +15,12 @@ use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::{Data, Tensor};
-use align_check_specs::Division;
 use anyhow::{Result, anyhow};
 
 use crate::cause;
 use crate::check::{Check, Found, SampleFound, Target, TargetFound};
 use crate::compare::{self, Lsb};
-use crate::inputs::{Recording, Sample};
+use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
 use crate::outcome::{Floor, Stats, Witness};
 use recorded::{find_recorded, place};
@@ -147,6 +146,11 @@ impl<'a> SampleRun<'a> {
             let grid = &check.reference.grids[input];
             let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
                 .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
+            if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
+                && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
+            {
+                return Err(anyhow!("sample '{}', input '{name}': {what}", sample.name));
+            }
             let tensor = put_on(grid, &tensor).unwrap_or(tensor);
             base[input] = Some(Arc::new(tensor));
         }
@@ -303,10 +307,12 @@ impl<'a> SampleRun<'a> {
         let grid = &self.check.reference.grids[fed.layer.output];
         if let Some(recorded) = self.recorded(recording, fed.layer, grid, fed.compared)? {
             // The next layers compute with its codes.
-            if exact.grid().is_some() && recorded.grid().is_none() {
+            if let (Some(grid), None) = (exact.grid(), recorded.grid()) {
+                let beyond = compare::beyond(&recorded, grid, 0..recorded.len());
+                let beyond = beyond.map_or_else(String::new, |(_, what)| format!(" ({what})"));
                 return Err(anyhow!(
-                    "{}: the numbers of tensor '{}' do not lie on the grid of its quantizer: they were recorded before \
-                     it, or with other ranges",
+                    "{}: the numbers of tensor '{}' do not lie on the grid of its quantizer{beyond}: they were recorded \
+                     before it, or with other ranges",
                     recording.path.display(),
                     fed.layer.tensor
                 ));
@@ -426,10 +432,15 @@ impl<'a> SampleRun<'a> {
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32
-            // (QONNX's executor) has.
+            // (QONNX's executor) has, around its own sums.
+            let inputs = borrowed(switched.inputs);
+            let own_noise = OnceCell::new();
             let noise = match check.recorded {
                 Some(_) if !is_exact(target) => None,
-                _ => noise.get_or_init(|| fed.noise()).as_ref(),
+                Some(_) => own_noise
+                    .get_or_init(|| Noise::new(&made.runner, &inputs, made.sums))
+                    .as_ref(),
+                None => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
@@ -545,7 +556,7 @@ impl<'a> SampleRun<'a> {
 
 /// Whether a target is the model's own arithmetic.
 fn is_exact(target: &Target) -> bool {
-    target.spec.quantize.division == Division::Model
+    target.spec.quantize.division.is_model()
 }
 
 /// The grids of a layer's inputs.

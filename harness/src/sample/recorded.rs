@@ -35,8 +35,15 @@ pub(super) fn find_recorded(
         .map_err(|what| anyhow!("{shown}: tensor '{}' {what}", value.name))
 }
 
+/// From here on `f32` lacks some codes: a float executor's clamp reaches one past the largest.
+const EXACT_CODE: i64 = 1 << 24;
+
+/// Reals further from zero are no codes of 32 bits.
+const MOST_STEPS: f64 = 2_147_483_648.0;
+
 /// Numbers of a file as a tensor on a value's grid. Integers are codes: in the target's label where their
-/// type is the target's, else in the model's. Reals are put on the grid where they lie on it.
+/// type is the target's, else in the model's. Reals are put on the grid where they lie on it. A tensor with codes beyond
+/// the grid's range becomes reals: it can be compared, but no layer is planned for such codes.
 ///
 /// # Errors
 /// What the tensor holds that is no code.
@@ -71,23 +78,35 @@ pub(super) fn place(
         _ => 0,
     };
     let mut codes = Vec::with_capacity(numbers.len());
+    let mut inside = true;
     for (index, &number) in numbers.iter().enumerate() {
         let code = match kind {
-            // Beyond 25 bits the executor's f32 clamp reaches one past the largest code.
             ArrayKind::Float => {
                 let c = channels.of_index(index);
                 let steps = number / grid.scale.at(c);
                 let code = steps.round();
-                if (steps - code).abs() > 1e-2 {
+                if steps.is_nan() || (steps - code).abs() > 1e-2 || steps.abs() > MOST_STEPS {
                     return Ok(Tensor::real(shape, numbers));
                 }
-                (code as i64 + grid.zero_point.at(c)).clamp(grid.min - 1, grid.max)
+                let code = code as i64 + grid.zero_point.at(c);
+                if code.abs() >= EXACT_CODE {
+                    code.min(grid.max)
+                } else {
+                    code
+                }
             }
             _ => number as i64 - shift,
         };
-        codes.push(i32::try_from(code).map_err(|_| format!("holds {number}, which is no code"))?);
+        inside &= (grid.min..=grid.max).contains(&code);
+        let code = i32::try_from(code).map_err(|_| format!("holds {number}, which is no code"))?;
+        codes.push(code);
     }
-    Ok(Tensor::codes(shape, codes, grid.clone()))
+    let tensor = Tensor::codes(shape, codes, grid.clone());
+    if inside {
+        return Ok(tensor);
+    }
+    let reals = tensor.to_real().into_owned();
+    Ok(Tensor::real(tensor.shape, reals))
 }
 
 /// Numbers in the file's order of axes, in the graph's.

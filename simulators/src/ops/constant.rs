@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Affine, Constant, Node, Op, Quantizer};
+use align_check_graph::{Affine, Constant, Op, Quantizer};
 
 use super::movement::Movement;
 use super::real;
@@ -52,13 +52,13 @@ pub fn quantized(quantizer: &Quantizer, values: &[f32], shape: &[usize]) -> Tens
     }
 }
 
-/// Evaluates a node whose inputs are all constant.
+/// Evaluates an operation whose inputs are all constant.
 ///
 /// # Errors
 /// A text where the operation is not evaluated on constants.
-pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<Tensor, String> {
+pub fn evaluate(op: &Op, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<Tensor, String> {
     let x = &*inputs[0];
-    Ok(match &node.op {
+    Ok(match op {
         Op::Quantize(quantizer) => {
             let values: Vec<f32> = x.to_real().iter().map(|&v| v as f32).collect();
             quantized(quantizer, &values, &x.shape)
@@ -75,7 +75,7 @@ pub fn evaluate(node: &Node, inputs: &[Arc<Tensor>], shape: &[usize]) -> Result<
         | Op::Transpose { .. }
         | Op::Slice { .. }
         | Op::Pad(_)
-        | Op::DepthToSpace { .. } => Movement::of(&node.op, &x.shape, shape)?.apply(x),
+        | Op::DepthToSpace { .. } => Movement::of(op, &x.shape, shape)?.apply(x),
         Op::Resize(resize) => Movement::resize(resize, &x.shape, shape)
             .ok_or("linear resampling of a constant")?
             .apply(x),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_graph::{Activation, DynamicPart};
+use align_check_graph::{Activation, DynamicPart, Quantizer};
 
 use crate::hls4ml::Fixed;
 use crate::rules::average::Average;
@@ -30,8 +30,8 @@ pub enum Finish {
     DynamicQuantize(DynamicPart, f32),
     /// The codes stay what they are; their meaning changes.
     Reinterpret,
-    /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter.
-    Letter,
+    /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter; none: nothing.
+    Letter(Option<Box<Quantizer>>),
     /// The exact real through [`Layer::posts`]; nothing is quantized.
     Real,
     /// Integer sums through a requantization.
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Finish {
             Self::Keep { .. } => "Keep",
             Self::DynamicQuantize(..) => "DynamicQuantize",
             Self::Reinterpret => "Reinterpret",
-            Self::Letter => "Letter",
+            Self::Letter(_) => "Letter",
             Self::Real => "Real",
             Self::Requantize { .. } => "Requantize",
             Self::Table { .. } => "Table",

@@ -12,7 +12,9 @@ mod unary;
 use std::sync::Arc;
 
 use align_check_graph::Quantizer;
-use align_check_specs::{Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec};
+use align_check_specs::{
+    Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec, WeightDivision,
+};
 
 use crate::adapt::{self, ValueGrid};
 use crate::error::Error;
@@ -70,6 +72,21 @@ impl LayerPlan {
             op_type: layer.op.clone(),
             what: format!("target '{}': {what}", spec.name),
         })
+    }
+
+    /// Whether the model's codes are kept, but saturate elsewhere than in the model's own plan.
+    pub fn saturates_elsewhere(&self, model: Option<&Self>) -> bool {
+        match (&self.out, model.map(|model| &model.out)) {
+            (
+                ValueGrid::Codes {
+                    grid: a,
+                    model: true,
+                    ..
+                },
+                Some(ValueGrid::Codes { grid: b, .. }),
+            ) => a.same_labels(b) && a != b,
+            _ => false,
+        }
     }
 
     /// Whether the sums are the same integers as another plan's, given the same input codes.
@@ -136,6 +153,11 @@ impl Planner<'_> {
                 mismatch: None,
             },
         };
+        if layer.tied_constant && self.spec.weights.division == WeightDivision::ReciprocalF32 {
+            return Err(
+                "a constant beside the weights whose codes are others by w * f32(1 / s)".into(),
+            );
+        }
         let mut mismatches: Vec<String> = out.mismatch.iter().cloned().collect();
         let linear = match &layer.kind {
             Kind::Linear(linear) => Some(self.linear(linear, &mut mismatches)?),
@@ -144,12 +166,13 @@ impl Planner<'_> {
         let mut rules = vec!["activations"];
         if let Some(linear) = &linear {
             // Codes that are kept are not rounded anew.
-            let weights = if linear.model_weights {
-                "weights.quantizer"
-            } else {
-                "weights"
+            let weights: &[&str] = match (linear.model_weights, linear.model_grid) {
+                (true, _) => &["weights.quantizer"],
+                (false, true) => &["weights.quantizer", "weights.division"],
+                (false, false) => &["weights"],
             };
-            rules.extend([weights, "accumulator"]);
+            rules.extend(weights);
+            rules.push("accumulator");
         }
         let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
         rules.extend(more);
@@ -166,7 +189,7 @@ impl Planner<'_> {
     }
 
     fn exact(&self) -> bool {
-        self.spec.quantize.division == Division::Model
+        self.spec.quantize.division.is_model()
     }
 
     fn codes(&self, index: usize) -> Option<(&Arc<CodeGrid>, i64)> {
@@ -283,8 +306,22 @@ impl Planner<'_> {
                     None => Ok(self.float_channels(grid, *relabel)),
                 }
             }
-            _ => Ok((Finish::Letter, false, vec!["quantize", "requantize"])),
+            _ => Ok((
+                Finish::Letter(self.letter()),
+                false,
+                vec!["quantize", "requantize"],
+            )),
         }
+    }
+
+    /// The layer's own quantizer, with the target's division.
+    fn letter(&self) -> Option<Box<Quantizer>> {
+        let own = self.layer.quantizer.as_ref()?;
+        let other = match self.spec.quantize.division {
+            Division::ModelReciprocalF32 => own.by_reciprocal(),
+            _ => None,
+        };
+        Some(Box::new(other.unwrap_or_else(|| own.clone())))
     }
 
     /// A layer that ends on integer codes, by the target's own rules; in float where it has none.

@@ -19,11 +19,15 @@ pub struct LinearPlan {
     pub unit: Vec<f64>,
     /// Whether the weights are the model's own codes.
     pub model_weights: bool,
+    /// Whether their codes mean what the model's do.
+    pub model_grid: bool,
     /// Bias of each output channel as a real; 0 where there is none. Exact multiples of
     /// [`unit`](Self::unit) where the model stores integers for its own grids.
     pub bias: Vec<f64>,
     /// The model's integer biases, where its own grids are kept: what the accumulator starts from.
     pub bias_codes: Option<Vec<i64>>,
+    /// Smallest and largest code of the input; none where the sum is real.
+    pub codes: Option<(i64, i64)>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
 }
@@ -88,7 +92,7 @@ impl Planner<'_> {
         linear: &Linear,
         mismatches: &mut Vec<String>,
     ) -> Result<LinearPlan, String> {
-        let weights = adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)?;
+        let weights = adapt::weights(&self.spec.weights, &self.spec.activations, linear)?;
         mismatches.extend(weights.mismatch);
         // The model's codes on both sides: the same sums as the reference's.
         let model_input = matches!(
@@ -103,6 +107,7 @@ impl Planner<'_> {
             }),
         ) = (weights.model, model_input, self.model)
             && matches!(plan.sum, Sum::Fast { .. })
+            && plan.codes == self.codes(0).map(|(x, _)| (x.min, x.max))
         {
             return Ok(plan.clone());
         }
@@ -118,8 +123,10 @@ impl Planner<'_> {
             },
             unit: vec![unit; linear.shape.out_channels],
             model_weights: weights.model,
+            model_grid: weights.model_grid,
             bias: bias(),
             bias_codes: None,
+            codes: None,
             bound: f64::INFINITY,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
@@ -161,7 +168,7 @@ impl Planner<'_> {
             .filter(|codes| {
                 let stated = |(c, &code): (usize, &i64)| exact(c, code, bias[c]).is_some();
                 let plain = linear.factor == 1.0 || codes.iter().enumerate().all(stated);
-                weights.model && model_input && plain
+                weights.model_grid && model_input && plain
             })
             .map(<[i64]>::to_vec);
         for (c, &code) in bias_codes.iter().flatten().enumerate() {
@@ -213,8 +220,10 @@ impl Planner<'_> {
             sum,
             unit,
             model_weights: weights.model,
+            model_grid: weights.model_grid,
             bias,
             bias_codes,
+            codes: Some((x.min, x.max)),
             bound,
         })
     }
@@ -247,9 +256,7 @@ impl Planner<'_> {
             return;
         }
         let Some((x, _)) = self.codes(0) else { return };
-        let Ok(weights) =
-            adapt::weights(&self.spec.weights, &self.spec.activations, &linear.weights)
-        else {
+        let Ok(weights) = adapt::weights(&self.spec.weights, &self.spec.activations, linear) else {
             return;
         };
         let Data::Codes { codes, grid } = &weights.tensor.data else {

@@ -31,14 +31,14 @@ impl RealQuantizer {
         let zero = self.out.zero_point as f32;
         let quotient = match self.rule.division {
             Division::DivideF32 | Division::Model => x / self.out.scale_f32(),
-            Division::ReciprocalF32 => x * self.inverse,
+            Division::ReciprocalF32 | Division::ModelReciprocalF32 => x * self.inverse,
             Division::FakeQuantize => return self.fake.code(x),
             Division::DivideF64 => {
                 return self.round_f64(f64::from(x) / self.out.scale);
             }
         };
         let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding
-            || self.rule.division == Division::Model;
+            || self.rule.division.is_model();
         let raw = if inside {
             round(quotient + zero, self.rule.rounding)
         } else {
