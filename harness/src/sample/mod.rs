@@ -109,6 +109,8 @@ struct Made<'a> {
     /// Which target.
     t: usize,
     runner: Runner<'a>,
+    /// What it was fed with, on the target's grids.
+    inputs: &'a [Arc<Tensor>],
     sums: &'a Sums,
     out: &'a Tensor,
 }
@@ -379,6 +381,7 @@ impl<'a> SampleRun<'a> {
                 let made = Made {
                     t,
                     runner,
+                    inputs: &moved,
                     sums,
                     out: &out,
                 };
@@ -426,10 +429,18 @@ impl<'a> SampleRun<'a> {
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32
-            // (QONNX's executor) has.
+            // (QONNX's executor) has, and what a target computes in float.
+            let own_inputs;
+            let own_noise;
             let noise = match check.recorded {
-                Some(_) if !is_exact(target) => None,
-                _ => noise.get_or_init(|| fed.noise()).as_ref(),
+                Some(_) if is_exact(target) => noise.get_or_init(|| fed.noise()).as_ref(),
+                Some(_) if made.runner.plan.float => {
+                    own_inputs = borrowed(made.inputs);
+                    own_noise = Noise::new(&made.runner, &own_inputs, made.sums);
+                    own_noise.as_ref()
+                }
+                Some(_) => None,
+                None => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))

@@ -12,7 +12,9 @@ mod unary;
 use std::sync::Arc;
 
 use align_check_graph::Quantizer;
-use align_check_specs::{Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec};
+use align_check_specs::{
+    Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec, UnquantizedRule,
+};
 
 use crate::adapt::{self, ValueGrid};
 use crate::error::Error;
@@ -153,6 +155,9 @@ impl Planner<'_> {
         }
         let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
         rules.extend(more);
+        if float && self.is_unquantized() {
+            rules.push("placement.unquantized");
+        }
         let mut plan = LayerPlan {
             out: out.grid,
             linear,
@@ -163,6 +168,18 @@ impl Planner<'_> {
         };
         self.fix_sum(&mut plan);
         Ok(plan)
+    }
+
+    /// Whether the model leaves this sum of products in float, and so does the target.
+    fn is_unquantized(&self) -> bool {
+        let Kind::Linear(linear) = &self.layer.kind else {
+            return false;
+        };
+        let coded = matches!(self.inputs.first(), Some(ValueGrid::Codes { .. }))
+            && linear.weights.grid().is_some();
+        self.spec.placement.unquantized == Some(UnquantizedRule::Float)
+            && !self.layer.integer
+            && !coded
     }
 
     fn exact(&self) -> bool {
@@ -314,7 +331,14 @@ impl Planner<'_> {
                 },
                 Some(folded),
             ) if folded.is_clamp() => self.pair(*op, operands, shapes, &folded, out),
-            (Kind::Average { axes, image, .. }, Some(folded)) if folded.is_clamp() => {
+            (
+                Kind::Average {
+                    axes,
+                    image,
+                    windows,
+                },
+                Some(folded),
+            ) if folded.is_clamp() || self.is_table_gain(windows, &folded) => {
                 self.average(*axes, *image, &folded, out)
             }
             (Kind::Concat { operands, .. }, Some(folded)) if folded.is_clamp() => {
