@@ -434,9 +434,10 @@ impl<'a> SampleRun<'a> {
             let own_noise;
             let noise = match check.recorded {
                 Some(_) if is_exact(target) => noise.get_or_init(|| fed.noise()).as_ref(),
-                Some(_) if made.runner.plan.float => {
+                Some(_) if made.runner.plan.float || made.runner.plan.out == ValueGrid::Real => {
                     own_inputs = borrowed(made.inputs);
-                    own_noise = Noise::new(&made.runner, &own_inputs, made.sums);
+                    let network = target.network(check.network);
+                    own_noise = Noise::in_float(network, &made.runner, &own_inputs, made.sums);
                     own_noise.as_ref()
                 }
                 Some(_) => None,

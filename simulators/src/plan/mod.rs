@@ -307,11 +307,13 @@ impl Planner<'_> {
     /// A layer that ends on integer codes, by the target's own rules; in float where it has none.
     fn integer(&self, linear: Option<&LinearPlan>, out: Labels) -> Ending {
         let layer = self.layer;
-        let computes = !layer.posts.is_empty()
-            || !matches!(
-                layer.kind,
-                Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_)
-            );
+        // A pool in a file of quantizers and floats is an operation that needs a kernel of codes, too.
+        let moves = match layer.kind {
+            Kind::Pass | Kind::Movement(_) => true,
+            Kind::MaxPool(_) => layer.integer || self.spec.placement.signed_codes.is_none(),
+            _ => false,
+        };
+        let computes = !layer.posts.is_empty() || !moves;
         if computes && self.widest(out) > self.spec.activations.kernel_bits.unwrap_or(u32::MAX) {
             return self.float(out);
         }
