@@ -43,6 +43,10 @@ def intended(*targets):
     return [f"intended = [{', '.join(json.dumps(t) for t in targets)}]"] if targets else []
 
 
+# Of the engines' recordings.
+MEANS = "float layers differ within the noise floor of float32 sums: the means fine and coarse"
+
+
 def ir(folder, options):
     """NNCF's OpenVINO backend on the float ONNX; batch normalization is folded by OpenVINO's conversion."""
     model = ov.convert_model(FLOAT / "model.onnx")
@@ -84,9 +88,9 @@ def record_ir_engine(root, name, path, floats, targets):
                what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers by layer name (the lowest "
                     f"value has the lowest code of the plugin's type), each exposed alone; the model's outputs in float32; kernels.json: "
                     f"what was fused. {INNER} is not recorded: fused in front of the addition it clips and does not round",
-               targets=[], undecided="",
+               targets=targets, undecided=MEANS if targets else "",
                tells_apart=f"the quantizer in front of the addition rounded: {clip[0]} of {clip[1]} codes of {BEHIND} differ",
-               extra=[*intended(*targets), f'model = "../{name}/model.xml"', f'inputs = "../{name}/inputs.npz"',
+               extra=[f'model = "../{name}/model.xml"', f'inputs = "../{name}/inputs.npz"',
                       f'exposing_changes_what_follows = {disturbed!r}'.replace("'", '"'),
                       f'codes_that_fake_quant_has_otherwise = "{said}"'])
 
@@ -122,8 +126,9 @@ def record_onnx_engine(root, name, model, path, floats):
                command=COMMAND, license_of_the_tool="Apache-2.0",
                what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers, each exposed alone; the model's outputs in "
                     f"float32; kernels.json: what was fused. {ONNX_INNER} is not recorded: fused in front of the addition it clips and does not round",
-               targets=[], undecided="", tells_apart="",
-               extra=[*intended("openvino-cpu"), f'model = "../{name}/model.onnx"', f'inputs = "../{name}/inputs.npz"',
+               targets=["openvino-cpu"], undecided=MEANS,
+               tells_apart=f"the quantizer in front of the addition rounded: {apart[ONNX_BEHIND][0]} of {apart[ONNX_BEHIND][1]} codes of {ONNX_BEHIND}",
+               extra=[f'model = "../{name}/model.onnx"', f'inputs = "../{name}/inputs.npz"',
                       f"exposing_changes_what_follows = {disturbed!r}".replace("'", '"'), f'values_that_fake_quant_has_otherwise = "{said}"'])
 
 
@@ -167,7 +172,7 @@ def record_torch(root, name, what):
                extra=[*intended("exact"), f'elements_that_openvino_gives_otherwise_in_float = "{said}"'])
 
 
-ONNX_INNER = "q_output_/res2/bn/BatchNormalization_output_0_1"
+ONNX_INNER, ONNX_BEHIND = "q_output_/res2/bn/BatchNormalization_output_0_1", "q_output_/add_relu/Relu_output_0_1"
 WHAT = ("NNCF, OpenVINO backend, preset {}, weights of {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; "
         "fake-quant by layer name")
 SYMMETRIC, MIXED = nncf.QuantizationPreset.PERFORMANCE, nncf.QuantizationPreset.MIXED

@@ -48,7 +48,7 @@ def about(what, **more):
             "undecided": "", **more}
 
 
-def record(root, name, what, targets=("exact",), engine_targets=("onnxruntime",), **options):
+def record(root, name, what, targets=("exact",), engine_says=None, **options):
     folder = fresh(root, name)
     model = quantized(folder, **options)
     names = computed(model)
@@ -58,10 +58,10 @@ def record(root, name, what, targets=("exact",), engine_targets=("onnxruntime",)
     provenance(folder, ["model.onnx", "inputs.npz", "outputs.npz"], **about(
         f"{what}; run node by node (ORT_DISABLE_ALL)", cpu_path="each operator's own kernel, ORT_DISABLE_ALL",
         targets=list(targets), tells_apart=""))
-    record_engine(root, name, what, model, values, engine_targets)
+    record_engine(root, name, what, model, values, engine_says or {})
 
 
-def record_engine(root, name, what, model, node_by_node, targets):
+def record_engine(root, name, what, model, node_by_node, says):
     folder = fresh(root, name + "-engine")
     values, kernels, layouts = engine(model, IMAGES)
     write_kernels(folder, kernels)
@@ -74,24 +74,26 @@ def record_engine(root, name, what, model, node_by_node, targets):
     provenance(folder, ["outputs.npz", "kernels.json"], **about(
         f"{what}; optimized (ORT_ENABLE_EXTENDED): every tensor that is left, int8 tensors that run as "
         "uint8 brought back; kernels.json: what was fused",
-        cpu_path=", ".join(f"{k} {n}" for k, n in count.items()), targets=list(targets),
-        tells_apart=f"against node by node: {said}",
-        extra=[*([] if targets else ['intended = ["onnxruntime"]']), f'model = "../{name}/model.onnx"', f'inputs = "../{name}/inputs.npz"',
+        cpu_path=", ".join(f"{k} {n}" for k, n in count.items()), targets=["onnxruntime"],
+        **{"tells_apart": f"against node by node: {said}", **says},
+        extra=[f'model = "../{name}/model.onnx"', f'inputs = "../{name}/inputs.npz"',
                f'outputs_that_differ_with_all_optimizations = "{layouts}"',
                "no_longer_there = [" + ", ".join(f'"{n}"' for n in missing) + "]"]))
 
 
-# The engine leaves layers float that the target's simulator still takes for fused.
-FLOAT_LAYERS = {"engine_targets": ()}
+# What the engine leaves in float differs from exact sums within float32's noise.
+S8_SAYS = {"tells_apart": "AveragePool on codes (QLinearAveragePool), not in float: 17 of 1024 codes",
+           "undecided": "float layers differ within the noise floor of float32 sums: AveragePool 23 of 1024 (0 with the rows of a window added first)"}
+U16_SAYS = {"undecided": "float layers differ within the noise floor of float32 sums: Conv 11 of 16000, AveragePool 21 of 1024"}
 QDQ, QOPERATOR = QuantFormat.QDQ, QuantFormat.QOperator
 CASES = {
     "ort-qdq-u8": ("ONNX Runtime's static quantizer: QDQ, uint8 activations, int8 weights per channel of 7 bits", {},
                    dict(quant_format=QDQ, activation_type=U8, weight_type=S8, per_channel=True, **SEVEN)),
-    "ort-qdq-s8": ("ONNX Runtime's static quantizer: QDQ, int8 symmetric activations, int8 weights per channel of 7 bits", FLOAT_LAYERS,
+    "ort-qdq-s8": ("ONNX Runtime's static quantizer: QDQ, int8 symmetric activations, int8 weights per channel of 7 bits", {"engine_says": S8_SAYS},
                    dict(quant_format=QDQ, activation_type=S8, weight_type=S8, per_channel=True, **SEVEN, extra_options={"ActivationSymmetric": True})),
     "ort-qoperator-u8": ("ONNX Runtime's static quantizer: QOperator, uint8 activations, int8 weights per channel of 7 bits", {"targets": ["onnxruntime"]},
                          dict(quant_format=QOPERATOR, activation_type=U8, weight_type=S8, per_channel=True, **SEVEN)),
-    "ort-qdq-u16": ("ONNX Runtime's static quantizer: QDQ, uint16 activations, int8 weights per channel", FLOAT_LAYERS,
+    "ort-qdq-u16": ("ONNX Runtime's static quantizer: QDQ, uint16 activations, int8 weights per channel", {"engine_says": U16_SAYS},
                     dict(quant_format=QDQ, activation_type=U16, weight_type=S8, per_channel=True)),
 }
 

@@ -5,7 +5,7 @@
 //! exact in `f32` (power-of-two scales, sums below 2^24 steps), there is no noise: a tie is a tie.
 
 use align_check_graph::{PerChannel, Quantizer, Rounding};
-use align_check_simulators::network::{Kind, Layer, Post};
+use align_check_simulators::network::{Kind, Layer, Network, Post};
 use align_check_simulators::num::power_of_two;
 use align_check_simulators::plan::LayerPlan;
 use align_check_simulators::run::{Runner, Sums};
@@ -94,9 +94,40 @@ enum Reals<'a> {
 impl<'a> Noise<'a> {
     /// The floor of a layer. `None` where it ends in a quantizer without ties.
     pub fn new(reference: &Runner<'a>, inputs: &[&Tensor], sums: &'a Sums) -> Option<Self> {
+        Self::of_terms(reference, inputs, sums, reference.layer.terms())
+    }
+
+    /// The floor of a layer that a target computes in float; where it only moves reals, of the layers in front that
+    /// made them.
+    pub fn in_float(
+        network: &Network,
+        runner: &Runner<'a>,
+        inputs: &[&Tensor],
+        sums: &'a Sums,
+    ) -> Option<Self> {
+        let mut layer = runner.layer;
+        let mut terms = layer.terms();
+        while layer.quantizer.is_none() && !layer.is_compared() {
+            let [input] = layer.inputs[..] else { break };
+            let maker = network.layers.iter().find(|l| l.output == input);
+            let Some(maker) = maker.filter(|l| l.quantizer.is_none()) else {
+                break;
+            };
+            terms = terms.max(maker.terms());
+            layer = maker;
+        }
+        Self::of_terms(runner, inputs, sums, terms)
+    }
+
+    fn of_terms(
+        reference: &Runner<'a>,
+        inputs: &[&Tensor],
+        sums: &'a Sums,
+        terms: usize,
+    ) -> Option<Self> {
         let layer = reference.layer;
         // Rounding errors of a sum grow like a random walk; each product and scale adds its own.
-        let unit = F32_ROUNDING * (4.0 + (layer.terms() as f64).sqrt());
+        let unit = F32_ROUNDING * (4.0 + (terms as f64).sqrt());
         let steps = match &layer.quantizer {
             None => {
                 let reals = reference.reals(inputs, sums);

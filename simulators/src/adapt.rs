@@ -207,7 +207,15 @@ fn affine_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapte
         why.push("a scale that is no power of two".into());
     }
     let mut relabel = 0;
+    // Unsigned codes around 2^(b-1) are signed codes around zero (Quark's XINT8: uint8 with zero point 128).
+    let centre = grid.zero_point.at(0);
+    let recentred = grid.zero_point.values.len() == 1
+        && rule.quantizer == Grid::PowerOfTwo
+        && matches!(rule.signed, Signedness::Signed | Signedness::AsStored)
+        && grid.min - centre >= -half
+        && grid.max - centre < half;
     match (rule.zero_point, rule.signed) {
+        (ZeroPoints::Zero, _) if recentred => relabel = -centre,
         (ZeroPoints::Zero, signed) => {
             if grid.zero_point.values.iter().any(|&z| z != 0) {
                 why.push("a zero point".into());

@@ -392,6 +392,7 @@ impl List<'_> {
         without!("signed-codes", signed_codes);
         without!("relu6", relu6);
         without!("unweighted", unweighted);
+        without!("unquantized", unquantized);
     }
 
     fn ops(&mut self, section: &str, own: &Ops, of: fn(&mut Spec) -> Option<&mut Ops>) {

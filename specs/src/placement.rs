@@ -39,6 +39,10 @@ pub struct Placement {
     /// What an operation without weights needs to be computed on codes. Absent: nothing is said.
     #[serde(default)]
     pub unweighted: Option<UnweightedRule>,
+    /// What becomes of a sum of products whose weights or input have no quantizer. Absent: the target quantizes
+    /// them by its own rules.
+    #[serde(default)]
+    pub unquantized: Option<UnquantizedRule>,
 }
 
 /// Whose quantizers a target begins with.
@@ -146,6 +150,14 @@ pub enum UnweightedRule {
     NeedsOutput,
 }
 
+/// What becomes of a sum of products (a convolution, a matrix product) that the model leaves unquantized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnquantizedRule {
+    /// It is computed in float: only what stands between quantizers is computed on codes.
+    Float,
+}
+
 impl Placement {
     /// The model's own quantizers, as they are.
     pub const MODEL: Self = Self {
@@ -159,6 +171,7 @@ impl Placement {
         signed_codes: None,
         relu6: None,
         unweighted: None,
+        unquantized: None,
     };
 
     /// Whether a graph may look different on the target.
@@ -167,6 +180,7 @@ impl Placement {
             clamps: None,
             signed_codes: None,
             unweighted: None,
+            unquantized: None,
             ..self.clone()
         };
         kept != Self::MODEL

@@ -90,6 +90,7 @@ pub(crate) const PATHS: &[&str] = &[
     "placement.signed-codes",
     "placement.relu6",
     "placement.unweighted",
+    "placement.unquantized",
     "limits.cut",
     "limits.bias",
     "limits.read",
@@ -252,6 +253,7 @@ impl Rows {
         add("signed-codes", rule.signed_codes.as_ref().map(word));
         add("relu6", rule.relu6.as_ref().map(word));
         add("unweighted", rule.unweighted.as_ref().map(word));
+        add("unquantized", rule.unquantized.as_ref().map(word));
     }
 
     fn activations(&mut self, rule: &Activations) {

@@ -280,6 +280,7 @@ impl<'a> Maker<'a> {
                     layer.name, layer.op
                 ),
             ),
+            "placement.unquantized" => (rule, unquantized(self.network, self.target, layer)),
             "placement.signed-codes" => (
                 rule,
                 format!("signed codes with several readers: {} in float", layer.op),
@@ -308,7 +309,10 @@ impl<'a> Maker<'a> {
         let ops = &self.target.spec.ops;
         for (layer, plan) in self.network.layers.iter().zip(&self.target.plans) {
             let mut push = |rule: &str, why: String| {
-                let status = Status::Rewritten;
+                let status = match rule {
+                    "placement.unquantized" => Status::Float,
+                    _ => Status::Rewritten,
+                };
                 entries.push(self.entry(&layer.tensor, &layer.name, status, rule, &why));
             };
             if plan.linear.as_ref().is_some_and(|l| !l.model_weights) {
@@ -316,6 +320,12 @@ impl<'a> Maker<'a> {
                 let why = plan.mismatches.get(grid).or(plan.mismatches.first());
                 let why = why.map_or("the weights are quantized anew", String::as_str);
                 push("weights", why.to_owned());
+            }
+            if layer.quantizer.is_none() && plan.rules.contains(&"placement.unquantized") {
+                push(
+                    "placement.unquantized",
+                    unquantized(self.network, self.target, layer),
+                );
             }
             let slope = layer.posts.iter().find_map(|post| match post {
                 Post::Leaky { slope, .. } => slope.first(),
@@ -330,10 +340,13 @@ impl<'a> Maker<'a> {
             if let (Kind::Average { .. }, Some(AverageRule::DpuTable)) = (&layer.kind, ops.average)
                 && plan.rules.contains(&"ops.average")
             {
-                push(
-                    "ops.average",
-                    "the mean is a product with a fraction of a table, not a division".into(),
-                );
+                let gain = layer.posts.iter().any(|p| matches!(p, Post::Affine { .. }));
+                let why = if gain {
+                    "the mean and the factor behind it are one operation of the target: a product with a fraction of a table"
+                } else {
+                    "the mean is a product with a fraction of a table, not a division"
+                };
+                push("ops.average", why.into());
             }
             if let (Some(_), Some(Quantizer::Affine(affine))) =
                 (&self.target.spec.thresholds, &layer.quantizer)
@@ -386,6 +399,23 @@ impl<'a> Maker<'a> {
             kernels.push(kernel);
         }
         kernels
+    }
+}
+
+/// Why a sum of products that the model does not quantize stays in float.
+fn unquantized(network: &Network, target: &Target, layer: &Layer) -> String {
+    let reals = |&&input: &&usize| target.grids[input] == ValueGrid::Real;
+    match layer.inputs.iter().find(reals) {
+        Some(&input) => format!(
+            "'{}' reads '{}', which is not quantized: {} in float",
+            layer.name,
+            network.name(input),
+            layer.op
+        ),
+        None => format!(
+            "the weights of '{}' are not quantized: {} in float",
+            layer.name, layer.op
+        ),
     }
 }
 

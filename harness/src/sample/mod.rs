@@ -108,6 +108,8 @@ struct Made<'a> {
     /// Which target.
     t: usize,
     runner: Runner<'a>,
+    /// What it was fed with, on the target's grids.
+    inputs: &'a [Arc<Tensor>],
     sums: &'a Sums,
     out: &'a Tensor,
 }
@@ -385,6 +387,7 @@ impl<'a> SampleRun<'a> {
                 let made = Made {
                     t,
                     runner,
+                    inputs: &moved,
                     sums,
                     out: &out,
                 };
@@ -432,14 +435,22 @@ impl<'a> SampleRun<'a> {
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32
-            // (QONNX's executor) has, around its own sums.
-            let inputs = borrowed(switched.inputs);
-            let own_noise = OnceCell::new();
+            // (QONNX's executor) has, around its own sums, and what a target computes in float.
+            let own_inputs;
+            let own_noise;
             let noise = match check.recorded {
-                Some(_) if !is_exact(target) => None,
-                Some(_) => own_noise
-                    .get_or_init(|| Noise::new(&made.runner, &inputs, made.sums))
-                    .as_ref(),
+                Some(_) if is_exact(target) => {
+                    own_inputs = borrowed(switched.inputs);
+                    own_noise = Noise::new(&made.runner, &own_inputs, made.sums);
+                    own_noise.as_ref()
+                }
+                Some(_) if made.runner.plan.float || made.runner.plan.out == ValueGrid::Real => {
+                    own_inputs = borrowed(made.inputs);
+                    let network = target.network(check.network);
+                    own_noise = Noise::in_float(network, &made.runner, &own_inputs, made.sums);
+                    own_noise.as_ref()
+                }
+                Some(_) => None,
                 None => noise.get_or_init(|| fed.noise()).as_ref(),
             };
             let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {

@@ -42,6 +42,8 @@ struct Layer<'a> {
 struct Ran<'a> {
     runner: Runner<'a>,
     inputs: &'a [Arc<Tensor>],
+    /// The same on the target's grids.
+    moved: &'a [Arc<Tensor>],
     sums: &'a Sums,
     out: &'a Tensor,
     free: &'a Tensor,
@@ -158,6 +160,7 @@ impl<'a> SampleRun<'a> {
             let ran = Ran {
                 runner,
                 inputs: &isolated_in,
+                moved: &moved,
                 sums,
                 out: &isolated,
                 free: &free,
@@ -194,6 +197,7 @@ impl<'a> SampleRun<'a> {
             let made = Made {
                 t: at.t,
                 runner: ran.runner,
+                inputs: ran.moved,
                 sums: ran.sums,
                 out: ran.out,
             };

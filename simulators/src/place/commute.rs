@@ -76,6 +76,11 @@ fn over(graph: &mut Rewriter, item: usize, behind: &Behind, affine: &Affine) -> 
     if graph.is_constant(input) || !graph.is_private(input) {
         return None;
     }
+    // Codes of the same quantizer already: in front of the operation it would change nothing.
+    let made = graph.producer(graph.source(input)).map(|(own, _)| own);
+    if made.is_some_and(|own| graph.uniform(own) == Some(affine)) {
+        return None;
+    }
     let why = format!(
         "quantizing and '{}' ({}) commute: it stands in front",
         behind.op.name, behind.op.op_type

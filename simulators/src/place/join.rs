@@ -87,7 +87,10 @@ fn joins(
 ) -> bool {
     let layer = &network.layers[conv.layer];
     let is_conv = matches!(&layer.kind, Kind::Linear(linear) if linear.product != Product::FullyConnected
-        && linear.product != Product::FullyConnectedUnbiased && linear.rows.is_none());
+        && linear.product != Product::FullyConnectedUnbiased && linear.rows.is_none()
+        && linear.weights.grid().is_some());
+    let folds =
+        layer.posts.iter().all(|p| matches!(p, Post::Affine { .. })) && layer.folded().is_some();
     let fits = match rule {
         ResidualRule::InnerClips => {
             let uniform = match &layer.quantizer {
@@ -98,11 +101,9 @@ fn joins(
                 Some(Quantizer::FakeQuantize(q)) => q.channels() == 1,
                 Some(_) => false,
             };
-            uniform && layer.posts.is_empty() && network.layers[other.layer].quantizer.is_some()
+            uniform && folds && network.layers[other.layer].quantizer.is_some()
         }
         ResidualRule::Epilogue => {
-            let folds = layer.posts.iter().all(|p| matches!(p, Post::Affine { .. }))
-                && layer.folded().is_some();
             layer.quantizer.is_none() && folds && coded(network, producer, other.layer)
         }
     };

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use align_check_graph::Quantizer;
 use align_check_specs::{
-    Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec, WeightDivision,
+    Bounds, ClampRule, Division, DynamicQuantizeRule, Grid, SignedRule, Spec, UnquantizedRule,
+    WeightDivision,
 };
 
 use crate::adapt::{self, ValueGrid};
@@ -176,6 +177,9 @@ impl Planner<'_> {
         }
         let (finish, float, more) = self.finish(linear.as_ref(), &out.grid)?;
         rules.extend(more);
+        if float && self.is_unquantized() {
+            rules.push("placement.unquantized");
+        }
         let mut plan = LayerPlan {
             out: out.grid,
             linear,
@@ -186,6 +190,18 @@ impl Planner<'_> {
         };
         self.fix_sum(&mut plan);
         Ok(plan)
+    }
+
+    /// Whether the model leaves this sum of products in float, and so does the target.
+    fn is_unquantized(&self) -> bool {
+        let Kind::Linear(linear) = &self.layer.kind else {
+            return false;
+        };
+        let coded = matches!(self.inputs.first(), Some(ValueGrid::Codes { .. }))
+            && linear.weights.grid().is_some();
+        self.spec.placement.unquantized == Some(UnquantizedRule::Float)
+            && !self.layer.integer
+            && !coded
     }
 
     fn exact(&self) -> bool {
@@ -327,11 +343,13 @@ impl Planner<'_> {
     /// A layer that ends on integer codes, by the target's own rules; in float where it has none.
     fn integer(&self, linear: Option<&LinearPlan>, out: Labels) -> Ending {
         let layer = self.layer;
-        let computes = !layer.posts.is_empty()
-            || !matches!(
-                layer.kind,
-                Kind::Pass | Kind::MaxPool(_) | Kind::Movement(_)
-            );
+        // A pool in a file of quantizers and floats is an operation that needs a kernel of codes, too.
+        let moves = match layer.kind {
+            Kind::Pass | Kind::Movement(_) => true,
+            Kind::MaxPool(_) => layer.integer || self.spec.placement.signed_codes.is_none(),
+            _ => false,
+        };
+        let computes = !layer.posts.is_empty() || !moves;
         if computes && self.widest(out) > self.spec.activations.kernel_bits.unwrap_or(u32::MAX) {
             return self.float(out);
         }
@@ -351,7 +369,14 @@ impl Planner<'_> {
                 },
                 Some(folded),
             ) if folded.is_clamp() => self.pair(*op, operands, shapes, &folded, out),
-            (Kind::Average { axes, image, .. }, Some(folded)) if folded.is_clamp() => {
+            (
+                Kind::Average {
+                    axes,
+                    image,
+                    windows,
+                },
+                Some(folded),
+            ) if folded.is_clamp() || self.is_table_gain(windows, &folded) => {
                 self.average(*axes, *image, &folded, out)
             }
             (Kind::Concat { operands, .. }, Some(folded)) if folded.is_clamp() => {

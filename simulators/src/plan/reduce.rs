@@ -5,8 +5,9 @@ use align_check_specs::{AverageRule, Bounds};
 
 use super::{Ending, Finish, Planner, clamp_codes};
 use crate::network::Folded;
+use crate::ops::window::Windows;
 use crate::rules::Labels;
-use crate::rules::average::Average;
+use crate::rules::average::{Average, dpu_reciprocal};
 use crate::rules::resize::Resampler;
 use crate::rules::softmax::Softmax;
 use crate::tensor::Channels;
@@ -28,6 +29,20 @@ impl Planner<'_> {
         let average = Average::new(rule?, spec, self.labels(0)?, out, image).ok()??;
         let clamp = clamp_codes(out, folded, Bounds::HalfAway);
         Some((Finish::Average(Box::new(average), clamp), false, vec![name]))
+    }
+
+    /// Whether the factor behind a mean is what the target's table makes of it: the model then says with two
+    /// operations what the target computes with one (Quark writes `sum / n * (n * mul / 2^sh)` into the file).
+    pub(super) fn is_table_gain(&self, windows: &Windows, folded: &Folded) -> bool {
+        let Some((&n, rest)) = windows.divisors.split_first() else {
+            return false;
+        };
+        if self.spec.ops.average != Some(AverageRule::DpuTable) || rest.iter().any(|&m| m != n) {
+            return false;
+        }
+        let (multiplier, shift) = dpu_reciprocal(&windows.kernel, i64::from(n));
+        let gain = f64::from(n) * multiplier as f64 / libm::exp2(f64::from(shift));
+        folded.mul.iter().all(|&m| m == gain) && folded.add.iter().all(|&a| a == 0.0)
     }
 
     /// A linear resampling of images.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use align_check_specs::{Order, Overflow};
 
 use super::{Finish, LayerPlan, Planner};
-use crate::adapt::{self, ValueGrid};
+use crate::adapt::{self, AdaptedWeights, ValueGrid};
 use crate::kernels::PackedWeights;
 use crate::network::{Kind, Linear};
 use crate::tensor::Data;
@@ -92,7 +92,16 @@ impl Planner<'_> {
         linear: &Linear,
         mismatches: &mut Vec<String>,
     ) -> Result<LinearPlan, String> {
-        let weights = adapt::weights(&self.spec.weights, &self.spec.activations, linear)?;
+        let weights = if self.is_unquantized() {
+            AdaptedWeights {
+                tensor: linear.weights.clone(),
+                model: true,
+                mismatch: None,
+                model_grid: true,
+            }
+        } else {
+            adapt::weights(&self.spec.weights, &self.spec.activations, linear)?
+        };
         mismatches.extend(weights.mismatch);
         // The model's codes on both sides: the same sums as the reference's.
         let model_input = matches!(

@@ -1,7 +1,7 @@
 //! Functions of one code, and the logarithmic quantizer behind any layer.
 
 use align_check_graph::Activation;
-use align_check_specs::{Bounds, RescaleRule, SigmoidRule};
+use align_check_specs::{Bounds, HardSwishRule, RescaleRule, SigmoidRule};
 
 use super::{Ending, Finish, Planner, clamp_codes, same_grid};
 use crate::network::{Folded, Kind, Post};
@@ -10,6 +10,9 @@ use crate::rules::unary::{self, CodeFunction};
 
 /// Largest table that is made for an operation with one quantized input.
 const TABLE: i64 = 1 << 16;
+
+/// What Quark writes behind a hard sigmoid: `(2731 / 2^14) / (1 / 6)`, which the DPU's own constant includes.
+const DPU_SIGMOID_GAIN: f64 = 2731.0 * 6.0 / 16384.0;
 
 impl Planner<'_> {
     pub(super) fn gfpq(&self) -> Ending {
@@ -92,6 +95,19 @@ impl Planner<'_> {
                     .map(|f| (f, "ops.hard-swish")),
                 _ => None,
             },
+            (
+                [
+                    Post::Function(function @ Activation::HardSigmoid { .. }),
+                    Post::Affine { mul, add, .. },
+                ],
+                _,
+            ) if ops.hard_swish == Some(HardSwishRule::Dpu2731)
+                && mul.iter().all(|&m| m == DPU_SIGMOID_GAIN)
+                && add.iter().all(|&a| a == 0.0) =>
+            {
+                unary::hard_swish(HardSwishRule::Dpu2731, spec, *function, x, out)
+                    .map(|f| (f, "ops.hard-swish"))
+            }
             _ => None,
         }
     }

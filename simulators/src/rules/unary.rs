@@ -406,6 +406,12 @@ pub fn hard_swish(
             matches!(function, Activation::HardSwish).then(|| int16_hard_swish(x, out))
         }
         HardSwishRule::Dpu2731 => {
+            // The table is of `relu6(x + 3) / 6`; another slope is another function.
+            if let Activation::HardSigmoid { alpha, beta } = function
+                && ((alpha - 1.0 / 6.0).abs() > 1e-6 || beta != 0.5)
+            {
+                return None;
+            }
             let rounding = shift_rounding(spec);
             let round = move |v: f64| num::round_f64(v, rounding);
             Some(Box::new(move |code| {
