@@ -39,7 +39,7 @@ def options(preset, fix=OverflowFix.ENABLE):
 
 
 def intended(*targets):
-    """Targets that must reproduce the recording and do not yet: they move to `targets` with the importer or the placement."""
+    """Targets that must reproduce the recording and do not yet; `UNDECIDED` says in what."""
     return [f"intended = [{', '.join(json.dumps(t) for t in targets)}]"] if targets else []
 
 
@@ -61,8 +61,8 @@ def record_ir(root, name, options, what, targets=("openvino-cpu",)):
     save_npz(folder / "outputs.npz", floats)
     provenance(folder, ["model.xml", "model.bin", "inputs.npz", "outputs.npz"], tools=["nncf", "openvino", "onnx", "numpy"],
                cpu_path="OpenVINO CPU plugin, every layer in float32 (LP_TRANSFORMS_MODE NO, INFERENCE_PRECISION_HINT f32): no primitive on integers",
-               command=COMMAND, license_of_the_tool="Apache-2.0", what=what, targets=[],
-               tells_apart="", undecided="the order of float32 sums", extra=['model = "model.xml"', *intended("exact")])
+               command=COMMAND, license_of_the_tool="Apache-2.0", what=what, targets=["exact"],
+               tells_apart="", undecided="the order of float32 sums", extra=['model = "model.xml"'])
     record_ir_engine(root, name, path, floats, list(targets))
 
 
@@ -84,7 +84,7 @@ def record_ir_engine(root, name, path, floats, targets):
                what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers by layer name (the lowest "
                     f"value has the lowest code of the plugin's type), each exposed alone; the model's outputs in float32; kernels.json: "
                     f"what was fused. {INNER} is not recorded: fused in front of the addition it clips and does not round",
-               targets=[], undecided="",
+               targets=[], undecided=UNDECIDED.get(name, ""),
                tells_apart=f"the quantizer in front of the addition rounded: {clip[0]} of {clip[1]} codes of {BEHIND} differ",
                extra=[*intended(*targets), f'model = "../{name}/model.xml"', f'inputs = "../{name}/inputs.npz"',
                       f'exposing_changes_what_follows = {disturbed!r}'.replace("'", '"'),
@@ -122,7 +122,7 @@ def record_onnx_engine(root, name, model, path, floats):
                command=COMMAND, license_of_the_tool="Apache-2.0",
                what=f"{name} on OpenVINO's CPU plugin, INFERENCE_PRECISION_HINT f32: codes of the quantizers, each exposed alone; the model's outputs in "
                     f"float32; kernels.json: what was fused. {ONNX_INNER} is not recorded: fused in front of the addition it clips and does not round",
-               targets=[], undecided="", tells_apart="",
+               targets=[], undecided=UNDECIDED.get(name, ""), tells_apart="",
                extra=[*intended("openvino-cpu"), f'model = "../{name}/model.onnx"', f'inputs = "../{name}/inputs.npz"',
                       f"exposing_changes_what_follows = {disturbed!r}".replace("'", '"'), f'values_that_fake_quant_has_otherwise = "{said}"'])
 
@@ -163,10 +163,13 @@ def record_torch(root, name, what):
     save_npz(folder / "outputs.npz", outputs)
     provenance(folder, ["model.onnx", "inputs.npz", "outputs.npz"], tools=["nncf", "torch", "openvino", "onnx", "numpy"],
                cpu_path="NNCF's quantizer modules in PyTorch, CPU, not compiled", command=COMMAND, license_of_the_tool="Apache-2.0",
-               what=what, targets=[], tells_apart="", undecided="the order of float32 sums",
-               extra=[*intended("exact"), f'elements_that_openvino_gives_otherwise_in_float = "{said}"'])
+               what=what, targets=["exact"], tells_apart="", undecided="the order of float32 sums",
+               extra=[f'elements_that_openvino_gives_otherwise_in_float = "{said}"'])
 
 
+MEANS = "every code is reproduced under openvino-cpu (17,280 of 17,280); fine and coarse, float means of codes, differ in the last bits in all 80 elements"
+UNDECIDED = {"nncf-performance": MEANS, "nncf-mixed": MEANS, "nncf-onnx": (
+    "codes of 464 of 2,048 elements of the addition differ under openvino-cpu: the pattern that clips at the inner quantizer does not look through batch normalization; fine and coarse, float means, differ in the last bits")}
 ONNX_INNER = "q_output_/res2/bn/BatchNormalization_output_0_1"
 WHAT = ("NNCF, OpenVINO backend, preset {}, weights of {}; IR with FakeQuantize nodes, int8 weights, the shared head's weights once; "
         "fake-quant by layer name")
