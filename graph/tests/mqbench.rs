@@ -167,7 +167,10 @@ fn powers_of_two() {
     assert_eq!(affine(&activation).rounding, Rounding::HalfEvenNegativeUp);
     let notes = activation.read().unwrap().notes().to_vec();
     assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(notes[0].contains("does not say which rounding"), "{notes:?}");
+    assert!(
+        notes[0].contains("does not say which rounding"),
+        "{notes:?}"
+    );
     assert_eq!(tqt(0.1, true).read().unwrap().notes(), [""; 0]);
 }
 
