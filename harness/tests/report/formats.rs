@@ -27,7 +27,7 @@ fn keys(value: &Value) -> Vec<&str> {
         .collect()
 }
 
-const LAYER: [&str; 13] = [
+const LAYER: [&str; 14] = [
     "name",
     "op",
     "tensor",
@@ -41,6 +41,7 @@ const LAYER: [&str; 13] = [
     "float",
     "lsb",
     "witness",
+    "absent",
 ];
 
 const STATS: [&str; 8] = [
