@@ -116,9 +116,13 @@ const ROWS: &[Row] = &[
     row("MQBench", "mqbench-vitis", &["model_deploy_model.onnx", "model_clip_ranges.json"], "vitis-dpu", 1, &["rounding"], &[]),
     row("MQBench", "mqbench-nnie", &["model_deploy_model.onnx", "model_gfpq_param_dict.json"], "nnie", 1, &["quantizer"], &[]),
     row("MQBench", "mqbench-openvino", &["model_deploy_model.onnx"], "openvino-cpu", 1, &["placement"], &["float-fallback", "residual-both-quantized"]),
-    row("MQBench", "mqbench-pplw8a16", &["model_deploy_model.onnx", "model_clip_ranges.json"], "exact", 0, &[], &[]),
-    row("MQBench", "mqbench-stpu", &["model_for_stpu.onnx", "model_stpu_minmax.json"], "exact", 0, &[], &[]),
-    row("MQBench", "mqbench-tengine-u8", &["model_for_tengine.onnx", "model_for_tengine.scale"], "exact", 0, &[], &[]),
+    row("MQBench", "mqbench-pplw8a16", &["model_deploy_model.onnx", "model_clip_ranges.json"], "ppl-w8a16", 0, &[], &[]),
+    row("MQBench", "mqbench-stpu", &["model_for_stpu.onnx", "model_stpu_minmax.json"], "stpu", 0, &[], &[]),
+    row("MQBench", "mqbench-tengine-u8", &["model_for_tengine.onnx", "model_for_tengine.scale"], "tengine-u8", 0, &[], &[]),
+    row("MQBench", "mqbench-pplcuda", &["model_deploy_model.onnx", "model_clip_ranges.json"], "ppl-cuda", 0, &[], &[]),
+    row("MQBench", "mqbench-nnie", &["model_deploy_model.onnx", "model_gfpq_param_dict.json"], "nnie-mqbench", 0, &[], &[]),
+    row("AIMET", "aimet-default", &["model.onnx", "model.encodings"], "qnn-htp-approx", 0, &[], &[]),
+    row("AIMET", "aimet-htp-v75", &["model.onnx", "model.encodings"], "qnn-htp-approx", 0, &[], &[]),
     row("Distiller", "distiller", &["../float/model.onnx", "acts_quantization_stats.yaml"], "distiller", 1, &["requantize"], &[]),
 ];
 
@@ -314,6 +318,47 @@ fn a_pruned_model_is_told_that_nothing_is_quantized() {
     let (plan, json, _) = planned(args!["plan", &model, "--target", "tensorrt"]);
     assert_eq!(plan.code, Some(0), "{}", plan.stderr);
     assert_eq!(json["targets"][0]["lints"], serde_json::json!([]));
+}
+
+#[test]
+fn files_of_another_model_or_backend_are_refused() {
+    let folder = golden("toolchains");
+    for (model, beside, target, words) in [
+        (
+            "aimet-default/model.onnx",
+            "mqbench-tensorrt/model_clip_ranges.json",
+            "tensorrt",
+            ["model_clip_ranges.json", "another model"],
+        ),
+        (
+            "mqbench-stpu/model_for_stpu.onnx",
+            "mqbench-stpu/model_stpu_minmax.json",
+            "tensorrt",
+            ["MQBench STPU", "for stpu"],
+        ),
+        (
+            "mqbench-tensorrt/model_deploy_model.onnx",
+            "trt-implicit/calibration.cache",
+            "tensorrt",
+            ["calibration.cache", "another model"],
+        ),
+    ] {
+        let found = run(args![
+            folder.join(model),
+            "--encodings",
+            folder.join(beside),
+            "-t",
+            target
+        ]);
+        assert_eq!(found.code, Some(2), "{beside}: {}", found.stderr);
+        for word in words {
+            assert!(
+                found.stderr.contains(word),
+                "'{word}' is not in: {}",
+                found.stderr
+            );
+        }
+    }
 }
 
 /// Weights whose codes depend on `w / s` against `w * (1 / s)`: 9, as counted with `PyTorch`.
