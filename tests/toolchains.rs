@@ -118,7 +118,7 @@ const ROWS: &[Row] = &[
     row("MQBench", "mqbench-openvino", &["model_deploy_model.onnx"], "openvino-cpu", 1, &["placement"], &["float-fallback", "residual-both-quantized"]),
     row("MQBench", "mqbench-pplw8a16", &["model_deploy_model.onnx", "model_clip_ranges.json"], "ppl-w8a16", 0, &[], &[]),
     row("MQBench", "mqbench-stpu", &["model_for_stpu.onnx", "model_stpu_minmax.json"], "stpu", 0, &[], &[]),
-    row("MQBench", "mqbench-tengine-u8", &["model_for_tengine.onnx", "model_for_tengine.scale"], "tengine-u8", 0, &[], &[]),
+    row("MQBench", "mqbench-tengine-u8", &["model_for_tengine.onnx", "model_for_tengine.scale"], "tengine-u8", 1, &["requantize"], &[]),
     row("MQBench", "mqbench-pplcuda", &["model_deploy_model.onnx", "model_clip_ranges.json"], "ppl-cuda", 0, &[], &[]),
     row("MQBench", "mqbench-nnie", &["model_deploy_model.onnx", "model_gfpq_param_dict.json"], "nnie-mqbench", 0, &[], &[]),
     row("AIMET", "aimet-default", &["model.onnx", "model.encodings"], "qnn-htp-approx", 0, &[], &[]),
