@@ -171,7 +171,7 @@ fn powers_of_two() {
         notes[0].contains("does not say which rounding"),
         "{notes:?}"
     );
-    assert_eq!(tqt(0.1, true).read().unwrap().notes(), [""; 0]);
+    assert!(tqt(0.1, true).read().unwrap().notes().is_empty());
 }
 
 #[test]
@@ -182,9 +182,9 @@ fn nnies_logarithmic_grid() {
     };
     assert_eq!(quantizer, Quantizer::MqBenchGfpq { max: 0.1 });
     let many = bounded(OWN, "NNIEQuantize", &["x", "many"]);
-    assert!(many.read().unwrap().graph().is_err(), "three maxima");
+    says(&many.unsupported(), &["3 numbers"]);
     let none = bounded(OWN, "NNIEQuantize", &["x"]);
-    says(&none.malformed(), &["NNIEQuantize", "input 2"]);
+    says(&none.malformed(), &["input 2"]);
 }
 
 #[test]
