@@ -124,7 +124,7 @@ fn a_file_for_another_backend_names_both() {
     fails(
         &check(stpu, "vitis-dpu"),
         2,
-        &["MQBench STPU", "no target here", "'vitis-dpu'"],
+        &["MQBench STPU", "for stpu", "'vitis-dpu'"],
     );
 }
 

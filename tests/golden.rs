@@ -24,7 +24,7 @@ const RECORDED: [&str; 2] = ["<!-- recorded:begin -->", "<!-- recorded:end -->"]
 const REFUTED: [&str; 2] = ["<!-- refuted:begin -->", "<!-- refuted:end -->"];
 
 /// Recordings of operators that are not evaluated: the tool must say so.
-const UNSUPPORTED: [&str; 21] = [
+const UNSUPPORTED: [&str; 10] = [
     "onnx-reference/quantize-blocked",
     "onnxruntime/quantize-blocked",
     "qonnx-ops/extra-moves",
@@ -36,18 +36,6 @@ const UNSUPPORTED: [&str; 21] = [
     // Their last bits are a matter of f32, and the int8 targets have no 16-bit codes.
     "tflite/dequantize-opt",
     "tflite/dequantize-ref",
-    // Operators of the domain mqbench_custom.
-    "toolchains/mqbench-academic",
-    "toolchains/mqbench-nnie",
-    "toolchains/mqbench-onnx-qnn",
-    "toolchains/mqbench-openvino",
-    "toolchains/mqbench-pplcuda",
-    "toolchains/mqbench-pplw8a16",
-    "toolchains/mqbench-snpe",
-    "toolchains/mqbench-stpu",
-    "toolchains/mqbench-tengine-u8",
-    "toolchains/mqbench-tensorrt",
-    "toolchains/mqbench-vitis",
 ];
 
 /// Name of a recording: its path below `golden/`.

@@ -124,7 +124,9 @@ fn links() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/performance.md",
+        "docs/toolchains.md",
         "golden/README.md",
+        "golden/toolchains/README.md",
     ] {
         let path = root().join(document);
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{document}: {e}"));

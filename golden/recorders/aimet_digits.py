@@ -160,7 +160,7 @@ def record(folder, files, sim, what, *, extra, deployment, feed=None, undecided=
     save_npz(folder / "outputs.npz", outputs)
     provenance(folder, [*files, "inputs.npz", "outputs.npz"], cpu_path="onnxruntime and AIMET's quantizer operator on the CPU",
                what=what, tells_apart=differing(sim, feed, outputs), undecided=undecided,
-               targets=[],  # `verify` reads a model without its encodings
+               targets=["exact"],
                extra=['model = "model.onnx"', 'encodings = "model.encodings"', f"deployment = {json.dumps(deployment)}", *extra, *([f"seen = {json.dumps(seen)}"] if seen else [])], **ABOUT)
 
 

@@ -125,8 +125,8 @@ def main(out):
                tools=["aimet-torch", "torch", "onnx", "numpy"], cpu_path="torch, float32",
                command="python golden/recorders/aimet_torch_digits.py golden/toolchains", license_of_the_tool="BSD-3-Clause",
                what="aimet-torch, default configuration (per channel): shared head cloned, both convolutions on one weight; encodings 2.1.0, 2.0.0 and 1.0.0 by the tool",
-               targets=[],  # `verify` reads a model without its encodings
-               tells_apart="", undecided=half_even(values, recorder.steps),
+               targets=[], tells_apart="",
+               undecided=half_even(values, recorder.steps) + "; 3 of 8,000 codes of convolutions differ under exact (encodings 2.1.0 and 1.0.0 alike), 3e-5 to 3e-4 of a step from a tie: more than float32 sums explain, cause not known",
                extra=['model = "model.onnx"', 'encodings = "model.encodings"', 'deployment = ["qnn-htp-approx"]', f"off_in_the_simulation = {json.dumps(off['2.1.0'])}",
                       f"off_in_the_simulation_1_0_0 = {json.dumps(off['1.0.0'])}"])
 

@@ -6,7 +6,8 @@
 `model.onnx` is the plain export with operators of the domain mqbench_custom; the other files are what the backend's deployment
 writes. `outputs.npz` is a fx Interpreter's run of the prepared GraphModule, keyed by the tensor names of model.onnx (quantized
 weights have no sample axis). `[quantized]` in recording.toml says which tensor of model.onnx is the quantized form of which
-tensor of the deployed file.
+tensor of the deployed file. A folder `-deploy` names the deployed files, the float model and what stands beside it, for the
+same inputs and outputs.
 
 mqbench-torch2 is made for an older PyTorch: `patched` mends what its export trips over, before anything is written.
 """
@@ -58,6 +59,16 @@ BACKENDS = {  # backend: (deployment target, what it is)
     "Academic": ("exact", "symmetric per-channel weights, asymmetric activations, as asked for; no deployment step"),
     "STPU": ("", "symmetric per tensor [-127,127]; minima, maxima, bias steps and exponents; ReLU6 replaced by ReLU in the network, "
              "because the export fails on it"),
+}
+DEPLOYED = {  # backend: (float model, the file beside it, why it is not the fake-quant; '' where it is)
+    "Tensorrt": ("model_deploy_model.onnx", "model_clip_ranges.json", ""),
+    "SNPE": ("model_deploy_model.onnx", "model_clip_ranges.json", "codes of convolutions alone differ, 513 of 8,000: the file has no entries for weights, which are quantized anew from their range"),
+    "PPLW8A16": ("model_deploy_model.onnx", "model_clip_ranges.json", ""),
+    "PPLCUDA": ("model_deploy_model.onnx", "model_clip_ranges.json", "the file holds one largest magnitude a tensor, the fake-quant is asymmetric: 66 of 128 codes of the input differ, and with them most layers"),
+    "NNIE": ("model_deploy_model.onnx", "model_gfpq_param_dict.json", "the file has no entry for the global means, which stay float: their 40 elements differ, no other"),
+    "Vitis": ("model_deploy_model.onnx", "model_clip_ranges.json", ""),
+    "Tengine_u8": ("model_for_tengine.onnx", "model_for_tengine.scale", "codes of convolutions alone differ, 617 of 8,000: the file has no entries for weights, which are quantized anew from their range"),
+    "STPU": ("model_for_stpu.onnx", "model_stpu_minmax.json", "the file is rewritten for the chip, a concatenation's inputs take its output's range: 128 of 256, 219 of 256 and 27 of 512 elements around it differ, no other"),
 }
 
 
@@ -375,6 +386,19 @@ def record(out, backend):
     told, not_told = neighbours(values, quantizers, graph, feed)
     provenance(folder, [*files, "inputs.npz", "outputs.npz"], what=f"MQBench, backend {backend}: {what}", tells_apart=told, undecided=not_told,
                extra=extra, **ABOUT)
+    if backend in DEPLOYED:
+        record_deployed(folder, *DEPLOYED[backend], extra[2:])
+
+
+def record_deployed(folder, model, beside, why, quantized):
+    """The deployed files against the fake-quant, in a folder that only names its neighbour's files."""
+    named = {"model": model, "encodings": beside, "inputs": "inputs.npz", "outputs": "outputs.npz"}
+    deployed = folder.with_name(f"{folder.name}-deploy")
+    deployed.mkdir(exist_ok=True)
+    provenance(deployed, [], what=f"the deployed files of {folder.name}, the float model and what stands beside it, against the fake-quant of "
+               "the prepared model", tells_apart="", undecided=why,
+               extra=[*(f"{key} = {json.dumps(f'../{folder.name}/{name}')}" for key, name in named.items()), *quantized],
+               **ABOUT | {"targets": [] if why else ["exact"]})
 
 
 def main(out, backends):

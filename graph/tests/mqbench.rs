@@ -160,11 +160,31 @@ fn powers_of_two() {
     ] {
         let found = affine(&tqt(scale, true));
         assert_eq!(found.scale, PerChannel::uniform(wanted), "{scale}");
+        assert_eq!(found.rounding, Rounding::HalfEven);
     }
-    says(
-        &tqt(0.1, false).unsupported(),
-        &["FakeQuantizeTqtAffine", "of an activation"],
+    // The file does not tell activations from parameters: what is quantized does.
+    let activation = tqt(0.1, false);
+    assert_eq!(affine(&activation).rounding, Rounding::HalfEvenNegativeUp);
+    let notes = activation.read().unwrap().notes().to_vec();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains("does not say which rounding"),
+        "{notes:?}"
     );
+    assert!(tqt(0.1, true).read().unwrap().notes().is_empty());
+}
+
+#[test]
+fn nnies_logarithmic_grid() {
+    let build = bounded(OWN, "NNIEQuantize", &["x", "s"]);
+    let (Op::Quantize(quantizer), _) = build.op() else {
+        panic!("no quantizer")
+    };
+    assert_eq!(quantizer, Quantizer::MqBenchGfpq { max: 0.1 });
+    let many = bounded(OWN, "NNIEQuantize", &["x", "many"]);
+    says(&many.unsupported(), &["3 numbers"]);
+    let none = bounded(OWN, "NNIEQuantize", &["x"]);
+    says(&none.malformed(), &["input 2"]);
 }
 
 #[test]
@@ -172,7 +192,6 @@ fn no_counterpart() {
     for (op_type, word) in [
         ("FakeQuantizeDSQPerchannel", "tanh"),
         ("FakeQuantizeDSQPertensor", "tanh"),
-        ("NNIEQuantize", "logarithmic"),
         ("SomethingNew", "not evaluated"),
     ] {
         let build = bounded(OWN, op_type, &["x", "s"]);

@@ -34,7 +34,10 @@ fn fits(encodings: &Encodings, target: &str) -> Result<(), Failure> {
         Format::MqBench(Backend::Nnie) => &["nnie", "nnie-mqbench"],
         Format::MqBench(Backend::Snpe) => &["hexagon-nn", "qnn-htp-approx"],
         Format::MqBench(Backend::Vitis) => &["vitis-dpu"],
-        Format::MqBench(Backend::Ppl | Backend::PplCuda | Backend::Stpu | Backend::Tengine) => &[],
+        Format::MqBench(Backend::Ppl) => &["ppl-w8a16"],
+        Format::MqBench(Backend::PplCuda) => &["ppl-cuda"],
+        Format::MqBench(Backend::Stpu) => &["stpu"],
+        Format::MqBench(Backend::Tengine) => &["tengine-u8"],
         Format::SvpNnn => &["svp-nnn"],
         _ => return Ok(()),
     };
@@ -42,14 +45,11 @@ fn fits(encodings: &Encodings, target: &str) -> Result<(), Failure> {
     if target == "exact" || !preset || own.contains(&target) {
         return Ok(());
     }
-    let own = match own {
-        [] => "for which there is no target here".to_string(),
-        own => format!("for {}", own.join(" and ")),
-    };
     Err(anyhow!(
-        "{}: {}, {own}, but the target asked is '{target}'",
+        "{}: {}, for {}, but the target asked is '{target}'",
         encodings.path.display(),
-        encodings.format
+        encodings.format,
+        own.join(" and ")
     )
     .into())
 }

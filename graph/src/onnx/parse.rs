@@ -461,6 +461,19 @@ impl<'a> Parser<'a> {
             self.notes
                 .push("QONNX HALF_UP means half away from zero".to_owned());
         }
+        let activation = |n: &FileNode| {
+            let first = n.inputs.first().copied().flatten();
+            n.domain == Domain::Mqbench
+                && n.op_type == "FakeQuantizeTqtAffine"
+                && first.is_some_and(|slot| !self.constants.contains_key(&slot))
+        };
+        let untold = nodes.iter().filter(|n| activation(n)).count();
+        if untold > 0 {
+            self.notes.push(format!(
+                "FakeQuantizeTqtAffine does not say which rounding it means: half up below zero and half to even above \
+                 for {untold} activations, half to even for parameters (MQBench's Vitis backend)"
+            ));
+        }
         let halves = [DataType::Float16 as i64, DataType::Bfloat16 as i64];
         let casts = nodes.iter().filter(|n| {
             n.domain == Domain::Onnx

@@ -2,28 +2,56 @@
 
 use align_check_graph::{Activation, Affine, Node, Op};
 use align_check_simulators::rules::average;
-use align_check_specs::{AverageRule, Granularity, Grid, LeakyReluRule, Spec, ZeroPoints};
+use align_check_specs::{
+    AverageRule, Granularity, Grid, LeakyReluRule, Signedness, Spec, ZeroPoints,
+};
 
-use super::trace::{Trace, is_unweighted, is_weighted};
+use super::joins::own_convolution;
+use super::trace::{Trace, is_symmetric, is_unweighted, is_weighted};
 use super::weights::is_power_of_two;
 use super::{Finding, Lint};
 
 pub fn lint(trace: &Trace, spec: &Spec, findings: &mut Vec<Finding>) {
+    let quantized = trace
+        .graph
+        .nodes
+        .iter()
+        .any(|node| matches!(node.op, Op::Quantize(_)))
+        || trace
+            .graph
+            .values
+            .iter()
+            .any(|value| value.stored.is_some());
+    let any_signed = trace.graph.nodes.iter().any(|node| {
+        let codes = matches!(node.op, Op::Quantize(_)) && !trace.is_constant(node.inputs[0]);
+        codes
+            && trace
+                .affine(node.output)
+                .is_some_and(|affine| affine.signed)
+    });
     for node in &trace.graph.nodes {
-        float(trace, node, findings);
+        if quantized {
+            float(trace, spec, node, findings);
+        }
         constants(trace, spec, node, findings);
         let activation = matches!(node.op, Op::Quantize(_)) && !trace.is_constant(node.inputs[0]);
         if let Some(affine) = trace.affine(node.output).filter(|_| activation) {
-            grid(trace, spec, node, affine, findings);
+            grid(trace, spec, node, affine, any_signed, findings);
         }
     }
 }
 
 /// A layer with an operand or a result in float, in a graph that has quantizers.
-fn float(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
-    if !is_weighted(&node.op) && !is_unweighted(&node.op) {
+fn float(trace: &Trace, spec: &Spec, node: &Node, findings: &mut Vec<Finding>) {
+    if !(is_weighted(&node.op) || is_unweighted(&node.op)) || trace.is_step(node) {
         return;
     }
+    // An addition may be a part of the convolution in front of it, whose sums it reads.
+    let fused = |input| {
+        matches!(node.op, Op::Binary(_))
+            && spec.placement.residual.is_some()
+            && own_convolution(trace, input).is_some()
+    };
     let operands = node.inputs.iter().take(if is_weighted(&node.op) {
         2
     } else {
@@ -31,8 +59,8 @@ fn float(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     });
     let float: Vec<&str> = operands
         .filter(|&&input| match trace.parameter(input) {
-            Some(parameter) => is_weighted(&node.op) && parameter.quantizer.is_none(),
-            None => !trace.is_quantized(input),
+            Some(parameter) => is_weighted(&node.op) && !parameter.quantized,
+            None => !trace.is_quantized(input) && !fused(input),
         })
         .map(|&input| trace.graph.value(input).name.as_str())
         .collect();
@@ -42,7 +70,14 @@ fn float(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     }
 }
 
-fn grid(trace: &Trace, spec: &Spec, node: &Node, affine: &Affine, findings: &mut Vec<Finding>) {
+fn grid(
+    trace: &Trace,
+    spec: &Spec,
+    node: &Node,
+    affine: &Affine,
+    any_signed: bool,
+    findings: &mut Vec<Finding>,
+) {
     let rule = &spec.activations;
     let mut push = |lint, text| findings.push(trace.finding(lint, node, text));
     if rule.granularity == Granularity::PerTensor && affine.scale.values.len() > 1 {
@@ -56,7 +91,9 @@ fn grid(trace: &Trace, spec: &Spec, node: &Node, affine: &Affine, findings: &mut
         push(Lint::NotPowerOfTwo, format!("activation scale {scale:.6e}"));
     }
     let zero = affine.zero_point.values.iter().find(|&&z| z != 0.0);
-    if let (ZeroPoints::Zero, Some(zero)) = (rule.zero_point, zero) {
+    if let (ZeroPoints::Zero, Some(zero)) =
+        (rule.zero_point, zero.filter(|_| !is_symmetric(affine)))
+    {
         push(Lint::ZeroPoint, format!("activation zero point {zero}"));
     }
     if !affine.signed && affine.narrow {
@@ -65,7 +102,10 @@ fn grid(trace: &Trace, spec: &Spec, node: &Node, affine: &Affine, findings: &mut
             format!("codes 0..={}, {} bits", affine.max_code(), affine.bits),
         );
     }
-    if affine.bits == 7 && rule.quantizer != Grid::Model {
+    // Of a signed type, which other tensors have, the codes from 0 on are what a ReLU leaves.
+    let positive = any_signed || rule.signed == Signedness::Signed;
+    let half = affine.bits == 7 && (affine.signed || !positive);
+    if half && rule.quantizer != Grid::Model {
         push(
             Lint::ReducedRange,
             format!(

@@ -3,7 +3,8 @@
 use align_check_graph::{Activation, Affine, Binary, Node, Op, ValueId};
 use align_check_specs::Spec;
 
-use super::trace::{Trace, is_unweighted, is_weighted, same, words};
+use super::trace::{Trace, is_symmetric, is_unweighted, is_weighted, moves, same, words};
+use super::weights::is_power_of_two;
 use super::{Finding, Lint};
 
 pub fn lint(trace: &Trace, spec: &Spec, findings: &mut Vec<Finding>) {
@@ -33,7 +34,7 @@ fn has_constant(trace: &Trace, node: &Node) -> bool {
 }
 
 /// The convolution that makes a tensor, where only this reader has it.
-fn own_convolution<'g>(trace: &Trace<'g>, mut value: ValueId) -> Option<&'g Node> {
+pub fn own_convolution<'g>(trace: &Trace<'g>, mut value: ValueId) -> Option<&'g Node> {
     loop {
         if trace.readers(value).count() != 1 || trace.is_output(value) {
             return None;
@@ -71,23 +72,50 @@ fn residual(trace: &Trace, spec: &Spec, node: &Node, findings: &mut Vec<Finding>
     }
 }
 
-/// An operand that nobody else reads has the very range of the sum.
+/// One operand that nobody else reads has the range of the sum, or, where a ReLU cuts the sum at zero, its upper
+/// end within a step. Operands of one range share an observer, and powers of two are few: neither tells anything.
 fn range_of_sum(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
-    let (end, _) = trace.behind_steps(node.output);
-    let Some(sum) = sole_quantizer(trace, end) else {
+    let (end, steps) = trace.behind_steps(node.output);
+    let Some(sum) = sole_quantizer(trace, end).filter(|sum| !is_power_of_two(sum.scale.at(0)))
+    else {
         return;
     };
-    for &input in &node.inputs {
-        let alone = trace.readers(input).count() == 1;
-        if let Some(own) = trace.affine(input).filter(|own| alone && same(own, sum)) {
-            let text = format!(
-                "operand '{}' has the sum's range ({})",
-                trace.graph.value(input).name,
-                words(own)
-            );
-            findings.push(trace.finding(Lint::OperandHasRangeOfSum, node, text));
-        }
+    let cut = steps.iter().any(|step| {
+        matches!(
+            step.op,
+            Op::Activation(Activation::Relu | Activation::Clip { .. })
+        )
+    });
+    let alike = |own: &Affine| {
+        let step = f64::from(own.scale.at(0));
+        let one_end = cut && ends(own)[0] < -step && ends(sum)[0] >= -step;
+        same(own, sum) || (one_end && (ends(own)[1] - ends(sum)[1]).abs() <= step)
+    };
+    let found: Vec<(ValueId, &Affine)> = node
+        .inputs
+        .iter()
+        .filter_map(|&input| Some((input, trace.affine(input).filter(|own| alike(own))?)))
+        .collect();
+    let [(input, own)] = found[..] else {
+        return;
+    };
+    if trace.readers(input).count() == 1 {
+        let [low, high] = ends(own);
+        let [low_of_sum, high_of_sum] = ends(sum);
+        let text = format!(
+            "operand '{}' has the range {low:.4} to {high:.4}, the sum {low_of_sum:.4} to {high_of_sum:.4}",
+            trace.graph.value(input).name,
+        );
+        findings.push(trace.finding(Lint::OperandHasRangeOfSum, node, text));
     }
+}
+
+/// The reals of the smallest and of the largest code.
+fn ends(affine: &Affine) -> [f64; 2] {
+    let real = |code: i64| {
+        (code as f64 - f64::from(affine.zero_point.at(0))) * f64::from(affine.scale.at(0))
+    };
+    [real(affine.min_code()), real(affine.max_code())]
 }
 
 fn unequal(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
@@ -132,7 +160,7 @@ fn negative_codes(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     let (min, max) = (grid.min_code() as f64, grid.max_code() as f64);
     let share = (zero - min) / (max - min);
     // Symmetric grids spend one half by design.
-    if zero > min && !(grid.signed && zero == 0.0) {
+    if zero > min && !is_symmetric(grid) {
         let text = format!(
             "{:.0} of {:.0} codes lie below zero ({})",
             zero - min,
@@ -162,7 +190,8 @@ fn missing_output(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
         return;
     }
     let (end, _) = trace.behind_steps(node.output);
-    if trace.result_is_quantized(node.output) || trace.readers(end).next().is_none() {
+    // What the network hands out may be real.
+    if trace.result_is_quantized(node.output) || trace.ends(end) {
         return;
     }
     let readers: Vec<&str> = trace
@@ -186,9 +215,10 @@ fn fork(trace: &Trace, value: ValueId, findings: &mut Vec<Finding>) {
     if trace.is_quantized(value) || trace.is_constant(value) {
         return;
     }
-    let (quantizers, others): (Vec<&Node>, Vec<&Node>) = trace
-        .readers(value)
-        .partition(|node| matches!(node.op, Op::Quantize(_)));
+    let (quantizers, others): (Vec<&Node>, Vec<&Node>) = trace.readers(value).partition(|node| {
+        matches!(node.op, Op::Quantize(_))
+            || (moves(&node.op) && trace.result_is_quantized(node.output))
+    });
     let Some(producer) = trace.producer(value) else {
         return;
     };

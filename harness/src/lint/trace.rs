@@ -23,6 +23,8 @@ pub struct Parameter<'g> {
     pub quantizer: Option<&'g Affine>,
     /// Whether the file holds the codes themselves.
     pub stored: bool,
+    /// Whether a quantizer of any kind stands behind it, or it is stored as codes.
+    pub quantized: bool,
 }
 
 impl<'g> Trace<'g> {
@@ -59,6 +61,11 @@ impl<'g> Trace<'g> {
         match &node.op {
             Op::Quantize(quantizer) => Some(quantizer),
             op if moves(op) => self.quantizer(node.inputs[0]),
+            Op::Concat { .. } => {
+                let first = self.quantizer(node.inputs[0])?;
+                let all = |&input| self.quantizer(input) == Some(first);
+                node.inputs.iter().all(all).then_some(first)
+            }
             _ => None,
         }
     }
@@ -86,6 +93,7 @@ impl<'g> Trace<'g> {
                 constant,
                 quantizer: own.stored.as_ref(),
                 stored: own.stored.is_some(),
+                quantized: own.stored.is_some(),
             });
         }
         let node = self.producer(value)?;
@@ -98,7 +106,12 @@ impl<'g> Trace<'g> {
             Op::Quantize(Quantizer::Affine(affine)) => Some(affine),
             _ => inner.quantizer,
         };
-        Some(Parameter { quantizer, ..inner })
+        let quantized = inner.quantized || matches!(node.op, Op::Quantize(_));
+        Some(Parameter {
+            quantizer,
+            quantized,
+            ..inner
+        })
     }
 
     pub fn is_constant(&self, value: ValueId) -> bool {
@@ -123,12 +136,22 @@ impl<'g> Trace<'g> {
         (value, steps)
     }
 
-    fn is_step(&self, node: &Node) -> bool {
+    /// Whether kernels do it on the fly.
+    pub fn is_step(&self, node: &Node) -> bool {
         match &node.op {
             Op::Activation(_) | Op::BatchNorm { .. } | Op::Identity => true,
             Op::Binary(_) => node.inputs.iter().any(|&input| self.is_constant(input)),
             _ => false,
         }
+    }
+
+    /// Whether nothing but the network's outputs reads a tensor, moved at most.
+    pub fn ends(&self, value: ValueId) -> bool {
+        let mut readers = self.readers(value).peekable();
+        if readers.peek().is_none() {
+            return self.is_output(value);
+        }
+        readers.all(|node| moves(&node.op) && self.ends(node.output))
     }
 
     /// Whether a layer's result becomes codes for every reader, behind its steps.
@@ -173,7 +196,7 @@ impl<'g> Trace<'g> {
 }
 
 /// Operations whose outputs are elements of their input.
-fn moves(op: &Op) -> bool {
+pub fn moves(op: &Op) -> bool {
     match op {
         Op::Identity
         | Op::Reshape
@@ -216,6 +239,16 @@ pub fn words(affine: &Affine) -> String {
         (1, false) => format!("scale {:.6e}, zero point {zero}", affine.scale.at(0)),
         (n, _) => format!("{n} scales"),
     }
+}
+
+/// Whether as many codes lie on both sides of zero: signed ones around 0, unsigned ones around the middle.
+pub fn is_symmetric(affine: &Affine) -> bool {
+    let middle = if affine.signed || affine.bits > 24 {
+        0.0
+    } else {
+        (1u32 << (affine.bits - 1)) as f32
+    };
+    affine.zero_point.values.iter().all(|&z| z == middle)
 }
 
 /// Whether two quantizers put a real on the same code.

@@ -180,9 +180,11 @@ fn clipped(
     let Some(scaled) = scaled(trace, weights, affine, reals) else {
         return;
     };
+    // A scale of amax / 127.5 puts the largest weight on the bound itself, up to the rounding of the quotient.
+    let bound = |code: i64, half: f32| (code as f32 + half) * (1.0 + TIE_ULPS * f32::EPSILON);
     let (min, max) = (
-        affine.min_code() as f32 - 0.5,
-        affine.max_code() as f32 + 0.5,
+        bound(affine.min_code(), -0.5),
+        bound(affine.max_code(), 0.5),
     );
     let beyond = scaled
         .filter(|(w, s, z)| !(min..=max).contains(&(w / s + z)))
@@ -208,23 +210,43 @@ fn ties(
     let Some(scaled) = scaled(trace, weights, affine, reals) else {
         return;
     };
-    let near = scaled
+    let near: Vec<(f32, f32, f32)> = scaled
         .filter(|&(w, s, _)| {
             let quotient = w / s;
             let from_tie = ((quotient - quotient.floor()) - 0.5).abs();
             // On a power of two both forms are exact, so that a tie is the same tie.
             !is_power_of_two(s) && from_tie <= TIE_ULPS * f32::EPSILON * quotient.abs()
         })
+        .collect();
+    let code = |x: f32, z: f32| {
+        (x.round_ties_even() + z).clamp(affine.min_code() as f32, affine.max_code() as f32)
+    };
+    let parted = near
+        .iter()
+        .filter(|&&(w, s, z)| code(w / s, z) != code(w * (1.0 / s), z))
         .count();
-    if near > 0 {
+    if !near.is_empty() {
         push(
             Lint::WeightTies,
             format!(
-                "{near} of {} weights lie within rounding errors of a tie",
+                "{} of {} weights lie within rounding errors of a tie; w / scale and w * (1 / scale) differ in the \
+                 codes of {parted}",
+                near.len(),
                 reals.len()
             ),
         );
     }
+}
+
+/// The reals that quantized weights stand for, each with its step; none where the parameters belong to other axes.
+pub fn dequantized(trace: &Trace, weights: &Parameter) -> Option<Vec<(f32, f32)>> {
+    let affine = weights.quantizer?;
+    let codes: Vec<f32> = codes(trace, weights, affine)
+        .into_iter()
+        .map(|code| code as f32)
+        .collect();
+    let reals = scaled(trace, weights, affine, &codes)?.map(|(code, s, z)| ((code - z) * s, s));
+    Some(reals.collect())
 }
 
 fn bias(

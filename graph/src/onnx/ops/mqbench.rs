@@ -5,15 +5,18 @@
 //! |---|---|
 //! | `FakeQuantizeLearnablePerchannelAffine` | `round(x / s + z)`, clamp (`lsq.py`) |
 //! | `FixedPerTensorAffine`, `FixedPerChannelAffine`, `LearnablePerTensorAffine` | PyTorch's: `round(x * f32(1 / s)) + z`, clamp |
-//! | `FakeQuantizeTqtAffine` of a parameter | `round(x / 2^e)`, clamp (`tqt.py`, method 3) |
+//! | `FakeQuantizeTqtAffine` | `round(x / 2^e)`, clamp (`tqt.py`); of activations ties of negative values go up |
+//! | `NNIEQuantize` | NNIE's logarithmic grid below the largest magnitude (`nnie.py`) |
 //!
-//! The others have no counterpart among the quantizers that are evaluated, and are refused by name.
+//! `FakeQuantizeTqtAffine` does not say how it rounds: `tqt.py` gives parameters and biases method 3 (half to even)
+//! and activations method 4, as the recordings of the fake-quant confirm (`golden/toolchains/mqbench-vitis`). The
+//! others have no counterpart among the quantizers that are evaluated, and are refused by name.
 
 use crate::onnx::bind::Binder;
 use crate::onnx::fail::{Outcome, malformed, unsupported};
 use crate::onnx::grid::Clipped;
 use crate::onnx::{FileNode, Slot};
-use crate::{Affine, Constant, Op, PerChannel, Quantizer, ZeroPointAdded};
+use crate::{Affine, Constant, Op, PerChannel, Quantizer, Rounding, ZeroPointAdded};
 
 /// The operators; no other domain has names like these.
 pub(in crate::onnx) const NAMES: [&str; 8] = [
@@ -56,10 +59,8 @@ pub(super) fn lower(b: &mut Binder, node: &FileNode) -> Outcome<()> {
             );
         }
         "NNIEQuantize" => {
-            return unsupported(
-                "NNIE's logarithmic quantizer in the model; the target 'nnie' has it, and makes its range \
-                 from the float model's own quantizers",
-            );
+            let max = nnie_max(b, node)?;
+            return super::same(b, node, Op::Quantize(Quantizer::MqBenchGfpq { max }));
         }
         _ => return unsupported("this operator is not evaluated"),
     };
@@ -163,15 +164,16 @@ fn channel_axis(b: &Binder, node: &FileNode) -> Outcome<Option<usize>> {
     ))
 }
 
+/// The largest magnitude, which places NNIE's grid.
+fn nnie_max(b: &Binder, node: &FileNode) -> Outcome<f32> {
+    let shape = b.shape(b.input(node, 0)?)?;
+    let list = super::codes::scale(b, node, 1, shape, None)?;
+    Ok(list.values[0])
+}
+
 /// Power-of-two scales: `2^-floor(log2(1 / s))`, and 1 below 2^-15.
 fn tqt(b: &Binder, node: &FileNode) -> Outcome<Affine> {
     let x: Slot = b.input(node, 0)?;
-    if !b.is_constant(x)? {
-        return unsupported(
-            "of an activation: ties of negative values go up and those of positive ones to even, which has \
-             no counterpart",
-        );
-    }
     let whole = affine(b, node, None, attributes(node)?)?;
     if whole.zero_point.values.iter().any(|&z| z != 0.0) {
         return malformed("it has a zero point, which it does not use");
@@ -183,8 +185,14 @@ fn tqt(b: &Binder, node: &FileNode) -> Outcome<Affine> {
         // The float steps of `tqt.py`; their result is an integer.
         1.0 / libm::exp2f(libm::floorf(libm::log2f(1.0 / scale)))
     };
+    let rounding = if b.is_constant(x)? {
+        Rounding::HalfEven
+    } else {
+        Rounding::HalfEvenNegativeUp
+    };
     Ok(Affine {
         scale: whole.scale.map(power),
+        rounding,
         ..whole
     })
 }
