@@ -376,6 +376,7 @@ impl List<'_> {
         without!("equal-quantizers", equal_quantizers);
         without!("clamps", clamps);
         without!("signed-codes", signed_codes);
+        without!("bias", bias);
         without!("relu6", relu6);
         without!("unweighted", unweighted);
     }

@@ -280,6 +280,13 @@ impl<'a> Maker<'a> {
                     layer.name, layer.op
                 ),
             ),
+            "placement.bias" => (
+                rule,
+                format!(
+                    "the bias of '{}' is not int32 at input scale times weight scale: {} in float",
+                    layer.name, layer.op
+                ),
+            ),
             "placement.signed-codes" => (
                 rule,
                 format!("signed codes with several readers: {} in float", layer.op),
