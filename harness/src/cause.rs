@@ -179,7 +179,10 @@ pub fn suspect(cause: &mut Cause, target: &str, bugs: &[&KnownBug], reordered: b
         text += "; the same codes in another order: layout";
     }
     for bug in bugs {
-        text += &format!("; known bug of {target}: {}", bug.what);
+        text += "; known bug of ";
+        text += target;
+        text += ": ";
+        text += &bug.what;
     }
     cause.text = text;
 }

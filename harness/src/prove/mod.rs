@@ -124,9 +124,7 @@ impl Proof {
         let mut totals = Cases::default();
         for layer in &self.layers {
             match &layer.result {
-                Certificate::Equal(cases) | Certificate::Differs { cases, .. } => {
-                    totals.add(*cases)
-                }
+                Certificate::Equal(cases) | Certificate::Differs { cases, .. } => totals.add(*cases),
                 Certificate::Open { .. } => {}
             }
         }
@@ -174,12 +172,7 @@ pub fn prove(
                 tensor: layer.tensor.clone(),
                 result: certify(layer, sides, &grids, isa)
                     .unwrap_or_else(|why| Certificate::Open { why }),
-                grade: grade_text(
-                    target
-                        .spec
-                        .weakest(&sides[0].rules)
-                        .min(against.spec.weakest(&sides[1].rules)),
-                ),
+                grade: grade_text(target.spec.weakest(&sides[0].rules).min(against.spec.weakest(&sides[1].rules))),
             }
         })
         .collect();
@@ -212,20 +205,13 @@ fn certify(
     if !same_out {
         return Err("the sides write different grids, or reals".into());
     }
-    if plans
-        .iter()
-        .any(|plan| matches!(plan.finish, Finish::Float(_)))
-        && plans[0].linear.is_some()
-    {
+    if plans.iter().any(|plan| matches!(plan.finish, Finish::Float(_))) && plans[0].linear.is_some() {
         return Err("computed in float on one side".into());
     }
     if plans[0].linear.is_none() {
         return tables::certify(layer, plans, grids, isa);
     }
-    if plans
-        .iter()
-        .any(|plan| plan.linear.as_ref().is_none_or(|sums| !sums.model_weights))
-    {
+    if plans.iter().any(|plan| plan.linear.as_ref().is_none_or(|sums| !sums.model_weights)) {
         return Err("the target's weights are not the model's codes".into());
     }
     let [target, against] = plans.map(|plan| Step::of(layer, plan, isa));

@@ -39,11 +39,7 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
         let name = visible(&layer.name);
         match &layer.result {
             Certificate::Equal(cases) if verbose => {
-                text += &format!(
-                    "  {} {name}: {}\n",
-                    paint.verdict(Verdict::Aligned, "equal"),
-                    compared(*cases)
-                );
+                text += &format!("  {} {name}: {}\n", paint.verdict(Verdict::Aligned, "equal"), compared(*cases));
             }
             Certificate::Equal(_) => {}
             Certificate::Differs {
@@ -73,22 +69,12 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 );
             }
             Certificate::Open { why } => {
-                text += &format!(
-                    "  {} {name} ({}): {why}\n",
-                    paint.dim("open"),
-                    visible(&layer.op)
-                );
+                text += &format!("  {} {name} ({}): {why}\n", paint.dim("open"), visible(&layer.op));
             }
         }
     }
     let totals = proof.totals();
-    let of = |wanted: fn(&Certificate) -> bool| {
-        proof
-            .layers
-            .iter()
-            .filter(|layer| wanted(&layer.result))
-            .count()
-    };
+    let of = |wanted: fn(&Certificate) -> bool| proof.layers.iter().filter(|layer| wanted(&layer.result)).count();
     text += &format!(
         "\n{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n",
         proof.layers.len(),
@@ -104,11 +90,7 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 thousands(totals.reachable)
             )
         } else {
-            format!(
-                "{} of {} cases differ",
-                thousands(totals.differing),
-                thousands(totals.reachable)
-            )
+            format!("{} of {} cases differ", thousands(totals.differing), thousands(totals.reachable))
         },
         proof.seconds
     );

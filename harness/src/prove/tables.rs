@@ -39,12 +39,7 @@ pub fn certify(
             }
             both && layer.inputs.len() == 2
         }
-        _ => {
-            return Err(
-                "means, products of activations, resampling and softmax are tested, not proved"
-                    .into(),
-            );
-        }
+        _ => return Err("means, products of activations, resampling and softmax are tested, not proved".into()),
     };
     if joint && layer.input_shapes.iter().any(|shape| *shape != layer.shape) {
         return Err("operands of different shapes".into());
@@ -54,10 +49,7 @@ pub fn certify(
         .map(|grid| grid.max.abs_diff(grid.min) + 1)
         .collect();
     let combinations: u64 = if joint {
-        spans
-            .iter()
-            .try_fold(1u64, |n, &span| n.checked_mul(span))
-            .unwrap_or(u64::MAX)
+        spans.iter().try_fold(1u64, |n, &span| n.checked_mul(span)).unwrap_or(u64::MAX)
     } else {
         spans.iter().copied().max().unwrap_or(0)
     };
@@ -93,13 +85,7 @@ pub fn certify(
             .collect();
         let borrowed: Vec<&Tensor> = tensors.iter().collect();
         let [got, expected] = runners.map(|runner| runner.finish(&borrowed, &Sums::None));
-        let (
-            Data::Codes { codes: got, .. },
-            Data::Codes {
-                codes: expected, ..
-            },
-        ) = (&got.data, &expected.data)
-        else {
+        let (Data::Codes { codes: got, .. }, Data::Codes { codes: expected, .. }) = (&got.data, &expected.data) else {
             return Err("an output without codes".into());
         };
         for (element, (&got, &expected)) in got.iter().zip(expected).enumerate() {
@@ -156,17 +142,8 @@ fn shifts(layer: &Layer, plans: [&LayerPlan; 2], combinations: u64, joint: bool)
     let elements = if joint {
         layer.shape.iter().product::<usize>()
     } else {
-        layer
-            .input_shapes
-            .iter()
-            .map(|shape| shape.iter().product::<usize>())
-            .min()
-            .unwrap_or(1)
+        layer.input_shapes.iter().map(|shape| shape.iter().product::<usize>()).min().unwrap_or(1)
     };
-    let step = if blocks || channels {
-        1
-    } else {
-        (elements as u64).max(1)
-    };
+    let step = if blocks || channels { 1 } else { (elements as u64).max(1) };
     (0..combinations).step_by(step as usize).collect()
 }
