@@ -51,15 +51,13 @@ fn grid(trace: &Trace, spec: &Spec, node: &Node, affine: &Affine, findings: &mut
             format!("an activation with {} scales", affine.scale.values.len()),
         );
     }
-    if rule.quantizer == Grid::PowerOfTwo {
-        if let Some(scale) = affine.scale.values.iter().find(|&&s| !is_power_of_two(s)) {
-            push(Lint::NotPowerOfTwo, format!("activation scale {scale:.6e}"));
-        }
+    let odd_scale = affine.scale.values.iter().find(|&&s| !is_power_of_two(s));
+    if let (Grid::PowerOfTwo, Some(scale)) = (rule.quantizer, odd_scale) {
+        push(Lint::NotPowerOfTwo, format!("activation scale {scale:.6e}"));
     }
-    if rule.zero_point == ZeroPoints::Zero {
-        if let Some(zero) = affine.zero_point.values.iter().find(|&&z| z != 0.0) {
-            push(Lint::ZeroPoint, format!("activation zero point {zero}"));
-        }
+    let zero = affine.zero_point.values.iter().find(|&&z| z != 0.0);
+    if let (ZeroPoints::Zero, Some(zero)) = (rule.zero_point, zero) {
+        push(Lint::ZeroPoint, format!("activation zero point {zero}"));
     }
     if !affine.signed && affine.narrow {
         push(

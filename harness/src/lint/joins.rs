@@ -119,7 +119,7 @@ fn chain(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     findings.push(trace.finding(Lint::QuantizerChain, node, text));
 }
 
-/// Codes below the zero point behind a ReLU.
+/// Codes below the zero point behind a `Relu`.
 fn negative_codes(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     let bounded = match node.op {
         Op::Activation(Activation::Clip { min, .. }) => min >= 0.0,

@@ -58,7 +58,7 @@ pub enum Lint {
     QuantizerChain,
     /// The sum's range was given to an operand.
     OperandHasRangeOfSum,
-    /// A ReLU's quantizer spends codes on negative values.
+    /// The quantizer behind a `Relu` spends codes on negative values.
     NegativeCodesAfterRelu,
     /// Scales for channels where the target has one for a tensor.
     PerChannel,

@@ -10,7 +10,7 @@ use align_check_specs::Spec;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{json, prove, terminal};
+use super::{json, prove, summary, terminal};
 use crate::check::Target;
 use crate::cli::{MISALIGNED, Patterns, UNSUPPORTED, threads, unsupported};
 use crate::failure::Failure;
@@ -59,6 +59,10 @@ pub struct ProveArgs {
     #[arg(short, value_name = "N")]
     jobs: Option<usize>,
 
+    /// Only the last line: how many layers are equal, differ, or stay open
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
     /// Layers that are equal, too
     #[arg(short, long)]
     verbose: bool,
@@ -79,10 +83,11 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
     let model = Model::read(&args.model, &Limits::default())?;
     let graph = model.graph(&BTreeMap::new())?;
     let refused = |e: align_check_simulators::Error| unsupported(&args.model, &e);
-    let network = Network::new(graph).map_err(refused)?;
+    let network = Network::new(graph.clone()).map_err(refused)?;
     let isa = Isa::detect();
     let exact = Target::new(&network, resolve("exact")?, None, isa).map_err(refused)?;
-    let plan = |spec: Spec| Target::new(&network, spec, Some(&exact), isa).map_err(refused);
+    let plan =
+        |spec: Spec| Target::placed((&graph, &network), spec, None, &exact, isa).map_err(refused);
     let (target, against) = (plan(spec)?, plan(other)?);
     let select = |layer: &Layer| patterns.select(layer);
     let proof = prove(&network, &target, &against, &select, isa);
@@ -97,5 +102,10 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
         (false, true) => 0,
         (false, false) => UNSUPPORTED,
     };
-    Ok((terminal(&proof, color, args.verbose), code))
+    let text = if args.quiet {
+        summary(&proof)
+    } else {
+        terminal(&proof, color, args.verbose)
+    };
+    Ok((text, code))
 }

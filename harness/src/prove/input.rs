@@ -7,7 +7,12 @@ const TRIES: u64 = 24;
 ///
 /// Weights are gone through from the largest to the smallest, each taking what keeps the rest reachable; the small
 /// ones at the end make the sum exact. `None` where no try ends within: the sum may still be reachable.
-pub fn window(weights: &[i64], (lo, hi): (i64, i64), from: i64, to: i64) -> Option<(Vec<i64>, i64)> {
+pub fn window(
+    weights: &[i64],
+    (lo, hi): (i64, i64),
+    from: i64,
+    to: i64,
+) -> Option<(Vec<i64>, i64)> {
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(weights[i].abs()));
     let targets = [from, to, from + (to - from) / 2];
@@ -19,7 +24,13 @@ pub fn window(weights: &[i64], (lo, hi): (i64, i64), from: i64, to: i64) -> Opti
     })
 }
 
-fn fill(weights: &[i64], order: &[usize], (lo, hi): (i64, i64), target: i64, attempt: u64) -> Option<Vec<i64>> {
+fn fill(
+    weights: &[i64],
+    order: &[usize],
+    (lo, hi): (i64, i64),
+    target: i64,
+    attempt: u64,
+) -> Option<Vec<i64>> {
     // What the weights from each position on can still add.
     let mut rest = vec![(0i64, 0i64); order.len() + 1];
     for (at, &i) in order.iter().enumerate().rev() {
@@ -62,7 +73,10 @@ mod tests {
             let (x, sum) = window(&weights, (0, 255), target, target).expect("reachable");
             assert_eq!(sum, target);
             assert!(x.iter().all(|x| (0..=255).contains(x)));
-            assert_eq!(weights.iter().zip(&x).map(|(w, x)| w * x).sum::<i64>(), target);
+            assert_eq!(
+                weights.iter().zip(&x).map(|(w, x)| w * x).sum::<i64>(),
+                target
+            );
         }
     }
 

@@ -7,13 +7,14 @@
 
 pub mod command;
 mod input;
+mod means;
 mod show;
 mod steps;
 mod tables;
 
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::kernels::Isa;
-use align_check_simulators::network::{Layer, Network};
+use align_check_simulators::network::{Kind, Layer, Network};
 use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::step::{Reach, Step, reach};
 use rayon::prelude::*;
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use crate::check::{Target, grade_text};
 
-pub use show::{json, terminal};
+pub use show::{json, summary, terminal};
 
 /// Version of the machine-readable report.
 pub const SCHEMA: &str = "align-check/prove/1";
@@ -124,7 +125,9 @@ impl Proof {
         let mut totals = Cases::default();
         for layer in &self.layers {
             match &layer.result {
-                Certificate::Equal(cases) | Certificate::Differs { cases, .. } => totals.add(*cases),
+                Certificate::Equal(cases) | Certificate::Differs { cases, .. } => {
+                    totals.add(*cases);
+                }
                 Certificate::Open { .. } => {}
             }
         }
@@ -146,7 +149,48 @@ impl Proof {
     }
 }
 
-/// Proves the selected layers of a network, under `target` against `against`, both planned for it.
+/// One side of a comparison: a layer as a target computes it.
+struct Side<'a> {
+    layer: &'a Layer,
+    plan: &'a LayerPlan,
+    /// The grids of what it reads.
+    inputs: Vec<&'a ValueGrid>,
+}
+
+impl<'a> Side<'a> {
+    /// The layer that makes what a layer of the model makes; `None` where the target has no such tensor.
+    fn of(network: &'a Network, target: &'a Target, index: usize) -> Option<Self> {
+        let (layer, plan) = match &target.own {
+            None => (&network.layers[index], &target.plans[index]),
+            Some(own) => {
+                let index = own.found[index]?;
+                (&own.network.layers[index], &target.plans[index])
+            }
+        };
+        let inputs = layer.inputs.iter().map(|&input| &target.grids[input]);
+        Some(Self {
+            layer,
+            plan,
+            inputs: inputs.collect(),
+        })
+    }
+}
+
+impl Certificate {
+    /// Of cases that were all compared, and the worst of those that differ.
+    fn of(cases: Cases, worst: Option<(u32, Example)>) -> Self {
+        match worst {
+            None => Self::Equal(cases),
+            Some((max_lsb, example)) => Self::Differs {
+                cases,
+                max_lsb,
+                example,
+            },
+        }
+    }
+}
+
+/// Proves the selected layers of a network, under `target` against `against`, both placed for it.
 pub fn prove(
     network: &Network,
     target: &Target,
@@ -161,18 +205,22 @@ pub fn prove(
         .enumerate()
         .filter(|(_, layer)| layer.is_compared() && select(layer))
         .map(|(index, layer)| {
-            let sides = [&target.plans[index], &against.plans[index]];
-            let inputs = layer.inputs.iter();
-            let grids: Vec<[&ValueGrid; 2]> = inputs
-                .map(|&input| [&target.grids[input], &against.grids[input]])
-                .collect();
+            let sides = [target, against].map(|side| Side::of(network, side, index));
+            let grade = [target, against]
+                .iter()
+                .zip(&sides)
+                .filter_map(|(target, side)| Some(target.spec.weakest(&side.as_ref()?.plan.rules)))
+                .min();
+            let result = match &sides {
+                [Some(a), Some(b)] => certify([a, b], isa),
+                _ => Err("no such tensor on one side".into()),
+            };
             LayerProof {
                 name: layer.name.clone(),
                 op: layer.op.clone(),
                 tensor: layer.tensor.clone(),
-                result: certify(layer, sides, &grids, isa)
-                    .unwrap_or_else(|why| Certificate::Open { why }),
-                grade: grade_text(target.spec.weakest(&sides[0].rules).min(against.spec.weakest(&sides[1].rules))),
+                result: result.unwrap_or_else(|why| Certificate::Open { why }),
+                grade: grade.map_or_else(String::new, grade_text),
             }
         })
         .collect();
@@ -185,38 +233,56 @@ pub fn prove(
 }
 
 /// What is certain of one layer; a text where nothing is.
-fn certify(
-    layer: &Layer,
-    plans: [&LayerPlan; 2],
-    grids: &[[&ValueGrid; 2]],
-    isa: Isa,
-) -> Result<Certificate, String> {
-    for [a, b] in grids {
+fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
+    let [a, b] = sides;
+    let operation = |side: &Side| {
+        (
+            side.layer.name.clone(),
+            side.layer.op.clone(),
+            side.inputs.len(),
+        )
+    };
+    if operation(a) != operation(b) || sides.iter().any(|side| side.layer.joined.is_some()) {
+        return Err("one side does other operations at once here".into());
+    }
+    for (a, b) in a.inputs.iter().zip(&b.inputs) {
         match (a, b) {
             (ValueGrid::Codes { model: true, .. }, ValueGrid::Codes { model: true, .. }) => {}
             (a, b) if a == b => {}
             _ => return Err("the sides read different grids".into()),
         }
     }
-    let same_out = match (&plans[0].out, &plans[1].out) {
+    let same_out = match (&a.plan.out, &b.plan.out) {
         (ValueGrid::Codes { grid: a, .. }, ValueGrid::Codes { grid: b, .. }) => a == b,
         _ => false,
     };
     if !same_out {
         return Err("the sides write different grids, or reals".into());
     }
-    if plans.iter().any(|plan| matches!(plan.finish, Finish::Float(_))) && plans[0].linear.is_some() {
+    if a.plan.linear.is_none() {
+        return match a.layer.kind {
+            Kind::Average { .. } => means::certify(sides, isa),
+            _ => tables::certify(sides, isa),
+        };
+    }
+    if sides
+        .iter()
+        .any(|side| matches!(side.plan.finish, Finish::Float(_)))
+    {
         return Err("computed in float on one side".into());
     }
-    if plans[0].linear.is_none() {
-        return tables::certify(layer, plans, grids, isa);
-    }
-    if plans.iter().any(|plan| plan.linear.as_ref().is_none_or(|sums| !sums.model_weights)) {
+    let model = |side: &&Side| {
+        side.plan
+            .linear
+            .as_ref()
+            .is_some_and(|sums| sums.model_weights)
+    };
+    if !sides.iter().all(model) {
         return Err("the target's weights are not the model's codes".into());
     }
-    let [target, against] = plans.map(|plan| Step::of(layer, plan, isa));
+    let [target, against] = sides.map(|side| Step::of(side.layer, side.plan, isa));
     let (target, against) = (target?, against?);
-    let input = *grids.first().ok_or("no input")?;
-    let reach: Vec<Reach> = reach(layer, input[0]).ok_or("weights or inputs without codes")?;
-    Ok(steps::certify(layer, &target, &against, input[0], &reach))
+    let input = *a.inputs.first().ok_or("no input")?;
+    let reach: Vec<Reach> = reach(a.layer, input).ok_or("weights or inputs without codes")?;
+    Ok(steps::certify(a.layer, &target, &against, input, &reach))
 }

@@ -1,5 +1,7 @@
 //! Proofs for people and for machines.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::{Cases, Certificate, Proof, SCHEMA};
@@ -35,11 +37,17 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
         paint.bold(&proof.target),
         proof.against
     );
+    // Writing to a String cannot fail, here and below.
     for layer in &proof.layers {
         let name = visible(&layer.name);
         match &layer.result {
             Certificate::Equal(cases) if verbose => {
-                text += &format!("  {} {name}: {}\n", paint.verdict(Verdict::Aligned, "equal"), compared(*cases));
+                let _ = writeln!(
+                    text,
+                    "  {} {name}: {}",
+                    paint.verdict(Verdict::Aligned, "equal"),
+                    compared(*cases)
+                );
             }
             Certificate::Equal(_) => {}
             Certificate::Differs {
@@ -47,8 +55,9 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 max_lsb,
                 example,
             } => {
-                text += &format!(
-                    "  {} {name} ({}): {} of {}, at most {max_lsb} LSB\n",
+                let _ = writeln!(
+                    text,
+                    "  {} {name} ({}): {} of {}, at most {max_lsb} LSB",
                     paint.verdict(Verdict::Misaligned, "differs"),
                     visible(&layer.op),
                     thousands(cases.differing),
@@ -63,20 +72,37 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                     (Some(_), false) => " (an input window that makes it is in the JSON report)",
                     _ => "",
                 };
-                text += &format!(
-                    "          e.g. {place}: {} instead of {}{found}\n",
+                let _ = writeln!(
+                    text,
+                    "          e.g. {place}: {} instead of {}{found}",
                     example.got, example.expected
                 );
             }
             Certificate::Open { why } => {
-                text += &format!("  {} {name} ({}): {why}\n", paint.dim("open"), visible(&layer.op));
+                let _ = writeln!(
+                    text,
+                    "  {} {name} ({}): {why}",
+                    paint.dim("open"),
+                    visible(&layer.op)
+                );
             }
         }
     }
+    text + "\n" + &summary(proof)
+}
+
+/// One line: layers, and the cases that were compared.
+pub fn summary(proof: &Proof) -> String {
     let totals = proof.totals();
-    let of = |wanted: fn(&Certificate) -> bool| proof.layers.iter().filter(|layer| wanted(&layer.result)).count();
-    text += &format!(
-        "\n{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n",
+    let of = |wanted: fn(&Certificate) -> bool| {
+        proof
+            .layers
+            .iter()
+            .filter(|layer| wanted(&layer.result))
+            .count()
+    };
+    format!(
+        "{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n",
         proof.layers.len(),
         of(|c| matches!(c, Certificate::Equal(_))),
         of(|c| matches!(c, Certificate::Differs { .. })),
@@ -90,11 +116,14 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                 thousands(totals.reachable)
             )
         } else {
-            format!("{} of {} cases differ", thousands(totals.differing), thousands(totals.reachable))
+            format!(
+                "{} of {} cases differ",
+                thousands(totals.differing),
+                thousands(totals.reachable)
+            )
         },
         proof.seconds
-    );
-    text
+    )
 }
 
 fn compared(cases: Cases) -> String {

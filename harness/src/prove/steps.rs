@@ -49,14 +49,17 @@ pub fn certify(
     }
     worst.sort_by_key(|(channel, difference)| (std::cmp::Reverse(difference.max_lsb), *channel));
     let rows = weight_rows(layer);
-    let found = worst.iter().take(SEARCHED).find_map(|(channel, difference)| {
-        let row = &rows.as_ref()?[*channel];
-        let range = input_range(input)?;
-        difference.sums.iter().find_map(|&(from, to)| {
-            let (inputs, sum) = window(row, range, from, to)?;
-            Some((*channel, sum, inputs))
-        })
-    });
+    let found = worst
+        .iter()
+        .take(SEARCHED)
+        .find_map(|(channel, difference)| {
+            let row = &rows.as_ref()?[*channel];
+            let range = input_range(input)?;
+            difference.sums.iter().find_map(|&(from, to)| {
+                let (inputs, sum) = window(row, range, from, to)?;
+                Some((*channel, sum, inputs))
+            })
+        });
     let zero = match input {
         ValueGrid::Codes { grid, .. } => grid.zero_point.at(0),
         _ => 0,
@@ -85,7 +88,11 @@ fn compare(target: &Step, against: &Step, channel: usize, reach: Reach) -> Diffe
     let mut difference = Difference::default();
     let mut at = reach.min;
     while at <= reach.max {
-        let ends = [0, 1].map(|side| sides[side].get(on[side] + 1).map_or(reach.max + 1, |&(begin, _)| begin));
+        let ends = [0, 1].map(|side| {
+            sides[side]
+                .get(on[side] + 1)
+                .map_or(reach.max + 1, |&(begin, _)| begin)
+        });
         let end = ends[0].min(ends[1]);
         let apart = sides[0][on[0]].1.abs_diff(sides[1][on[1]].1);
         if apart > 0 {

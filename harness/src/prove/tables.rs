@@ -10,37 +10,38 @@ use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::{Data, Tensor};
 use std::sync::Arc;
 
-use super::{Cases, Certificate, Example};
+use super::{Cases, Certificate, Example, Side};
 
 /// Combinations that are not listed any more: 16-bit pairs.
 const MOST: u64 = 1 << 20;
 
 /// Fills every combination of input codes.
-pub fn certify(
-    layer: &Layer,
-    plans: [&LayerPlan; 2],
-    grids: &[[&ValueGrid; 2]],
-    isa: Isa,
-) -> Result<Certificate, String> {
-    let inputs: Vec<&Arc<CodeGrid>> = grids
+pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
+    let layer = sides[0].layer;
+    let plans = sides.map(|side| side.plan);
+    let inputs: Vec<&Arc<CodeGrid>> = sides[0]
+        .inputs
         .iter()
-        .map(|[grid, _]| match grid {
+        .map(|grid| match grid {
             ValueGrid::Codes { grid, .. } => Ok(grid),
             _ => Err("an input without codes".to_string()),
         })
         .collect::<Result<_, _>>()?;
-    let joint = match &layer.kind {
-        Kind::Pass => false,
-        Kind::Concat { .. } => false,
-        Kind::Binary { op, operands, .. } => {
-            let both = operands.iter().all(|o| matches!(o, Operand::Input(_)));
-            if matches!(op, Binary::Div) {
-                return Err("a quotient of two codes".into());
+    let joint =
+        match &layer.kind {
+            Kind::Pass | Kind::Concat { .. } => false,
+            Kind::Binary { op, operands, .. } => {
+                let both = operands.iter().all(|o| matches!(o, Operand::Input(_)));
+                if matches!(op, Binary::Div) {
+                    return Err("a quotient of two codes".into());
+                }
+                both && layer.inputs.len() == 2
             }
-            both && layer.inputs.len() == 2
-        }
-        _ => return Err("means, products of activations, resampling and softmax are tested, not proved".into()),
-    };
+            _ => return Err(
+                "products of activations, maxima, resampling and softmax are tested, not proved"
+                    .into(),
+            ),
+        };
     if joint && layer.input_shapes.iter().any(|shape| *shape != layer.shape) {
         return Err("operands of different shapes".into());
     }
@@ -49,14 +50,21 @@ pub fn certify(
         .map(|grid| grid.max.abs_diff(grid.min) + 1)
         .collect();
     let combinations: u64 = if joint {
-        spans.iter().try_fold(1u64, |n, &span| n.checked_mul(span)).unwrap_or(u64::MAX)
+        spans
+            .iter()
+            .try_fold(1u64, |n, &span| n.checked_mul(span))
+            .unwrap_or(u64::MAX)
     } else {
         spans.iter().copied().max().unwrap_or(0)
     };
     if combinations == 0 || combinations > MOST {
         return Err(format!("{combinations} combinations of codes"));
     }
-    let runners = plans.map(|plan| Runner { layer, plan, isa });
+    let runners = sides.map(|side| Runner {
+        layer: side.layer,
+        plan: side.plan,
+        isa,
+    });
     let shifts = shifts(layer, plans, combinations, joint);
     let mut cases = Cases {
         reachable: combinations,
@@ -85,7 +93,13 @@ pub fn certify(
             .collect();
         let borrowed: Vec<&Tensor> = tensors.iter().collect();
         let [got, expected] = runners.map(|runner| runner.finish(&borrowed, &Sums::None));
-        let (Data::Codes { codes: got, .. }, Data::Codes { codes: expected, .. }) = (&got.data, &expected.data) else {
+        let (
+            Data::Codes { codes: got, .. },
+            Data::Codes {
+                codes: expected, ..
+            },
+        ) = (&got.data, &expected.data)
+        else {
             return Err("an output without codes".into());
         };
         for (element, (&got, &expected)) in got.iter().zip(expected).enumerate() {
@@ -116,14 +130,7 @@ pub fn certify(
         }
     }
     cases.differing = differing.iter().filter(|&&differs| differs).count() as u64;
-    Ok(match worst {
-        None => Certificate::Equal(cases),
-        Some((max_lsb, example)) => Certificate::Differs {
-            cases,
-            max_lsb,
-            example,
-        },
-    })
+    Ok(Certificate::of(cases, worst))
 }
 
 /// By how much combinations are shifted against elements, run by run, so that every kind of element sees every one.
@@ -142,8 +149,17 @@ fn shifts(layer: &Layer, plans: [&LayerPlan; 2], combinations: u64, joint: bool)
     let elements = if joint {
         layer.shape.iter().product::<usize>()
     } else {
-        layer.input_shapes.iter().map(|shape| shape.iter().product::<usize>()).min().unwrap_or(1)
+        layer
+            .input_shapes
+            .iter()
+            .map(|shape| shape.iter().product::<usize>())
+            .min()
+            .unwrap_or(1)
     };
-    let step = if blocks || channels { 1 } else { (elements as u64).max(1) };
+    let step = if blocks || channels {
+        1
+    } else {
+        (elements as u64).max(1)
+    };
     (0..combinations).step_by(step as usize).collect()
 }

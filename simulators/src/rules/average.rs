@@ -91,6 +91,14 @@ impl Average {
         }))
     }
 
+    /// Whether a window's code follows from the sum of its codes, wherever the window lies.
+    pub fn knows_the_sum(&self) -> bool {
+        !matches!(
+            self.rule,
+            AverageRule::F32 | AverageRule::F32Inside | AverageRule::RequantizeOverCountVector
+        )
+    }
+
     /// Means of every window, as stored codes.
     pub fn codes(&self, windows: &Windows, codes: &[i32]) -> Vec<i32> {
         let x = self.x;
