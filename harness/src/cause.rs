@@ -12,8 +12,8 @@ use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{
-    Accumulator, AddRule, AverageRule, BiasFormat, CodeClip, Division, Grid, LeftShift, Multiplier,
-    Overflow, RescaleRule, Rounding, Shift, Signedness, Spec, Step, WeightDivision,
+    Accumulator, AddRule, AverageRule, BiasFormat, CodeClip, Division, Grid, KnownBug, LeftShift,
+    Multiplier, Overflow, RescaleRule, Rounding, Shift, Signedness, Spec, Step, WeightDivision,
     ZeroPointPosition, ZeroPoints,
 };
 
@@ -71,6 +71,8 @@ struct Switch {
     name: &'static str,
     text: String,
     spec: Spec,
+    /// Whether the bias has the scale that the file states, where kernels add its integers as they are.
+    stated_bias: bool,
 }
 
 /// Finds the first decision, in the order grid, accumulator, rounding, multiplier, that explains every
@@ -118,7 +120,7 @@ pub fn find(case: &Case) -> Cause {
         .as_ref()
         .is_some_and(|(explained, ..)| *explained == of);
     for switch in switches(case).into_iter().filter(|_| !done) {
-        let explained = explained(case, &switch.spec);
+        let explained = explained(case, &switch);
         tried.push((switch.name.to_string(), explained));
         if best.as_ref().is_none_or(|(most, ..)| explained > *most) {
             best = Some((explained, switch.name, switch.text));
@@ -173,6 +175,30 @@ fn of_types(case: &Case, fixed: &Fixed) -> Cause {
     }
 }
 
+/// Says of a layer that no decision explains what else it may be: `bugs` are the target's known ones for its
+/// operator, `reordered` tells that the recorded codes are the simulated ones in another order.
+pub fn suspect(cause: &mut Cause, target: &str, bugs: &[&KnownBug], reordered: bool) {
+    let mut text = if cause.explains == 0 {
+        "no decision, alone or together, explains it".to_owned()
+    } else {
+        format!(
+            "{}; no decision, alone or together, explains the rest",
+            cause.text
+        )
+    };
+    text += ": suspect a bug of a kernel or driver";
+    if reordered {
+        text += "; the same codes in another order: layout";
+    }
+    for bug in bugs {
+        text += "; known bug of ";
+        text += target;
+        text += ": ";
+        text += &bug.what;
+    }
+    cause.text = text;
+}
+
 /// Adds another sample's cause: the one that explains more names both.
 pub fn merge(all: &mut Option<Cause>, one: Option<&Cause>) {
     let Some(one) = one else { return };
@@ -196,15 +222,21 @@ pub fn merge(all: &mut Option<Cause>, one: Option<&Cause>) {
     }
 }
 
-/// Differing elements that vanish under another spec.
-fn explained(case: &Case, spec: &Spec) -> u64 {
+/// Differing elements that vanish under another decision.
+fn explained(case: &Case, switch: &Switch) -> u64 {
+    let spec = &switch.spec;
     let model_grids = spec.activations.quantizer == Grid::Model;
     let grids = if model_grids {
         &case.model_grids
     } else {
         &case.grids
     };
-    let Ok(plan) = LayerPlan::new(case.layer, spec, grids, case.model, case.isa) else {
+    let plan = if switch.stated_bias {
+        LayerPlan::with_stated_bias
+    } else {
+        LayerPlan::new
+    };
+    let Ok(plan) = plan(case.layer, spec, grids, case.model, case.isa) else {
         return 0;
     };
     let runner = Runner {
@@ -275,6 +307,25 @@ fn without_placement(case: &Case, unplaced: &Unplaced) -> u64 {
 fn switches(case: &Case) -> Vec<Switch> {
     let spec = &case.target.spec;
     let mut switches = Vec::new();
+    let other = case
+        .plan
+        .linear
+        .as_ref()
+        .and_then(|l| l.other_bias.as_ref());
+    let as_stored = other.filter(|other| other.as_stored);
+    if let Some(other) = as_stored {
+        switches.push(Switch {
+            name: "bias scale",
+            text: format!(
+                "bias scale is not sx*sw, ratio {:.4}, {} of {} channels: its integers are added as they are",
+                other.ratio(),
+                other.channels,
+                other.of
+            ),
+            spec: spec.clone(),
+            stated_bias: true,
+        });
+    }
     let mut push = |name, text: String, change: &dyn Fn(&mut Spec)| {
         let mut changed = spec.clone();
         change(&mut changed);
@@ -283,6 +334,7 @@ fn switches(case: &Case) -> Vec<Switch> {
                 name,
                 text,
                 spec: changed,
+                stated_bias: false,
             });
         }
     };
@@ -302,10 +354,10 @@ fn switches(case: &Case) -> Vec<Switch> {
             spec.weights.division = WeightDivision::Model;
         });
     }
-    if !case.plan.mismatches.is_empty() || inputs_differ {
-        let text = case
-            .plan
-            .mismatches
+    let requantized = usize::from(other.is_some_and(|other| !other.as_stored));
+    let grids = case.plan.mismatches.len().saturating_sub(requantized);
+    if grids > 0 || inputs_differ {
+        let text = case.plan.mismatches[..grids]
             .first()
             .cloned()
             .unwrap_or_else(|| "the inputs lie on the target's own grid".into());
@@ -368,6 +420,10 @@ fn switches(case: &Case) -> Vec<Switch> {
                 }
             },
         );
+        // An exact bias has the file's scale: it would take the blame from it.
+        if as_stored.is_some() {
+            return switches;
+        }
         push(
             "requantize",
             format!(

@@ -198,6 +198,8 @@ pub(crate) struct Found {
     pub(crate) cumulative: Option<Stats>,
     pub(crate) cause: Option<Cause>,
     pub(crate) witness: Option<Witness>,
+    /// Of a sample that differs from a recording: whether its codes are the simulated ones in another order.
+    pub(crate) reordered: Option<bool>,
 }
 
 /// One target's findings on one sample.
@@ -315,10 +317,27 @@ impl Check<'_> {
                     merged.witness.clone_from(&one.witness);
                 }
                 cause::merge(&mut merged.cause, one.cause.as_ref());
+                if let Some(one) = one.reordered {
+                    merged.reordered = Some(one && merged.reordered.unwrap_or(true));
+                }
             }
             let decisive = merged.isolated.as_ref().or(merged.cumulative.as_ref());
-            let verdict =
+            let mut verdict =
                 decisive.map_or(Verdict::Aligned, |stats| self.verdict(stats, plan, layer));
+            if verdict == Verdict::Misaligned
+                && self.recorded.is_some()
+                && !plan.float
+                && let Some(cause) = merged.cause.as_mut().filter(|c| c.explains < c.of)
+            {
+                verdict = Verdict::UnknownRule;
+                let bugs = target.spec.known_bugs_of(&layer.op);
+                cause::suspect(
+                    cause,
+                    &target.spec.name,
+                    &bugs,
+                    merged.reordered == Some(true),
+                );
+            }
             layers.push(LayerOutcome {
                 name: layer.name.clone(),
                 op: layer.op.clone(),
@@ -384,7 +403,7 @@ impl Check<'_> {
             }),
             unknowns: target.spec.unknowns.clone(),
             verdict,
-            exit_code: u8::from(verdict == Verdict::Misaligned),
+            exit_code: u8::from(verdict.fails()),
             mismatches: layers
                 .iter()
                 .flat_map(|l| l.mismatches.iter().map(|m| (l.tensor.clone(), m.clone())))

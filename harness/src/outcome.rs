@@ -122,6 +122,9 @@ pub enum Verdict {
     /// Elements differ.
     #[serde(rename = "misaligned")]
     Misaligned,
+    /// Elements of a recording differ, and no decision, alone or together with the others, explains them all.
+    #[serde(rename = "unknown rule")]
+    UnknownRule,
 }
 
 impl Verdict {
@@ -134,7 +137,13 @@ impl Verdict {
             Self::WithinTolerance => "within tolerance",
             Self::FloatOnTarget => "float on target",
             Self::Misaligned => "misaligned",
+            Self::UnknownRule => "unknown rule",
         }
+    }
+
+    /// Whether it fails a check.
+    pub fn fails(self) -> bool {
+        matches!(self, Self::Misaligned | Self::UnknownRule)
     }
 }
 

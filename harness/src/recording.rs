@@ -51,6 +51,9 @@ pub struct Provenance {
     /// Which rules this data cannot tell apart.
     #[serde(default)]
     pub undecided: String,
+    /// A bug of the tool that this data shows: no rule, so that no target reproduces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_bug: Option<String>,
     /// The model's file, where it is not `model.*` in this folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

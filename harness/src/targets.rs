@@ -86,6 +86,20 @@ pub fn show(name_or_path: &str, width: usize, color: bool) -> Result<String> {
         }
         hanging(&mut out, &format!("  [{}] ", index + 1), &text, width);
     }
+    if !spec.known_bugs.is_empty() {
+        let bugs = count(spec.known_bugs.len(), "known bug");
+        let _ = writeln!(out, "\n{}", paint.bold(&format!("{bugs}: no rule")));
+    }
+    for bug in &spec.known_bugs {
+        let text = format!(
+            "{}: {} ({}; shown by {})",
+            bug.ops.join(", "),
+            bug.what,
+            bug.source,
+            bug.recording
+        );
+        hanging(&mut out, "  - ", &text, width);
+    }
     let unknowns = count(spec.unknowns.len(), "unknown");
     if !spec.unknowns.is_empty() {
         let _ = writeln!(

@@ -15,7 +15,7 @@ use crate::check::{Check, Mode, Target, Tolerance};
 use crate::encodings;
 use crate::failure::Failure;
 use crate::inputs::{self, Recording, Samples};
-use crate::outcome::{LayerOutcome, Stats};
+use crate::outcome::{Cause, LayerOutcome, Stats, Verdict};
 use crate::recording::Folder;
 
 /// Version of the machine-readable report.
@@ -28,6 +28,9 @@ pub struct Verified {
     pub cases: Vec<Case>,
     /// Recordings that name no target.
     pub without_target: Vec<PathBuf>,
+    /// Recordings that show a bug of their tool, and which.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub known_bugs: BTreeMap<PathBuf, String>,
     /// Recordings without a model: vectors, which only tests can hold against the rules.
     pub without_model: Vec<PathBuf>,
 }
@@ -84,6 +87,11 @@ pub struct FailedLayer {
     pub elements: u64,
     /// Largest difference in LSB.
     pub max_lsb: f64,
+    /// The verdict on it.
+    pub verdict: Verdict,
+    /// Why it differs, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// One element: sample, index, expected and got.
     pub witness: Option<crate::outcome::Witness>,
 }
@@ -263,7 +271,7 @@ impl Loaded {
             tolerance: Tolerance::default(),
             recorded: Some(&self.recorded),
             recorded_reference: None,
-            explain: false,
+            explain: cumulative,
             select: &|_| true,
             isa: self.isa,
             progress: &|| {},
@@ -312,6 +320,8 @@ fn failed(layer: &LayerOutcome, stats: &Stats) -> FailedLayer {
         differing: stats.beyond_noise(),
         elements: stats.elements,
         max_lsb: stats.max_lsb,
+        verdict: layer.verdict,
+        cause: layer.cause.clone(),
         witness: layer.witness.clone(),
     }
 }
@@ -330,6 +340,9 @@ pub fn verify(
     for path in folders {
         progress(path);
         let folder = Folder::open(path)?;
+        if let Some(bug) = &folder.provenance.known_bug {
+            verified.known_bugs.insert(path.clone(), bug.clone());
+        }
         if !folder.has_model() {
             verified.without_model.push(path.clone());
             continue;

@@ -191,6 +191,17 @@ pub struct LinearBias {
     /// As the integers that a model file stores, in units of input scale times weight scale: there they are
     /// added to the accumulator as they are, whatever scale the file states for them.
     pub codes: Option<Vec<i64>>,
+    /// How the file quantizes it.
+    pub stated: Option<StatedBias>,
+}
+
+/// The grid that a file states for a bias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatedBias {
+    /// Scale of each entry.
+    pub scales: Vec<f64>,
+    /// Width of its codes.
+    pub bits: u32,
 }
 
 /// A bias that differs from row to row.

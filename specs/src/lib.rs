@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bugs;
 mod coverage;
 mod error;
 mod load;

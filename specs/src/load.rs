@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::tree::{Tree, line_at};
-use crate::{Error, Spec, coverage, message, validate};
+use crate::{Error, Spec, bugs, coverage, message, validate};
 
 /// Largest spec file that is read.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -35,6 +35,9 @@ impl Spec {
                 tree.line_of(&path),
                 &format!("{path}: {reason}"),
             ));
+        }
+        if let Some((path, reason)) = bugs::incomplete(&spec) {
+            return Err(Error::at(origin, tree.line_of(&path), &reason));
         }
         coverage::check(&spec, &tree, origin)?;
         Ok(spec)

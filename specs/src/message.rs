@@ -98,6 +98,7 @@ fn inside(path: &str) -> String {
     match path {
         "" => "at the top level".to_owned(),
         path if path.starts_with("evidence") => "in [[evidence]]".to_owned(),
+        path if path.starts_with("known-bugs") => "in [[known-bugs]]".to_owned(),
         path => format!("in [{path}]"),
     }
 }

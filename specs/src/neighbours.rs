@@ -390,6 +390,7 @@ impl List<'_> {
         without!("equal-quantizers", equal_quantizers);
         without!("clamps", clamps);
         without!("signed-codes", signed_codes);
+        without!("bias", bias);
         without!("relu6", relu6);
         without!("unweighted", unweighted);
         without!("unquantized", unquantized);

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::Spec;
 use crate::view::word;
+use crate::{Spec, bugs};
 
 /// Line before the generated table of a page.
 pub const PAGE_BEGIN: &str = "<!-- rules:begin -->";
@@ -45,7 +45,7 @@ pub fn rules_table(spec: &Spec) -> String {
             float.join(", ")
         );
     }
-    out
+    out + &bugs::list(spec)
 }
 
 /// The page with its table of rules replaced; `None` where the markers are missing.

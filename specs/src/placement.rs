@@ -33,6 +33,9 @@ pub struct Placement {
     /// Which operations with signed codes have an integer kernel. Absent: all that have a rule.
     #[serde(default)]
     pub signed_codes: Option<SignedRule>,
+    /// Which biases a sum of products may have to be computed on codes. Absent: all.
+    #[serde(default)]
+    pub bias: Option<BiasRule>,
     /// What becomes of a convolution behind which a `ReLU6` stands. Absent: nothing.
     #[serde(default)]
     pub relu6: Option<Relu6Rule>,
@@ -133,6 +136,15 @@ pub enum SignedRule {
     ReadOnce,
 }
 
+/// Which biases a sum of products may have to be computed on codes, in files of quantizers and floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasRule {
+    /// None, a float one, or `int32` at the scale `sx * sw` to 1 %, whose integers are taken over; with another one it is computed in float
+    /// (ONNX Runtime).
+    Int32ProductScale,
+}
+
 /// What becomes of a convolution behind which a `ReLU6` stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
@@ -169,6 +181,7 @@ impl Placement {
         equal_quantizers: None,
         clamps: None,
         signed_codes: None,
+        bias: None,
         relu6: None,
         unweighted: None,
         unquantized: None,
@@ -179,6 +192,7 @@ impl Placement {
         let kept = Self {
             clamps: None,
             signed_codes: None,
+            bias: None,
             unweighted: None,
             unquantized: None,
             ..self.clone()

@@ -1059,6 +1059,20 @@ pub struct Evidence {
     pub note: Option<String>,
 }
 
+/// A bug of a target: its kernels compute something else than its rules say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KnownBug {
+    /// Operators, as the model's file names them: `AveragePool`, `Clip`.
+    pub ops: Vec<String>,
+    /// One line: what it does, and when.
+    pub what: String,
+    /// Where that is known from: a path in a repository, or a document and its section.
+    pub source: String,
+    /// The recording that shows it.
+    pub recording: String,
+}
+
 /// Kernels of unsigned codes: what differs from the others.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1222,4 +1236,7 @@ pub struct Spec {
     pub limits: Option<ShiftLimits>,
     /// Evidence of every rule above.
     pub evidence: Vec<Evidence>,
+    /// What the target is known to compute otherwise than its rules say. No rule: nothing simulates it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_bugs: Vec<KnownBug>,
 }

@@ -88,6 +88,7 @@ pub(crate) const PATHS: &[&str] = &[
     "placement.equal-quantizers",
     "placement.clamps",
     "placement.signed-codes",
+    "placement.bias",
     "placement.relu6",
     "placement.unweighted",
     "placement.unquantized",
@@ -251,6 +252,7 @@ impl Rows {
         add("equal-quantizers", rule.equal_quantizers.as_ref().map(word));
         add("clamps", rule.clamps.as_ref().map(word));
         add("signed-codes", rule.signed_codes.as_ref().map(word));
+        add("bias", rule.bias.as_ref().map(word));
         add("relu6", rule.relu6.as_ref().map(word));
         add("unweighted", rule.unweighted.as_ref().map(word));
         add("unquantized", rule.unquantized.as_ref().map(word));

@@ -281,6 +281,13 @@ impl<'a> Maker<'a> {
                 ),
             ),
             "placement.unquantized" => (rule, unquantized(self.network, self.target, layer)),
+            "placement.bias" => (
+                rule,
+                format!(
+                    "the bias of '{}' is not int32 at input scale times weight scale: {} in float",
+                    layer.name, layer.op
+                ),
+            ),
             "placement.signed-codes" => (
                 rule,
                 format!("signed codes with several readers: {} in float", layer.op),

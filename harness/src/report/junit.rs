@@ -26,13 +26,13 @@ pub fn junit(outcome: &Outcome) -> String {
 
 /// Whether the target is misaligned though no layer is: then its outputs tell it.
 fn only_outputs(target: &TargetOutcome) -> bool {
-    target.verdict == Verdict::Misaligned && view::first_divergent(target).is_none()
+    target.verdict.fails() && view::first_divergent(target).is_none()
 }
 
 /// Cases and failures of a suite.
 fn cases(target: &TargetOutcome) -> (usize, usize) {
     let outputs = usize::from(only_outputs(target));
-    let failures = view::layers_with(target, Verdict::Misaligned);
+    let failures = view::failing(target);
     (target.layers.len() + outputs, failures + outputs)
 }
 
@@ -66,7 +66,7 @@ fn suite(out: &mut String, target: &TargetOutcome, outcome: &Outcome) {
             xml(&layer.name)
         );
         let (tag, message) = match layer.verdict {
-            Verdict::Misaligned => ("failure", message(layer)),
+            verdict if verdict.fails() => ("failure", message(layer)),
             Verdict::Aligned => {
                 out.push_str("/>\n");
                 continue;
@@ -82,7 +82,8 @@ fn suite(out: &mut String, target: &TargetOutcome, outcome: &Outcome) {
         if tag == "failure" {
             let _ = writeln!(
                 out,
-                "      <failure type=\"misaligned\" message=\"{}\">{body}</failure>",
+                "      <failure type=\"{}\" message=\"{}\">{body}</failure>",
+                layer.verdict.text(),
                 xml(&message)
             );
         } else {

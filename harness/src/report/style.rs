@@ -35,7 +35,7 @@ impl Paint {
     /// Words about a verdict.
     pub(crate) fn verdict(self, verdict: Verdict, text: &str) -> String {
         let color = match verdict {
-            Verdict::Misaligned => AnsiColor::Red,
+            Verdict::Misaligned | Verdict::UnknownRule => AnsiColor::Red,
             Verdict::FloatOnTarget | Verdict::WithinTolerance => AnsiColor::Yellow,
             Verdict::WithinNoise => AnsiColor::Cyan,
             Verdict::Aligned => AnsiColor::Green,

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::style::Paint;
 use super::text::{count, number, pad, thousands, visible};
+use super::view;
 use crate::check::grade_text;
 use crate::outcome::Verdict;
 use crate::verify::{Case, SCHEMA, Tally, Verified};
@@ -45,6 +46,10 @@ pub fn verify_terminal(verified: &Verified, color: bool) -> String {
             "\n{} without a model (plain vectors), not verified here",
             count(verified.without_model.len(), "recording")
         );
+    }
+    for (path, bug) in &verified.known_bugs {
+        let path = visible(&path.display().to_string());
+        let _ = writeln!(out, "\n{path} shows a known bug: {}", visible(bug));
     }
     let failed = verified.cases.iter().filter(|c| !c.reproduced()).count();
     let total = verified.cases.len();
@@ -156,6 +161,15 @@ fn failure(out: &mut String, case: &Case, paint: Paint) {
             );
         }
         out.push('\n');
+        if let Some(cause) = &layer.cause {
+            let _ = writeln!(
+                out,
+                "    {}: {}: {}",
+                layer.verdict.text(),
+                view::cause(cause),
+                visible(&cause.text)
+            );
+        }
     }
     if case.failed.len() > SHOWN {
         let _ = writeln!(out, "  and {} more layers", case.failed.len() - SHOWN);
@@ -189,6 +203,7 @@ pub fn verify_json(verified: &Verified) -> String {
         "totals": totals,
         "end_to_end": verified.end_to_end(),
         "cases": verified.cases,
+        "known_bugs": verified.known_bugs,
         "without_target": verified.without_target,
         "without_model": verified.without_model,
     });

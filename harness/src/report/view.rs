@@ -9,7 +9,8 @@ use crate::outcome::{
 };
 
 /// All verdicts, worst first.
-pub(crate) const VERDICTS: [Verdict; 6] = [
+pub(crate) const VERDICTS: [Verdict; 7] = [
+    Verdict::UnknownRule,
     Verdict::Misaligned,
     Verdict::FloatOnTarget,
     Verdict::WithinTolerance,
@@ -38,12 +39,9 @@ pub(crate) fn exit_code(outcome: &Outcome) -> u8 {
         .unwrap_or(0)
 }
 
-/// The first misaligned layer in graph order.
+/// The first layer that fails, in graph order.
 pub(crate) fn first_divergent(target: &TargetOutcome) -> Option<&LayerOutcome> {
-    target
-        .layers
-        .iter()
-        .find(|layer| layer.verdict == Verdict::Misaligned)
+    target.layers.iter().find(|layer| layer.verdict.fails())
 }
 
 /// How many layers have a verdict.
@@ -53,6 +51,12 @@ pub(crate) fn layers_with(target: &TargetOutcome, verdict: Verdict) -> usize {
         .iter()
         .filter(|layer| layer.verdict == verdict)
         .count()
+}
+
+/// How many layers fail.
+pub(crate) fn failing(target: &TargetOutcome) -> usize {
+    let layers = target.layers.iter();
+    layers.filter(|layer| layer.verdict.fails()).count()
 }
 
 /// The statistics that a layer is judged by.
@@ -129,13 +133,14 @@ pub(crate) fn shout(verdict: Verdict) -> &'static str {
         Verdict::WithinTolerance => "WITHIN TOLERANCE",
         Verdict::FloatOnTarget => "FLOAT ON TARGET",
         Verdict::Misaligned => "MISALIGNED",
+        Verdict::UnknownRule => "UNKNOWN RULE",
     }
 }
 
 /// The verdict on a target in one sentence, without the target's name and the verdict.
 pub(crate) fn headline(target: &TargetOutcome, inputs: usize) -> String {
     let layers = target.layers.len();
-    let misaligned = layers_with(target, Verdict::Misaligned);
+    let misaligned = failing(target);
     let mut parts = Vec::new();
     if misaligned > 0 {
         parts.push(format!(
@@ -178,6 +183,7 @@ pub(crate) fn headline(target: &TargetOutcome, inputs: usize) -> String {
         ));
     }
     for verdict in [
+        Verdict::UnknownRule,
         Verdict::FloatOnTarget,
         Verdict::WithinTolerance,
         Verdict::WithinNoise,

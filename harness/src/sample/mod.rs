@@ -457,6 +457,9 @@ impl<'a> SampleRun<'a> {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
             });
             stats.noise = quiet.len() as u64;
+            if check.recorded.is_some() && !loud.is_empty() {
+                found.reordered = Some(reordered(expected, out));
+            }
             let shown = *loud.first().unwrap_or(&first);
             found.witness =
                 Some(self.witness(&made.runner, made.sums, expected, out, noise, shown));
@@ -563,6 +566,20 @@ impl<'a> SampleRun<'a> {
             }
         }
     }
+}
+
+/// Whether two tensors hold the same codes, in any order.
+fn reordered(expected: &Tensor, got: &Tensor) -> bool {
+    let (Data::Codes { codes: a, .. }, Data::Codes { codes: b, .. }) = (&expected.data, &got.data)
+    else {
+        return false;
+    };
+    let sorted = |codes: &[i32]| {
+        let mut codes = codes.to_vec();
+        codes.sort_unstable();
+        codes
+    };
+    expected.grid() == got.grid() && sorted(a) == sorted(b)
 }
 
 /// Whether a target is the model's own arithmetic.

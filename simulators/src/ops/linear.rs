@@ -8,7 +8,7 @@ use align_check_specs::Product;
 
 use super::movement::Movement;
 use crate::kernels::ConvShape;
-use crate::network::{Linear, LinearBias, LinearForm, RowBias};
+use crate::network::{Linear, LinearBias, LinearForm, RowBias, StatedBias};
 use crate::tensor::{Channels, Tensor};
 
 /// A node in the form of a convolution.
@@ -40,6 +40,9 @@ pub fn build(
                 reals: channel_bias(&t, channels, factor)?,
                 codes: (factor == 1.0)
                     .then(|| bias_codes(graph, value, channels))
+                    .flatten(),
+                stated: (factor == 1.0)
+                    .then(|| stated(graph, value, &t, channels))
                     .flatten(),
             })),
         },
@@ -256,7 +259,11 @@ fn row_bias(
         }
     };
     Ok(RowBias {
-        entries: LinearBias { reals, codes },
+        entries: LinearBias {
+            reals,
+            codes,
+            stated: None,
+        },
         channels,
     })
 }
@@ -330,6 +337,27 @@ fn integers(graph: &Graph, value: ValueId) -> Option<Vec<i64>> {
     };
     let symmetric = stored.zero_point.values.iter().all(|&z| z == 0.0);
     symmetric.then(|| codes.clone())
+}
+
+/// The grid of a bias: of the integers in the file, or of the quantizer behind its constant.
+fn stated(graph: &Graph, value: ValueId, bias: &Tensor, channels: usize) -> Option<StatedBias> {
+    let at = |count: usize, c: usize| if count == 1 { 0 } else { c };
+    let fits = |count: usize| count == 1 || count == channels;
+    if let Some(stored) = &graph.value(value).stored {
+        let values = &stored.scale.values;
+        return fits(values.len()).then(|| StatedBias {
+            scales: (0..channels)
+                .map(|c| f64::from(values[at(values.len(), c)]))
+                .collect(),
+            bits: stored.bits,
+        });
+    }
+    let grid = bias.grid()?;
+    let values = &grid.scale.values;
+    fits(values.len()).then(|| StatedBias {
+        scales: (0..channels).map(|c| values[at(values.len(), c)]).collect(),
+        bits: 64 - (grid.max - grid.min).unsigned_abs().leading_zeros(),
+    })
 }
 
 fn transposed(weights: &Tensor) -> Result<Tensor, String> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use align_check_specs::{Derivation, Multiplier, Product, Requantize};
 
+use super::sum::same_bias;
 use super::{Ending, Finish, LinearPlan, Planner, Sum};
 use crate::network::{Folded, Linear, MatMul};
 use crate::quantize::CodeGrid;
@@ -137,7 +138,12 @@ impl Planner<'_> {
                 bias: one.bias + rows.entries.reals[entry] * mul,
                 code: codes
                     .filter(|_| folded.is_none_or(Folded::is_clamp))
-                    .map(|b| b[entry]),
+                    .map(|b| b[entry])
+                    .filter(|&code| {
+                        // As in a bias of one entry a channel: the file's scale counts unless it is integer.
+                        let exact = code as f64 * plan.unit[c];
+                        self.layer.integer || same_bias(exact, rows.entries.reals[entry])
+                    }),
                 ..one
             }
         });

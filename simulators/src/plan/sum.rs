@@ -28,8 +28,38 @@ pub struct LinearPlan {
     pub bias_codes: Option<Vec<i64>>,
     /// Smallest and largest code of the input; none where the sum is real.
     pub codes: Option<(i64, i64)>,
+    /// Where the file's scale for the bias is not input scale times weight scale.
+    pub other_bias: Option<OtherBias>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
+}
+
+/// A bias with a scale of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtherBias {
+    /// Output channels with another scale.
+    pub channels: usize,
+    /// Of this many.
+    pub of: usize,
+    /// The one furthest away: the file's scale, and input scale times weight scale.
+    pub scales: (f64, f64),
+    /// Whether the file's integers are added to the sum as they are, whatever scale it states.
+    pub as_stored: bool,
+}
+
+impl OtherBias {
+    /// Input scale times weight scale, over the file's scale for the bias.
+    pub fn ratio(&self) -> f64 {
+        self.scales.1 / self.scales.0
+    }
+}
+
+/// How far the scale of a bias may be from input scale times weight scale: both are products of `f32`.
+const SAME_SCALE: f64 = 1e-5;
+
+/// Whether an integer bias means the real that the file states.
+pub(super) fn same_bias(exact: f64, real: f64) -> bool {
+    (exact - real).abs() <= SAME_SCALE * exact.abs()
 }
 
 /// How products are summed.
@@ -117,6 +147,7 @@ impl Planner<'_> {
         ) = (weights.model, model_input, self.model)
             && matches!(plan.sum, Sum::Fast { .. })
             && plan.codes == self.codes(0).map(|(x, _)| (x.min, x.max))
+            && plan.other_bias.is_none()
         {
             return Ok(plan.clone());
         }
@@ -136,6 +167,7 @@ impl Planner<'_> {
             bias: bias(),
             bias_codes: None,
             codes: None,
+            other_bias: None,
             bound: f64::INFINITY,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
@@ -167,20 +199,43 @@ impl Planner<'_> {
             .map(|c| x.scale.at(c) * wg.scale.at(c) * linear.factor)
             .collect();
         let mut bias = bias();
+        let apart = |a: &(f64, f64), b: &(f64, f64)| {
+            let off = |(own, unit): &(f64, f64)| (own / unit).ln().abs();
+            off(a).total_cmp(&off(b))
+        };
+        let other: Vec<(f64, f64)> = linear
+            .bias
+            .as_ref()
+            .and_then(|bias| bias.stated.as_ref())
+            .map_or_else(Vec::new, |stated| {
+                let pairs = stated.scales.iter().copied().zip(unit.iter().copied());
+                pairs
+                    .filter(|(own, unit)| (own - unit).abs() > SAME_SCALE * unit.abs())
+                    .collect()
+            });
         // A file that states another scale for its bias means that other one.
         let exact = |c: usize, code: i64, real: f64| {
             let exact = code as f64 * unit[c];
-            ((exact - real).abs() <= 1e-5 * exact.abs()).then_some(exact)
+            same_bias(exact, real).then_some(exact)
         };
         let stored = linear.bias.as_ref().and_then(|b| b.codes.as_deref());
         let bias_codes = stored
             .filter(|codes| {
                 let stated = |(c, &code): (usize, &i64)| exact(c, code, bias[c]).is_some();
-                let plain = linear.factor == 1.0 || codes.iter().enumerate().all(stated);
+                // Kernels of integers never read the scale; to simulate fake-quant, it counts.
+                let integer = self.adds_integers() && !self.stated_bias;
+                let plain =
+                    (integer && linear.factor == 1.0) || codes.iter().enumerate().all(stated);
                 weights.model_grid && model_input && plain
             })
             .map(<[i64]>::to_vec);
-        for (c, &code) in bias_codes.iter().flatten().enumerate() {
+        let other_bias = other.iter().copied().max_by(apart).map(|scales| OtherBias {
+            channels: other.len(),
+            of: unit.len(),
+            scales,
+            as_stored: bias_codes.is_some() && self.adds_integers(),
+        });
+        for (c, &code) in stored.into_iter().flatten().enumerate() {
             if let Some(exact) = exact(c, code, bias[c]) {
                 bias[c] = exact;
             }
@@ -233,8 +288,15 @@ impl Planner<'_> {
             bias,
             bias_codes,
             codes: Some((x.min, x.max)),
+            other_bias,
             bound,
         })
+    }
+
+    /// Whether the integers of a bias are added as they are, whatever scale the file states: in integer files, and
+    /// where a compiler takes them over.
+    fn adds_integers(&self) -> bool {
+        self.layer.integer || self.spec.placement.bias.is_some()
     }
 
     /// Where the target's accumulator is not proven wide enough, sums are made in order.

@@ -164,7 +164,7 @@ fn grade(grade: &str) -> String {
 /// The style class of a verdict.
 fn class(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Misaligned => "misaligned",
+        Verdict::Misaligned | Verdict::UnknownRule => "misaligned",
         Verdict::FloatOnTarget => "float",
         Verdict::WithinTolerance => "tolerance",
         Verdict::WithinNoise => "noise",

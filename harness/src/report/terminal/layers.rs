@@ -47,7 +47,7 @@ pub(super) fn table(
                 texts.extend(details(layer));
             }
             if verbose >= 1
-                && layer.verdict == Verdict::Misaligned
+                && layer.verdict.fails()
                 && let Some(witness) = &layer.witness
             {
                 texts.push(format!("witness: {}", view::witness(witness)));
@@ -201,5 +201,6 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
         Verdict::WithinTolerance => "tolerance",
         Verdict::FloatOnTarget => "float",
         Verdict::Misaligned => "misaligned",
+        Verdict::UnknownRule => "unknown rule",
     }
 }

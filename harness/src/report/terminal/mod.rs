@@ -353,10 +353,10 @@ impl Page {
     fn next(&self, outcome: &Outcome) -> String {
         let mut steps = Vec::new();
         let worst = view::worst(outcome);
-        if worst == Verdict::Misaligned && self.verbose == 0 {
+        if worst.fails() && self.verbose == 0 {
             steps.push("-v (every layer, with an element that shows the difference)".to_owned());
         }
-        if worst == Verdict::Misaligned {
+        if worst.fails() {
             steps.push("--report json=out.json (all numbers) or html=out.html".to_owned());
         } else {
             steps.push("--report junit=align.xml (for CI)".to_owned());
