@@ -296,7 +296,7 @@ TEXTS = {
     "pytorch-fx-qat-engine": (["fbgemm-channels-last", "onednn-channels-last"], "fbgemm-channels-last with activations.clip = model 26, exact 26; codes to 133 lie outside of "
                               "those that the file can have", "fbgemm and onednn: both 0 on these codes"),
     "pytorch-fx-qnnpack-pool": (["exact"], "qnnpack 158 of 512, onnxruntime 1, tflite-reference 12", ""),
-    "pytorch-fx-qnnpack-pool-engine": (["qnnpack"], "exact 139, every other target 158 of 512", "the spec qnnpack has this bug as a rule"),
+    "pytorch-fx-qnnpack-pool-engine": ([], "exact 139, every other target 158 of 512", "a known bug is no rule: no target reproduces it"),
 }
 CLIP = ("reduce_range ends the fake-quant at 127; the exporter writes no Clip behind QuantizeLinear (only behind that of weights), so "
         "the file ends at 255 as the engine does")
@@ -343,7 +343,7 @@ def main(root):
     model = prepared("qnnpack", get_default_qconfig_mapping("qnnpack"), PaddedPool())
     ref = reference(model)
     fake_case(root, "pytorch-fx-qnnpack-pool", ref, "average pool 3x3 with pads left out of the count, alone", TEXTS)
-    engine_cases(root, "pytorch-fx-qnnpack-pool", ["qnnpack"], model, ref, TEXTS, known_bug=POOL)
+    engine_cases(root, "pytorch-fx-qnnpack-pool", [], model, ref, TEXTS, known_bug=POOL)
 
 
 if __name__ == "__main__":

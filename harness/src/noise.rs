@@ -149,6 +149,10 @@ impl<'a> Noise<'a> {
                 (Reals::Sums(*reference, sums), largest / scale(0))
             } else {
                 let reals = reference.reals(inputs, sums);
+                if reals.is_empty() {
+                    // Nothing stands in front of the quantizer: codes that another rule made.
+                    return None;
+                }
                 let largest = reals.iter().enumerate().fold(0.0f64, |m, (i, v)| {
                     m.max((v / scale(channels.of_index(i))).abs())
                 });
