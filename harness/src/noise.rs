@@ -131,6 +131,9 @@ impl<'a> Noise<'a> {
         let steps = match &layer.quantizer {
             None => {
                 let reals = reference.reals(inputs, sums);
+                if reals.is_empty() {
+                    return None;
+                }
                 let largest = reals.iter().fold(0.0f64, |m, v| m.max(v.abs()));
                 let radius = unit * largest;
                 return Some(Self {
