@@ -15,6 +15,9 @@ use super::{Cases, Certificate, Example, Side};
 /// Combinations that are not listed any more: 16-bit pairs.
 const MOST: u64 = 1 << 20;
 
+/// Elements that are computed at most, over all runs of a layer.
+const WORK: u64 = 1 << 24;
+
 /// Fills every combination of input codes.
 pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     let layer = sides[0].layer;
@@ -66,6 +69,10 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
         isa,
     });
     let shifts = shifts(layer, plans, combinations, joint);
+    let elements = layer.shape.iter().product::<usize>() as u64;
+    if shifts.len() as u64 * elements > WORK {
+        return Err(format!("{} runs of {elements} elements", shifts.len()));
+    }
     let mut cases = Cases {
         reachable: combinations,
         ..Cases::default()
