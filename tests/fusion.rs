@@ -65,7 +65,7 @@ fn plan(model: &str, target: &str) -> (Kernels, Vec<String>) {
     (kernels.collect(), gone.collect())
 }
 
-/// ONNX Runtime: a QLinear kernel, or one that took the `DequantizeLinear` in front of it, computes on codes; a
+/// ONNX Runtime: a `QLinear` kernel, or one that took the `DequantizeLinear` in front of it, computes on codes; a
 /// `QuantizeLinear` of its own ends float kernels.
 fn onnxruntime(case: &str) -> Kernels {
     let mut kernels = Kernels::new();

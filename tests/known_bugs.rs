@@ -171,7 +171,7 @@ fn requantized_biases_are_said() {
     }
 }
 
-/// LiteRT adds the stored integers as they are: that, and not its multiplier, parts the second use of a shared
+/// `LiteRT` adds the stored integers as they are: that, and not its multiplier, parts the second use of a shared
 /// head from the fake-quant.
 #[test]
 fn a_shared_bias_of_an_integer_file_is_the_cause() {

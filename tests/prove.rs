@@ -27,11 +27,7 @@ fn contradictions(path: &Path) -> Option<(usize, Vec<String>)> {
     }
     let model = Model::read(&folder.model().ok()?, &Limits::default()).ok()?;
     let file = folder.inputs().ok()?;
-    let arrays = inputs::read_arrays(&file).ok()?.into_iter();
-    let arrays = arrays
-        .map(|(key, array)| (file.clone(), key, array))
-        .collect();
-    let samples = inputs::samples(&[file], arrays, &model.inputs(), false).ok()?;
+    let samples = inputs::of_files(&[file], &model.inputs(), false).ok()?;
     let graph = model.graph(&samples.shapes).ok()?;
     let network = Network::new(graph.clone()).ok()?;
     let isa = Isa::detect();

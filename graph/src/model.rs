@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::onnx::fail::shown;
 use crate::{Affine, Error, Graph, Limits, caffe, file, onnx, openvino, tflite};
 
 /// A model file, read and checked, not yet bound to input shapes.
@@ -30,6 +31,24 @@ pub struct InputInfo {
     pub stored: Option<Affine>,
     /// Other keys under which files of inputs may hold it.
     pub aliases: Vec<String>,
+}
+
+/// Checks that every named shape is of an input of the model.
+pub(crate) fn only_inputs<'n>(
+    path: &Path,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    inputs: impl Iterator<Item = &'n String>,
+) -> Result<(), Error> {
+    let known: Vec<&String> = inputs.collect();
+    let Some(stranger) = shapes.keys().find(|name| !known.contains(name)) else {
+        return Ok(());
+    };
+    let known: Vec<_> = known.into_iter().map(|name| shown(name)).collect();
+    Err(Error::Input {
+        path: path.to_owned(),
+        input: shown(stranger),
+        what: format!("the model has no such input; it has: {}", known.join(", ")),
+    })
 }
 
 impl Model {

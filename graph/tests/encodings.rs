@@ -599,8 +599,6 @@ fn hostile_files_are_one_line_errors() {
     );
     let deep = format!("quant_param {}", "{ a ".repeat(100_000));
     fails(&deep, &["nested too deep"]);
-    let yaml: String = (0..200)
-        .map(|i| format!("{}output:\n", " ".repeat(i)))
-        .collect();
+    let yaml = (0..200).fold(String::new(), |yaml, i| yaml + &" ".repeat(i) + "output:\n");
     fails(&yaml, &["nested more than"]);
 }

@@ -417,8 +417,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let mut info = model_info(&model)?;
     let mut graph = match (&args.encodings, args.calibrate, &given) {
         (Some(path), ..) => {
-            let targets: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-            let (graph, applied) = encodings::apply(path, graph, &model, &targets)?;
+            let (graph, applied) = encodings::apply(path, graph, &model, &specs)?;
             say(&path.display().to_string(), applied, &mut info);
             graph
         }
@@ -632,13 +631,7 @@ fn given_samples(
         _ => args.input.clone(),
     };
     if !files.is_empty() {
-        let mut arrays = Vec::new();
-        for file in &files {
-            for (key, array) in inputs::read_arrays(file)? {
-                arrays.push((file.clone(), key, array));
-            }
-        }
-        return inputs::samples(&files, arrays, &infos, true).map(Some);
+        return inputs::of_files(&files, &infos, true).map(Some);
     }
     let Some(recording) = recording else {
         return Ok(None);

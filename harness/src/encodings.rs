@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use align_check_graph::encodings::{Applied, Backend, Encodings, Format};
+use align_check_graph::encodings::{Applied, Encodings};
 use align_check_graph::{Graph, Model, Op};
+use align_check_specs::{Grid, Spec};
 use anyhow::anyhow;
 
 use crate::failure::Failure;
@@ -17,7 +18,7 @@ pub fn apply(
     path: &Path,
     graph: Graph,
     model: &Model,
-    targets: &[String],
+    targets: &[Spec],
 ) -> Result<(Graph, Applied), Failure> {
     let encodings = Encodings::read(path)?;
     for target in targets {
@@ -26,30 +27,27 @@ pub fn apply(
     Ok(encodings.apply(graph, model)?)
 }
 
-/// Whether a file may be used for a target: a backend's file only for that backend. The exact reference, and targets of
-/// users, take any.
-fn fits(encodings: &Encodings, target: &str) -> Result<(), Failure> {
-    let own: &[&str] = match encodings.format {
-        Format::MqBench(Backend::TensorRt) => &["tensorrt"],
-        Format::MqBench(Backend::Nnie) => &["nnie", "nnie-mqbench"],
-        Format::MqBench(Backend::Snpe) => &["hexagon-nn", "qnn-htp-approx"],
-        Format::MqBench(Backend::Vitis) => &["vitis-dpu"],
-        Format::MqBench(Backend::Ppl) => &["ppl-w8a16"],
-        Format::MqBench(Backend::PplCuda) => &["ppl-cuda"],
-        Format::MqBench(Backend::Stpu) => &["stpu"],
-        Format::MqBench(Backend::Tengine) => &["tengine-u8"],
-        Format::SvpNnn => &["svp-nnn"],
-        _ => return Ok(()),
-    };
-    let preset = align_check_specs::names().contains(&target);
-    if target == "exact" || !preset || own.contains(&target) {
+/// Whether a file may be used for a target. A file that presets claim as written for them (`encodings`) is for these
+/// alone; software that keeps the model's quantizers, and targets of users that claim nothing, take any.
+fn fits(encodings: &Encodings, target: &Spec) -> Result<(), Failure> {
+    let format = encodings.format.to_string();
+    let claims = |spec: &Spec| spec.encodings.contains(&format);
+    let presets = align_check_specs::names();
+    let own: Vec<&str> = presets
+        .iter()
+        .copied()
+        .filter(|name| Spec::resolve(name).is_ok_and(|spec| claims(&spec)))
+        .collect();
+    let takes_any = target.activations.quantizer == Grid::Model
+        || (target.encodings.is_empty() && !presets.contains(&target.name.as_str()));
+    if own.is_empty() || claims(target) || takes_any {
         return Ok(());
     }
     Err(anyhow!(
-        "{}: {}, for {}, but the target asked is '{target}'",
+        "{}: {format}, for {}, but the target asked is '{}'",
         encodings.path.display(),
-        encodings.format,
-        own.join(" and ")
+        own.join(" and "),
+        target.name
     )
     .into())
 }

@@ -198,6 +198,20 @@ pub struct Samples {
     pub shapes: BTreeMap<String, Vec<usize>>,
 }
 
+/// The samples of files: [`read_arrays`] of each, then [`samples`].
+///
+/// # Errors
+/// As these.
+pub fn of_files(files: &[PathBuf], inputs: &[InputInfo], finite: bool) -> Result<Samples> {
+    let mut arrays = Vec::new();
+    for file in files {
+        for (key, array) in read_arrays(file)? {
+            arrays.push((file.clone(), key, array));
+        }
+    }
+    samples(files, arrays, inputs, finite)
+}
+
 /// Splits arrays into samples: keys that are input names hold samples along the batch axis; otherwise, for a
 /// model with one input, every key is a sample. `finite`: infinities are refused; quantizers take them.
 ///

@@ -191,11 +191,7 @@ impl Loaded {
         let path = folder.model()?;
         let model = Model::read(&path, &Limits::default())?;
         let file = folder.inputs()?;
-        let arrays = inputs::read_arrays(&file)?
-            .into_iter()
-            .map(|(key, array)| (file.clone(), key, array))
-            .collect();
-        let samples = inputs::samples(&[file], arrays, &model.inputs(), false)?;
+        let samples = inputs::of_files(&[file], &model.inputs(), false)?;
         let mut graph = model.graph(&samples.shapes)?;
         if let Some(file) = folder.encodings()? {
             (graph, _) = encodings::apply(&file, graph, &model, &[])?;

@@ -69,7 +69,7 @@ pub struct Layer {
     pub stored: bool,
     /// Whether the file computes it in integers, too.
     pub integer: bool,
-    /// The convolution that is a part of this addition, where a target has it so ([`Network::join`]).
+    /// The convolution that is a part of this addition, where a target has it so (`[placement] residual`).
     pub joined: Option<Joined>,
     /// Whether this is such a convolution.
     pub joins: bool,

@@ -1185,6 +1185,10 @@ pub struct Spec {
     /// Other names on the command line.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Side files that toolchains write for this target and no other, by the name that align-check has for them
+    /// (`MQBench NNIE`).
+    #[serde(default)]
+    pub encodings: Vec<String>,
     /// One line: which hardware or library, which version.
     pub summary: String,
     /// What nobody knows about this target; printed with every verdict.

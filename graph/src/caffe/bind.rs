@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Layer, Model, Net, ops};
+use crate::model::only_inputs;
 use crate::onnx::bind::prune;
 use crate::onnx::fail::{Fail, Outcome, malformed, shown};
 use crate::onnx::tensor::elements;
@@ -134,14 +135,8 @@ impl<'m> Binder<'m> {
             what,
         };
         let names = &model.net.names;
-        let known = || model.net.inputs.iter().map(|input| &names[input.slot]);
-        if let Some(stranger) = shapes.keys().find(|&name| !known().any(|own| own == name)) {
-            let known: Vec<_> = known().map(|name| shown(name)).collect();
-            return Err(error(
-                stranger,
-                format!("the model has no such input; it has: {}", known.join(", ")),
-            ));
-        }
+        let known = model.net.inputs.iter().map(|input| &names[input.slot]);
+        only_inputs(&model.path, shapes, known)?;
         let mut ids = Vec::with_capacity(model.net.inputs.len());
         for input in &model.net.inputs {
             let name = &names[input.slot];

@@ -1,7 +1,7 @@
 //! Files that give a float model its quantizers: encodings, calibration caches, ranges, calibration statistics.
 //!
 //! One file a format; all make [`Encodings`], which [`Encodings::apply`] turns into quantizers of a bound graph.
-//! Which format a file has is told by its contents ([`Encodings::read`]). The steps: bytes to a [`tree`] or to lines,
+//! Which format a file has is told by its contents ([`Encodings::read`]). The steps: bytes to a `tree` or to lines,
 //! a format's reader to entries, `apply` to nodes of the graph.
 
 mod aimet;

@@ -11,6 +11,7 @@ use super::fail::{Outcome, malformed, shown, unsupported};
 use super::grid::{self, Codes};
 use super::tensor::{Tensor, elements};
 use super::{FileInput, FileNode, Model, Slot, Stored, eval, ops};
+use crate::model::only_inputs;
 use crate::{
     Activation, Affine, Binary, Constant, Error, Graph, Limits, Node, Op, Quantizer, Value, ValueId,
 };
@@ -99,18 +100,8 @@ impl<'m> Binder<'m> {
             input: shown(input),
             what,
         };
-        let names: HashSet<&str> = model.inputs.iter().map(|i| &*model.names[i.slot]).collect();
-        if let Some(stranger) = shapes.keys().find(|name| !names.contains(name.as_str())) {
-            let known: Vec<_> = model
-                .inputs
-                .iter()
-                .map(|i| shown(&model.names[i.slot]))
-                .collect();
-            return Err(error(
-                stranger,
-                format!("the model has no such input; it has: {}", known.join(", ")),
-            ));
-        }
+        let known = model.inputs.iter().map(|i| &model.names[i.slot]);
+        only_inputs(&model.path, shapes, known)?;
         let mut ids = Vec::with_capacity(model.inputs.len());
         for input in &model.inputs {
             let name = &model.names[input.slot];

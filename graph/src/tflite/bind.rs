@@ -8,6 +8,7 @@ use super::flat::Table;
 use super::grid::Grid;
 use super::schema::options_type;
 use super::{FileNode, Model, Slot, data, ops};
+use crate::model::only_inputs;
 use crate::onnx::bind::prune;
 use crate::onnx::eval::{strided, strides};
 use crate::onnx::fail::{Outcome, malformed, shown, unsupported};
@@ -141,16 +142,7 @@ impl<'m> Binder<'m> {
             what,
         };
         let named = |&slot: &Slot| &model.tensors[slot].name;
-        if let Some(stranger) = shapes
-            .keys()
-            .find(|&name| !model.inputs.iter().any(|slot| named(slot) == name))
-        {
-            let known: Vec<_> = model.inputs.iter().map(|s| shown(named(s))).collect();
-            return Err(error(
-                stranger,
-                format!("the model has no such input; it has: {}", known.join(", ")),
-            ));
-        }
+        only_inputs(&model.path, shapes, model.inputs.iter().map(named))?;
         let mut ids = Vec::with_capacity(model.inputs.len());
         for &slot in &model.inputs {
             let tensor = &model.tensors[slot];

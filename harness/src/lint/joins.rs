@@ -72,7 +72,7 @@ fn residual(trace: &Trace, spec: &Spec, node: &Node, findings: &mut Vec<Finding>
     }
 }
 
-/// One operand that nobody else reads has the range of the sum, or, where a ReLU cuts the sum at zero, its upper
+/// One operand that nobody else reads has the range of the sum, or, where a `Relu` cuts the sum at zero, its upper
 /// end within a step. Operands of one range share an observer, and powers of two are few: neither tells anything.
 fn range_of_sum(trace: &Trace, node: &Node, findings: &mut Vec<Finding>) {
     let (end, steps) = trace.behind_steps(node.output);

@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Plan, dot, json, text};
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::failure::Failure;
-use crate::inputs::{self, Sample, Samples};
+use crate::inputs::{self, Sample};
 use crate::lint::{cost, lint};
 use crate::outcome::TargetOutcome;
 use crate::report;
@@ -89,7 +89,10 @@ pub fn run(
     let shown = args.model.display().to_string();
     let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));
     let model = Model::read(&args.model, &Limits::default())?;
-    let given = samples(&args.input, &model)?;
+    let given = match args.input.as_slice() {
+        [] => None,
+        files => Some(inputs::of_files(files, &model.inputs(), true)?),
+    };
     let shapes = given.as_ref().map(|given| given.shapes.clone());
     let graph = model.graph(&shapes.unwrap_or_default())?;
     drop(model);
@@ -141,20 +144,6 @@ pub fn run(
         )?;
     }
     Ok((out, unsupported))
-}
-
-/// The samples of input files.
-fn samples(files: &[PathBuf], model: &Model) -> anyhow::Result<Option<Samples>> {
-    if files.is_empty() {
-        return Ok(None);
-    }
-    let mut arrays = Vec::new();
-    for file in files {
-        for (key, array) in inputs::read_arrays(file)? {
-            arrays.push((file.clone(), key, array));
-        }
-    }
-    inputs::samples(files, arrays, &model.inputs(), true).map(Some)
 }
 
 /// Every layer of a target against the reference, fed with the reference's inputs.

@@ -10,10 +10,9 @@ use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Kind;
 use align_check_simulators::ops::window::Windows;
 use align_check_simulators::plan::Finish;
-use align_check_simulators::run::{Runner, Sums};
-use align_check_simulators::tensor::{Data, Tensor};
+use align_check_simulators::tensor::Tensor;
 
-use super::{Cases, Certificate, Example, Side};
+use super::{Cases, Certificate, Example, Side, both};
 
 /// Sums times outputs that are not computed any more.
 const MOST: u64 = 1 << 26;
@@ -55,11 +54,6 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     if runs as u64 * windows.outer as u64 * windows.plane as u64 > MOST {
         return Err("too many sums".into());
     }
-    let runners = sides.map(|side| Runner {
-        layer: side.layer,
-        plan: side.plan,
-        isa,
-    });
     let mut cases = Cases {
         reachable: kinds.keys().map(|&(taps, _)| sums(taps) as u64).sum(),
         ..Cases::default()
@@ -87,17 +81,8 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
             }
         }
         let input = Tensor::codes(sides[0].layer.input_shapes[0].clone(), codes, grid.clone());
-        let [got, expected] = runners.map(|runner| runner.finish(&[&input], &Sums::None));
-        let (
-            Data::Codes { codes: got, .. },
-            Data::Codes {
-                codes: expected, ..
-            },
-        ) = (&got.data, &expected.data)
-        else {
-            return Err("an output without codes".into());
-        };
-        for (output, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let [got, expected] = both(sides, &[&input], isa)?;
+        for (output, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
             let apart = got.abs_diff(expected);
             let (sum, first) = shown[output];
             if apart == 0 || !first {

@@ -16,7 +16,9 @@ use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Kind, Layer, Network};
 use align_check_simulators::plan::{Finish, LayerPlan};
+use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::step::{Reach, Step, reach};
+use align_check_simulators::tensor::{Data, Tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -174,6 +176,22 @@ impl<'a> Side<'a> {
             inputs: inputs.collect(),
         })
     }
+}
+
+/// The codes that both sides make of the same inputs, without sums.
+fn both(sides: [&Side; 2], inputs: &[&Tensor], isa: Isa) -> Result<[Vec<i32>; 2], String> {
+    let codes = |side: &Side| {
+        let runner = Runner {
+            layer: side.layer,
+            plan: side.plan,
+            isa,
+        };
+        match runner.finish(inputs, &Sums::None).data {
+            Data::Codes { codes, .. } => Ok(codes),
+            Data::Real(_) => Err("an output without codes".to_string()),
+        }
+    };
+    Ok([codes(sides[0])?, codes(sides[1])?])
 }
 
 impl Certificate {

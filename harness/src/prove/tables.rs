@@ -6,11 +6,10 @@ use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Kind, Layer, Operand, Post};
 use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
-use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::{Data, Tensor};
 use std::sync::Arc;
 
-use super::{Cases, Certificate, Example, Side};
+use super::{Cases, Certificate, Example, Side, both};
 
 /// Combinations that are not listed any more: 16-bit pairs.
 const MOST: u64 = 1 << 20;
@@ -63,11 +62,6 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     if combinations == 0 || combinations > MOST {
         return Err(format!("{combinations} combinations of codes"));
     }
-    let runners = sides.map(|side| Runner {
-        layer: side.layer,
-        plan: side.plan,
-        isa,
-    });
     let shifts = shifts(layer, plans, combinations, joint);
     let elements = layer.shape.iter().product::<usize>() as u64;
     if shifts.len() as u64 * elements > WORK {
@@ -99,17 +93,8 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
             })
             .collect();
         let borrowed: Vec<&Tensor> = tensors.iter().collect();
-        let [got, expected] = runners.map(|runner| runner.finish(&borrowed, &Sums::None));
-        let (
-            Data::Codes { codes: got, .. },
-            Data::Codes {
-                codes: expected, ..
-            },
-        ) = (&got.data, &expected.data)
-        else {
-            return Err("an output without codes".into());
-        };
-        for (element, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let [got, expected] = both(sides, &borrowed, isa)?;
+        for (element, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
             let apart = got.abs_diff(expected);
             if apart == 0 {
                 continue;

@@ -246,15 +246,7 @@ impl Job<'_> {
         let infos = model.inputs();
         let given = match &self.args.input[..] {
             [] => None,
-            files => {
-                let mut arrays = Vec::new();
-                for file in files {
-                    for (key, array) in inputs::read_arrays(file)? {
-                        arrays.push((file.clone(), key, array));
-                    }
-                }
-                Some(inputs::samples(files, arrays, &infos, false)?)
-            }
+            files => Some(inputs::of_files(files, &infos, false)?),
         };
         let no_shapes = BTreeMap::new();
         let graph = model.graph(given.as_ref().map_or(&no_shapes, |given| &given.shapes))?;

@@ -30,9 +30,9 @@ pub enum Finish {
     DynamicQuantize(DynamicPart, f32),
     /// The codes stay what they are; their meaning changes.
     Reinterpret,
-    /// The exact real through [`Layer::posts`], then the model's own quantizer to the letter; none: nothing.
+    /// The exact real through [`Layer::posts`](crate::network::Layer::posts), then the model's own quantizer to the letter; none: nothing.
     Letter(Option<Box<Quantizer>>),
-    /// The exact real through [`Layer::posts`]; nothing is quantized.
+    /// The exact real through [`Layer::posts`](crate::network::Layer::posts); nothing is quantized.
     Real,
     /// Integer sums through a requantization.
     Requantize {
@@ -79,16 +79,16 @@ pub enum Finish {
     Dequantize(Dequantizer, Channels),
     /// Each operand through its own function (none: it is on the output's grid already).
     Concat(Vec<Option<CodeFunction>>),
-    /// The real through [`Layer::posts`] in float, then the target's `[quantize]`.
+    /// The real through [`Layer::posts`](crate::network::Layer::posts) in float, then the target's `[quantize]`.
     Float(Box<FloatFinish>),
-    /// The real through [`Layer::posts`], then the logarithmic quantizer.
+    /// The real through [`Layer::posts`](crate::network::Layer::posts), then the logarithmic quantizer.
     Gfpq {
         /// A table in place of the function behind the sum.
         sigmoid: Option<Activation>,
     },
     /// Everything in fixed-point types: hls4ml.
     Fixed(Box<Fixed>),
-    /// Thresholds that the real in front of [`Layer::posts`], or the sum, reaches: FINN.
+    /// Thresholds that the real in front of [`Layer::posts`](crate::network::Layer::posts), or the sum, reaches: FINN.
     Thresholds(Box<Counted>),
 }
 

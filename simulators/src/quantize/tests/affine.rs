@@ -22,7 +22,6 @@ const MODES: [Rounding; 9] = [
 fn numpy(x: f32, mode: Rounding) -> f32 {
     let sign = if x == 0.0 { 0.0 } else { x.signum() };
     match mode {
-        Rounding::HalfEven => x.round_ties_even(),
         Rounding::HalfAway => sign * (x.abs() + 0.5).floor(),
         Rounding::HalfTowardZero => sign * (x.abs() - 0.5).ceil(),
         Rounding::Floor => x.floor(),
@@ -32,7 +31,7 @@ fn numpy(x: f32, mode: Rounding) -> f32 {
         // No numpy formula: exact.
         Rounding::HalfUp => (f64::from(x) + 0.5).floor() as f32,
         Rounding::HalfEvenNegativeUp if x < 0.0 => (f64::from(x) + 0.5).floor() as f32,
-        Rounding::HalfEvenNegativeUp => x.round_ties_even(),
+        Rounding::HalfEven | Rounding::HalfEvenNegativeUp => x.round_ties_even(),
     }
 }
 
