@@ -239,7 +239,22 @@ fn command_line() {
     }
     assert_eq!(missing.stderr.lines().count(), 1, "{}", missing.stderr);
     let weights = folder.join("model.caffemodel");
-    let named = run(args![
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let copy = elsewhere.path().join("model.prototxt");
+    std::fs::copy(&model, &copy).expect("a copy");
+    let check = args![&copy, "--target", "nnie", "--input", &inputs];
+    let without = run(check.clone());
+    assert_eq!(without.code, Some(2), "{}", without.stdout);
+    let with = [check, args!["--weights", &weights]].concat();
+    let named = run(with);
+    assert_eq!(named.code, Some(1), "{}{}", named.stdout, named.stderr);
+    assert!(
+        named.stdout.contains("first divergent layer: depthwise"),
+        "{}",
+        named.stdout
+    );
+    // The float network loads, too; there is nothing to check in it.
+    let float = run(args![
         &other,
         "--weights",
         &weights,
@@ -248,7 +263,12 @@ fn command_line() {
         "--input",
         &inputs
     ]);
-    assert_eq!(named.code, Some(0), "{}{}", named.stdout, named.stderr);
+    assert_eq!(float.code, Some(2), "{}", float.stdout);
+    assert!(
+        float.stderr.contains("nothing is quantized"),
+        "{}",
+        float.stderr
+    );
     let alone = run(args![&weights, "--target", "exact"]);
     assert_eq!(alone.code, Some(2));
     assert!(

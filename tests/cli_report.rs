@@ -85,7 +85,8 @@ fn check_layer(layer: &Value) {
             "mismatches",
             "float",
             "lsb",
-            "witness"
+            "witness",
+            "absent"
         ]
     );
     for key in ["name", "op", "tensor", "verdict", "grade"] {

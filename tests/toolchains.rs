@@ -4,13 +4,15 @@
 //!
 //! `docs/toolchains.md` is this table in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use align_check::recording::Folder;
 use align_check_simulators::kernels::Isa;
-use align_check_tests::{Run, args, golden, list, report, root, run, text};
+use align_check_specs::replace_between;
+use align_check_tests::{Run, args, golden, list, report, root, run, text, whole};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -53,12 +55,12 @@ const fn row(
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("PyTorch FX", "pytorch-fx-fbgemm", &["model.onnx"], "fbgemm", 0, &[], &["lowest-weight", "negative-codes-after-relu", "unequal-scales", "weight-ties"]),
+    row("PyTorch FX", "pytorch-fx-fbgemm", &["model.onnx"], "fbgemm", 1, &["weight codes"], &["lowest-weight", "negative-codes-after-relu", "unequal-scales", "weight-ties"]),
     row("PyTorch FX", "pytorch-fx-fbgemm-on-grid", &["model.onnx"], "fbgemm-channels-last", 0, &[], &["lowest-weight", "negative-codes-after-relu", "unequal-scales"]),
-    row("PyTorch FX", "pytorch-fx-onednn", &["model.onnx"], "onednn", 0, &[], &["lowest-weight", "negative-codes-after-relu", "unequal-scales", "weight-ties"]),
+    row("PyTorch FX", "pytorch-fx-onednn", &["model.onnx"], "onednn", 1, &["weight codes"], &["lowest-weight", "negative-codes-after-relu", "unequal-scales", "weight-ties"]),
     row("PyTorch FX", "pytorch-fx-qnnpack", &["model.onnx"], "qnnpack", 1, &["requantize"], &["lowest-weight", "negative-codes-after-relu", "unequal-scales", "weight-ties"]),
-    row("PyTorch FX", "pytorch-fx-qnnpack-pool", &["model.onnx"], "qnnpack", 1, &["rounding"], &[]),
-    row("PyTorch FX", "pytorch-fx-qat", &["model.onnx"], "fbgemm", 0, &[], &["lowest-weight", "negative-codes-after-relu", "quantizer-chain", "reduced-range", "unequal-scales"]),
+    row("PyTorch FX", "pytorch-fx-qnnpack-pool", &["model.onnx"], "qnnpack", 0, &[], &[]),
+    row("PyTorch FX", "pytorch-fx-qat", &["model.onnx"], "fbgemm", 1, &["saturation"], &["lowest-weight", "negative-codes-after-relu", "quantizer-chain", "reduced-range", "unequal-scales"]),
     row("PyTorch PT2E", "pytorch-pt2e-x86", &["model.onnx"], "onednn", 0, &[], &["float-fallback", "lowest-weight"]),
     row("PyTorch PT2E", "pytorch-pt2e-xnnpack", &["model.onnx"], "xnnpack", 1, &["requantize", "rounding"], &["float-fallback", "negative-codes-after-relu", "shared-weight-half-float", "unequal-scales"]),
     row("PyTorch PT2E", "pytorch-pt2e-xnnpack-per-channel", &["model.onnx"], "xnnpack", 1, &["requantize", "rounding"], &["float-fallback", "negative-codes-after-relu", "shared-weight-half-float", "unequal-scales"]),
@@ -67,22 +69,22 @@ const ROWS: &[Row] = &[
     row("TensorFlow Lite", "tflite-ptq-ref", &["model.tflite"], "litert-x86", 1, &["op rule", "requantize", "rounding"], &["operand-has-range-of-sum", "unequal-scales"]),
     row("TensorFlow Lite", "tflite-ptq-ref", &["model.tflite"], "xnnpack", 1, &["op rule"], &["operand-has-range-of-sum", "unequal-scales"]),
     row("TensorFlow Lite", "tflite-qat-ref", &["model.tflite"], "tflite-reference", 1, &["op rule", "rounding"], &["negative-codes-after-relu", "quantizer-chain", "unequal-scales"]),
-    row("TensorFlow Lite", "tflite-int16x8", &["model.tflite"], "tflite-int16x8", 1, &["op rule", "requantize", "rounding"], &["bias-scale", "operand-has-range-of-sum", "quantizer-chain", "unequal-scales"]),
+    row("TensorFlow Lite", "tflite-int16x8", &["model.tflite"], "tflite-int16x8", 1, &["bias scale", "op rule", "requantize", "rounding"], &["bias-scale", "operand-has-range-of-sum", "quantizer-chain", "unequal-scales"]),
     row("Brevitas", "brevitas-qonnx-pow2-signed", &["model.onnx"], "vitis-dpu", 1, &["rounding"], &["quantizer-chain"]),
     row("Brevitas", "brevitas-qcdq-pow2-signed", &["model.onnx"], "vitis-dpu", 1, &["rounding"], &["quantizer-chain"]),
     row("Brevitas", "brevitas-qonnx-float", &["model.onnx"], "onnxruntime", 0, &[], &["bias-scale", "quantizer-chain"]),
     row("Brevitas", "brevitas-qcdq-float", &["model.onnx"], "onnxruntime", 1, &["placement"], &["quantizer-chain"]),
-    row("Brevitas", "brevitas-qcdq-pow2", &["model.onnx"], "onnxruntime", 1, &["placement", "requantize"], &["bias-scale", "quantizer-chain"]),
+    row("Brevitas", "brevitas-qcdq-pow2", &["model.onnx"], "onnxruntime", 0, &[], &["bias-scale", "quantizer-chain"]),
     row("hls4ml", "hls4ml-brevitas", &["model.onnx"], "hls4ml", 0, &[], &["bias-scale", "quantizer-chain"]),
     row("hls4ml", "hls4ml-qkeras", &["model.onnx"], "hls4ml", 0, &[], &[]),
     row("NNCF", "nncf-performance", &["model.xml"], "openvino-cpu", 1, &["placement"], &["residual-both-quantized"]),
     row("NNCF", "nncf-mixed", &["model.xml"], "openvino-cpu", 1, &["placement"], &["residual-both-quantized"]),
     row("NNCF", "nncf-full-range", &["model.xml"], "openvino-cpu", 1, &["placement"], &["residual-both-quantized"]),
-    row("NNCF", "nncf-onnx", &["model.onnx"], "openvino-cpu", 0, &[], &["residual-both-quantized", "unequal-scales", "unfolded-batch-norm"]),
-    row("NNCF", "nncf-torch", &["model.onnx"], "openvino-cpu", 0, &[], &["residual-both-quantized"]),
+    row("NNCF", "nncf-onnx", &["model.onnx"], "openvino-cpu", 1, &["placement"], &["residual-both-quantized", "unequal-scales", "unfolded-batch-norm"]),
+    row("NNCF", "nncf-torch", &["model.onnx"], "openvino-cpu", 1, &["placement"], &["residual-both-quantized"]),
     row("AIMET", "aimet-qdq", &["model.onnx"], "hexagon-nn", 1, &["requantize", "rounding"], &["lowest-weight", "unequal-scales"]),
     row("AIMET", "aimet-qdq-integer", &["model.onnx"], "hexagon-nn", 1, &["requantize", "rounding"], &["lowest-weight", "unequal-scales"]),
-    row("ModelOpt", "modelopt-onnx", &["model.onnx"], "tensorrt", 1, &["quantizer"], &["float-fallback"]),
+    row("ModelOpt", "modelopt-onnx", &["model.onnx"], "tensorrt", 0, &[], &["float-fallback"]),
     row("ModelOpt", "modelopt-onnx-bn", &["model.onnx"], "tensorrt", 0, &[], &["float-fallback", "mixed-fork", "residual-both-quantized", "unequal-scales", "unfolded-batch-norm"]),
     row("ModelOpt", "modelopt-torch", &["model.onnx"], "tensorrt", 0, &[], &["float-fallback", "mixed-fork", "unfolded-batch-norm"]),
     row("pytorch-quantization", "pytorch-quantization", &["model.onnx"], "tensorrt", 0, &[], &["float-fallback", "unfolded-batch-norm"]),
@@ -91,10 +93,10 @@ const ROWS: &[Row] = &[
     row("MQBench", "mqbench-openvino", &["model.onnx"], "openvino-cpu", 1, &["placement"], &["float-fallback", "lowest-weight", "residual-both-quantized", "unequal-scales", "weight-ties"]),
     row("MQBench", "mqbench-pplcuda", &["model.onnx"], "tensorrt", 1, &["quantizer"], &["residual-both-quantized", "unequal-scales", "zero-point"]),
     row("MQBench", "mqbench-onnx-qnn", &["model.onnx"], "onnxruntime", 1, &["requantize"], &["unequal-scales"]),
-    row("Quark", "quark-xint8", &["model.onnx"], "vitis-dpu", 1, &["quantizer"], &["unequal-scales"]),
+    row("Quark", "quark-xint8", &["model.onnx"], "vitis-dpu", 1, &["rounding"], &["unequal-scales"]),
     row("Quark", "quark-vint8", &["model.onnx"], "vitis-dpu", 1, &["rounding"], &["unequal-scales"]),
     row("Quark", "quark-a8w8", &["model.onnx"], "onnxruntime", 0, &[], &["unequal-scales"]),
-    row("Quark", "quark-constants", &["model.onnx"], "vitis-dpu", 1, &["quantizer"], &["replaced-constant"]),
+    row("Quark", "quark-constants", &["model.onnx"], "vitis-dpu", 1, &["rounding"], &["replaced-constant"]),
     row("PaddleSlim", "paddleslim-onnx", &["model.onnx"], "tensorrt", 0, &[], &["bias-scale", "float-fallback", "mixed-fork", "residual-both-quantized", "unequal-scales"]),
     row("HAWQ-V3", "hawq-v3", &["model.onnx"], "hawq-v3", 1, &["op rule", "rounding"], &["unequal-scales"]),
     row("HAWQ-V3", "hawq-v3-dyadic", &["model.onnx"], "tvm", 1, &["rounding"], &["quantizer-chain", "unequal-scales"]),
@@ -162,11 +164,70 @@ impl Row {
         }
     }
 
-    /// The check for the target that it is deployed to: exit code, and the causes.
-    fn check(&self) -> Result<(), String> {
+    /// The check for the target that it is deployed to.
+    fn run(&self) -> (Run, Value) {
         let mut args = self.model();
         args.extend(args!["--target", self.target, "--input", self.inputs()]);
         let (run, json, _) = report(args);
+        (run, json)
+    }
+
+    /// What the check found, as a line of the page.
+    fn line(&self) -> String {
+        let (run, json) = self.run();
+        let layers = list(&json["layers"]);
+        let count = |verdict: &str| layers.iter().filter(|l| l["verdict"] == verdict).count();
+        let (mut codes, mut differing, mut most) = (0, 0, 0.0f64);
+        let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
+        for layer in layers {
+            let Some(stats) = layer["mode"]["isolated"].as_object() else {
+                continue;
+            };
+            codes += whole(&stats["elements"]);
+            if layer["verdict"] == "misaligned" {
+                differing += whole(&stats["differing"]);
+                most = most.max(stats["max_lsb"].as_f64().unwrap_or(f64::INFINITY));
+                if let Some(cause) = layer["cause"]["name"].as_str() {
+                    *causes.entry(cause).or_default() += whole(&layer["cause"]["explains"]);
+                }
+            }
+        }
+        let code = run.code.unwrap_or(-1);
+        let mut verdict = match code {
+            0 => "aligned (0)".to_owned(),
+            _ => format!("misaligned ({code}): {differing} of {codes}, up to {most:.3} LSB"),
+        };
+        let float = count("float on target");
+        if float > 0 {
+            let _ = write!(verdict, "; {float} of {} layers float", layers.len());
+        }
+        let absent = count("no such tensor on the target");
+        if absent > 0 {
+            let _ = write!(verdict, "; {absent} only in the model");
+        }
+        let mut causes: Vec<_> = causes.into_iter().collect();
+        causes.sort_by_key(|&(name, explains)| (std::cmp::Reverse(explains), name));
+        let causes: Vec<String> = causes
+            .iter()
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect();
+        format!(
+            "| {} | `{}` | `{}` | `{}` | {verdict} | {} |",
+            self.toolchain,
+            self.folder,
+            self.files.join("`, `"),
+            self.target,
+            if causes.is_empty() {
+                "-".to_owned()
+            } else {
+                causes.join(", ")
+            },
+        )
+    }
+
+    /// Whether the check ends as it should: exit code, and the causes.
+    fn check(&self) -> Result<(), String> {
+        let (run, json) = self.run();
         let mut wrong = Vec::new();
         if run.code != Some(self.code) {
             wrong.push(format!("exit code {:?}: {}", run.code, run.stderr));
@@ -244,6 +305,27 @@ fn lints_show_what_each_export_deserves() {
     all(Row::lint);
 }
 
+/// Between these lines of the page stands what is found.
+const FOUND: [&str; 2] = ["<!-- found:begin -->", "<!-- found:end -->"];
+
+/// `UPDATE_PAGES=1` writes the table; without it, the page must say what is found.
+#[test]
+fn the_page_says_what_is_found() {
+    let path = root().join("docs/toolchains.md");
+    let page = std::fs::read_to_string(&path).expect("the page");
+    let lines: Vec<String> = ROWS.par_iter().map(Row::line).collect();
+    let table = format!(
+        "| toolchain | folder | files | target | verdict | cause |\n|---|---|---|---|---|---|\n{}",
+        lines.join("\n")
+    );
+    let wanted = replace_between(&page, FOUND, &table).expect("the page has the two lines");
+    if std::env::var_os("UPDATE_PAGES").is_some() {
+        std::fs::write(&path, wanted).expect("a writable page");
+    } else {
+        assert_eq!(page, wanted, "UPDATE_PAGES=1 writes it");
+    }
+}
+
 /// Rows whose tool's own values are not reproduced, as their recordings say (`undecided`), or are no fake-quant's.
 const WITHOUT: &[&str] = &[
     "aimet-torch",
@@ -251,7 +333,6 @@ const WITHOUT: &[&str] = &[
     "distiller-network",
     "pytorch-fx-fbgemm",
     "pytorch-fx-fbgemm-on-grid",
-    "pytorch-fx-onednn",
     "trt-implicit",
 ];
 
@@ -394,11 +475,24 @@ fn the_page_has_every_folder() {
     for entry in std::fs::read_dir(golden("toolchains")).expect("the folder") {
         let entry = entry.expect("an entry");
         let name = entry.file_name().into_string().expect("a name");
-        if entry.path().is_dir() {
+        if !entry.path().is_dir() {
+            continue;
+        }
+        let start = format!("| `{name}` |");
+        let line = table
+            .lines()
+            .find(|line| line.starts_with(&start))
+            .unwrap_or_else(|| panic!("golden/toolchains/README.md lacks {name}"));
+        let targets = Folder::open(&entry.path())
+            .expect("a sound recording")
+            .provenance
+            .targets;
+        for target in &targets {
             assert!(
-                table.contains(&format!("`{name}`")),
-                "golden/toolchains/README.md lacks {name}"
+                line.contains(&format!("`{target}`")),
+                "{name}: {target} is missing: {line}"
             );
         }
+        assert_eq!(targets.is_empty(), line.contains("| none"), "{line}");
     }
 }

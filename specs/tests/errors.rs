@@ -142,7 +142,7 @@ fn windows_line_ends_and_a_byte_order_mark_are_fine() {
     assert!(
         error
             .to_string()
-            .starts_with("x:26: activations.range-rounding: unknown range-rounding 'flor'"),
+            .starts_with("x:27: activations.range-rounding: unknown range-rounding 'flor'"),
         "{error}"
     );
 }
@@ -190,7 +190,7 @@ fn errors_carry_their_line_as_data() {
             line,
             reason,
         }) => {
-            assert_eq!((origin.as_str(), line), ("nnie.toml", 22));
+            assert_eq!((origin.as_str(), line), ("nnie.toml", 23));
             assert!(
                 reason.starts_with("activations.quantizer: unknown quantizer 'log'"),
                 "{reason}"

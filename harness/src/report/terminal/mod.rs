@@ -153,18 +153,10 @@ impl Page {
     fn summary(&mut self, outcome: &Outcome) -> bool {
         let mut name = Column::left("target", Some(10));
         let mut verdict = Column::left("verdict", None);
-        let mut counts: Vec<(Verdict, Column)> = [
-            "misaligned",
-            "float",
-            "tolerance",
-            "noise",
-            "aligned",
-            "no tensor",
-        ]
-        .into_iter()
-        .zip(view::VERDICTS)
-        .map(|(head, verdict)| (verdict, Column::right(head)))
-        .collect();
+        let mut counts: Vec<(Verdict, Column)> = view::VERDICTS
+            .into_iter()
+            .map(|verdict| (verdict, Column::right(layers::word(verdict))))
+            .collect();
         let mut first = Column::left("first", Some(8));
         let mut lsb = Column::right("max LSB");
         let mut grade = Column::left("grade", None);
