@@ -22,6 +22,8 @@ struct Conv {
     bias_scale: Option<f32>,
     y: Quant,
     relu: bool,
+    /// The slope of a leaky `ReLU` behind it.
+    leaky: Option<f32>,
 }
 
 impl Conv {
@@ -57,11 +59,13 @@ impl Conv {
             .quant("w", "qw", &weight)
             .quant("b", "qb", &bias)
             .node("Conv", &["qx", "qw", "qb"], "c", &[]);
-        let last = if self.relu { "r" } else { "c" };
-        let model = if self.relu {
-            model.node("Relu", &["c"], "r", &[])
-        } else {
-            model
+        let (last, model) = match (self.relu, self.leaky) {
+            (true, _) => ("r", model.node("Relu", &["c"], "r", &[])),
+            (false, Some(alpha)) => {
+                let alpha = [("alpha", Attr::Real(alpha))];
+                ("l", model.node("LeakyRelu", &["c"], "l", &alpha))
+            }
+            (false, None) => ("c", model),
         };
         model
             .quant(last, "y", &self.y)
@@ -272,7 +276,7 @@ fn vitis_dpu() {
         (7, 7, 3, 7),
         (2, 5, 7, 6),
     ] {
-        for relu in [false, true] {
+        for (relu, leaky) in [(false, None), (true, None), (false, Some(0.1))] {
             let scale = |position: i32| exp2(-position) as f32;
             let mut channels = Vec::new();
             for w in [-128, -100, -3, -1, 1, 2, 77, 127] {
@@ -287,13 +291,18 @@ fn vitis_dpu() {
                 bias_scale: Some(scale(fb)),
                 y: Quant::i8(scale(fy), 0),
                 relu,
+                leaky,
             };
-            let what = format!("positions {fx}, {fw}, {fb}, {fy}, relu {relu}");
+            let what = format!("positions {fx}, {fw}, {fb}, {fy}, relu {relu}, {leaky:?}");
             count += conv.compare(&what, "vitis-dpu", |_, term| {
                 let (cut, bias) = (fx + fw - fy, fx + fw - fb);
                 let acc = term.sum + (term.b << bias);
                 let acc = if relu { acc.max(0) } else { acc };
-                saturate(half_up_div(acc, 1 << cut), 8)
+                // One rounding, behind the slope, which is 26/256 whatever the file says.
+                match (leaky, acc < 0) {
+                    (Some(_), true) => saturate(half_up_div(acc * 26, 1 << (cut + 8)), 8),
+                    _ => saturate(half_up_div(acc, 1 << cut), 8),
+                }
             });
         }
     }

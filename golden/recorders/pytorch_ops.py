@@ -115,13 +115,14 @@ def conv_lane(net, name, kind, shape=(1, 8, 8, 8), channels=16, kernel=3, pad=1,
     net.done(y, name, (ops.conv2d_relu if relu else ops.conv2d)(tx, pack, float(sy), zy), sy, zy)
 
 
-def linear_lane(net, name, kind, shape=(24, 64), channels=16, biased=True, relu=False):
+def linear_lane(net, name, kind, shape=(24, 64), channels=16, biased=True, relu=False, values=None, w=None):
     rng = net.rng
-    w, e = rows(rng, channels, (shape[1],))
+    drawn, e = rows(rng, channels, (shape[1],), 63 if w is None else 127)
+    w = drawn if w is None else w
     sx, sw, sy = scales(rng, kind, e)
     zx, zy = zeros(rng), zeros(rng)
     b = bias(rng, e, sx, sw)
-    x, tx = net.q(name + "_x", codes(rng, shape), sx, zx)
+    x, tx = net.q(name + "_x", codes(rng, shape) if values is None else values, sx, zx)
     y = net.op("Gemm", [x, net.weight(name + "_w", w, sw)] + ([net.const(name + "_b", b)] if biased else []), name + "_gemm", transB=1)
     y = net.op("Relu", [y], name + "_relu") if relu else y
     pack = ops.linear_prepack(packed_weight(w, sw), torch.from_numpy(b) if biased else None)
@@ -275,6 +276,41 @@ def conv_full_range(net):
         w = net.rng.integers(-128, 128, (16, shape[1], kernel, kernel)).astype(S8)
         w[::2] = np.clip(net.rng.integers(90, 160, w[::2].shape), -128, 127)
         conv_lane(net, name, "two", shape=shape, kernel=kernel, pad=kernel // 2, values=net.rng.integers(120, 256, shape).astype(U8), w=w, most=127)
+
+
+def large(rng, shape):
+    """8-bit weights; those of every second output channel large and of one sign: most of their pairs saturate."""
+    w = rng.integers(-128, 128, shape).astype(S8)
+    w[::2] = np.clip(rng.integers(90, 160, w[::2].shape), -128, 127) * rng.choice([-1, 1])
+    return w
+
+
+@case(what="conv2d and linear with 8-bit weights and large activations, CPU without VNNI: which products are added in pairs in int16; "
+           "kernels 1x1, 3x3, 5x5, channels 1 to 16 and odd ones, groups, depthwise, stride 2, linear", pairs=True)
+def conv_pairs(net):
+    def lane(name, channels, kernel, out=16, group=1, stride=1, size=6):
+        shape = (1, channels, size, size)
+        conv_lane(net, name, "two", shape=shape, channels=out, kernel=kernel, pad=kernel // 2, stride=stride, group=group,
+                  values=net.rng.integers(120, 256, shape).astype(U8), w=large(net.rng, (out, channels // group, kernel, kernel)), most=127)
+
+    for channels in (1, 2, 3, 5, 8, 13):
+        lane(f"three_{channels}", channels, 3)
+    for channels in (2, 3, 13, 16):
+        lane(f"point_{channels}", channels, 1)
+    lane("five", 3, 5)
+    lane("stride", 6, 3, stride=2)
+    lane("groups_of_4", 8, 3, group=2)
+    lane("groups_of_5", 10, 3, out=6, group=2)
+    lane("groups_of_8", 16, 3, group=2)
+    lane("groups_of_2", 16, 3, group=8)
+    lane("point_groups", 10, 1, out=6, group=2)
+    lane("depthwise", 16, 3, group=16)
+    lane("depthwise_6", 6, 3, out=6, group=6)
+    lane("depthwise_five", 16, 5, group=16)
+    lane("depthwise_stride", 16, 3, group=16, stride=2)
+    for width in (22, 35):
+        linear_lane(net, f"linear_{width}", "two", shape=(9, width), values=net.rng.integers(120, 256, (9, width)).astype(U8),
+                    w=large(net.rng, (16, width)))
 
 
 @case(what="a small network with random weights: conv-relu, depthwise-relu, conv, add, avg_pool, conv-relu, adaptive pool, linear",

@@ -86,6 +86,15 @@ impl<'a> Step<'a> {
             return Err("the bias differs from row to row".into());
         }
         match &sums.sum {
+            Sum::Fast {
+                pairs: Some(paired),
+                ..
+            } => {
+                let channels = paired.pairs.channels();
+                return Err(format!(
+                    "pairs of products saturate to 16 bits in {channels} output channels: the sum is not what they add up to"
+                ));
+            }
             Sum::Fast { .. }
             | Sum::InOrder {
                 overflow: Overflow::Exact,

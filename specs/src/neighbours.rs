@@ -7,7 +7,7 @@ use strum::VariantArray as _;
 use crate::{
     AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule,
     Derivation, Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule,
-    Multiplier, Ops, Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize,
+    Multiplier, Ops, Overflow, PairGroups, PairPadding, PairRule, PairSigned, Pairs, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize,
     RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision,
     TermOrder, ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
 };
@@ -244,8 +244,35 @@ impl List<'_> {
         for overflow in [Overflow::Wrap, Overflow::Saturate] {
             self.push("accumulator.overflow", word(&overflow), |spec| {
                 spec.accumulator.overflow = overflow;
+                spec.accumulator.pairs = None;
             });
         }
+        let Some(own) = self.own.accumulator.pairs else {
+            return;
+        };
+        self.push("accumulator.pairs", "none".to_owned(), |spec| {
+            spec.accumulator.pairs = None;
+        });
+        macro_rules! variants {
+            ($name:literal, $field:ident, $rule:ty) => {
+                for &rule in <$rule>::VARIANTS {
+                    let change = format!("{} {}", $name, word(&rule));
+                    self.push("accumulator.pairs", change, |spec| {
+                        spec.accumulator.pairs = Some(Pairs {
+                            $field: rule,
+                            ..own
+                        });
+                    });
+                }
+            };
+        }
+        variants!("convolution", convolution, PairRule);
+        variants!("depthwise", depthwise, PairRule);
+        variants!("fully-connected", fully_connected, PairRule);
+        variants!("unscaled-convolution", unscaled_convolution, PairRule);
+        variants!("groups", groups, PairGroups);
+        variants!("padding", padding, PairPadding);
+        variants!("signed", signed, PairSigned);
     }
 
     fn requantize(&mut self, name: &str, own: &Requantize, set: fn(&mut Spec, Requantize)) {

@@ -6,7 +6,7 @@ use align_check_specs::{Order, Overflow};
 
 use super::{Finish, LayerPlan, Planner};
 use crate::adapt::{self, AdaptedWeights, ValueGrid};
-use crate::kernels::PackedWeights;
+use crate::kernels::{PackedWeights, SaturatingPairs};
 use crate::network::{Kind, Linear};
 use crate::tensor::Data;
 
@@ -75,6 +75,8 @@ pub enum Sum {
         offset: i64,
         /// The input's zero point.
         zero: i64,
+        /// Where pairs of products saturate to 16 bits, on a target that adds them so.
+        pairs: Option<Arc<Paired>>,
     },
     /// In order, with the accumulator of the target.
     InOrder {
@@ -100,6 +102,17 @@ pub enum Sum {
         /// Order of the terms.
         channel_first: bool,
     },
+}
+
+/// Pairs of products that can saturate to 16 bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paired {
+    /// Which.
+    pub pairs: SaturatingPairs,
+    /// What is added to a code of the input's grid, to get the one that is multiplied.
+    pub offset: i64,
+    /// What a tap outside the image multiplies.
+    pub pad: u8,
 }
 
 impl Sum {
@@ -262,6 +275,7 @@ impl Planner<'_> {
                     row_sums,
                     offset: x.min,
                     zero,
+                    pairs: None,
                 }
             }
             _ if i32::try_from(largest).is_ok()
