@@ -3,7 +3,7 @@
 //! One layer: a 1x1 convolution of one channel, fed with all 256 codes, with a grid of weights and biases
 //! as output channels. Scales are chosen so that accumulators fall on ties, and beside them.
 
-use align_check_tests::onnx::{Onnx, Quant};
+use align_check_tests::onnx::{Onnx, Quant, real};
 use align_check_tests::simulate::{codes, network};
 use align_check_tests::slow::{
     exp2, frexp, half_away, half_even, half_up_div, mbqm, quantize_multiplier, saturate,
@@ -62,8 +62,8 @@ impl Conv {
         let (last, model) = match (self.relu, self.leaky) {
             (true, _) => ("r", model.node("Relu", &["c"], "r", &[])),
             (false, Some(alpha)) => {
-                let alpha = [("alpha", Attr::Real(alpha))];
-                ("l", model.node("LeakyRelu", &["c"], "l", &alpha))
+                let node = model.node("LeakyRelu", &["c"], "l", &[real("alpha", alpha)]);
+                ("l", node)
             }
             (false, None) => ("c", model),
         };
@@ -205,6 +205,7 @@ fn convs(x: &[Quant], y: &[Quant]) -> Vec<(String, Conv)> {
                             ..y.clone()
                         },
                         relu,
+                        leaky: None,
                     };
                     convs.push((format!("{kind}, relu {relu}, {x:?} to {y:?}"), conv));
                 }
@@ -309,6 +310,39 @@ fn vitis_dpu() {
     say(format_args!("vitis-dpu: {count} codes"));
 }
 
+/// A sum of products with a bias and weights of one scale a channel, as a count of thresholds: nearest, ties up. Scales
+/// are powers of two, so that no step in float32 rounds.
+#[test]
+fn finn() {
+    let mut count = 0;
+    for relu in [false, true] {
+        let weights = [-128, -100, -3, 1, 2, 77, 127].into_iter().enumerate();
+        let channels = weights.flat_map(|(i, w)| {
+            [-700, -64, 0, 9, 512].map(|b| (w, exp2(-3 - i as i32 % 3) as f32, b))
+        });
+        let conv = Conv {
+            x: Quant::i8(exp2(-2) as f32, 0),
+            channels: channels.collect(),
+            per_tensor: false,
+            bias_scale: None,
+            y: if relu {
+                Quant::u8(4.0, 0)
+            } else {
+                Quant::i8(4.0, 0)
+            },
+            relu,
+            leaky: None,
+        };
+        let what = format!("relu {relu}");
+        count += conv.compare(&what, "finn", |_, term| {
+            // Units of 2^-2 * sw in steps of 4.
+            let per_step = (16.0 / f64::from(term.sw)) as i128;
+            half_up_div(term.acc(), per_step)
+        });
+    }
+    say(format_args!("finn: {count} codes"));
+}
+
 #[test]
 fn hexagon_nn() {
     let grids = [Quant::u8(1.0, 121), Quant::u8(1.0, 0), Quant::u8(1.0, 88)];
@@ -370,6 +404,7 @@ fn hexagon_nn_with_biases_beyond_f32() {
         bias_scale: None,
         y: Quant::u8(1.0, 121),
         relu: false,
+        leaky: None,
     };
     let (count, wrong) = conv.differing("hexagon-nn", hexagon);
     assert_eq!(

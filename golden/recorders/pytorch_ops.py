@@ -270,7 +270,7 @@ def mean_channels_last(net):
 
 
 @case(what="fbgemm conv2d with 8-bit weights and large activations: int16 pairs of vpmaddubsw saturate on AVX2 without VNNI, so the "
-           "result is not that of exact sums; no target reproduces it on purpose", engines=["fbgemm"], targets=[])
+           "result is not that of exact sums", engines=["fbgemm"], pairs=True)
 def conv_full_range(net):
     for name, kernel, shape in (("three", 3, (1, 8, 6, 6)), ("point", 1, (1, 16, 8, 8)), ("odd", 1, (1, 13, 8, 8))):
         w = net.rng.integers(-128, 128, (16, shape[1], kernel, kernel)).astype(S8)
@@ -391,6 +391,11 @@ TEXTS = {
     "conv-full-range": ("exact sums differ in 985 of 2624; with each pair of products saturated to int16 (k = (row, column, channel), pairs 2j and 2j+1 of raw "
                         "code times weight, padded to 4 with zeros; then the sum, less zx times the sum of weights) 0 differ; 16391 pairs saturate",
                         "whether k is padded by kernel position (8, 16, 13 channels: no difference)"),
+    "conv-pairs-fbgemm-x86": ("pairs 2j, 2j+1 of the sequence (row, column, channel) of a group, depthwise and padding (code zx) included: 0 of 11088; "
+                              "exact sums 2155; pairs of channels of a kernel position 539 and more; the last channel alone, order (channel, row, column): more", ""),
+    "conv-pairs-onednn": ("pairs of channels 2j, 2j+1 of a kernel position, taps outside the image left out, depthwise and groups of 2 and 5 channels exact: "
+                          "0 of 11088; padding as code zx 77; sequence (row, column, channel) 1027 and more; exact sums 1500", "signed activations"),
+    "conv-pairs-qnnpack": ("exact sums: 0 differ but where the bias's rounding does", ""),
     "network-fbgemm-x86-onednn": ("each operator's rule, pools as in channels_last: 0 of every tensor, with the conv rule of fbgemm and with that of onednn; "
                                   "pools as in NCHW 533 of the first pool", "fbgemm or onednn conv"),
     "network-qnnpack": ("each operator's rule: 0 of every tensor; fbgemm's rules up to 526 a tensor", ""),
@@ -401,8 +406,10 @@ BUGS = dict.fromkeys(("pool-nchw-qnnpack", "pool-channels-last-qnnpack"),
                      "avg_pool2d ignores count_include_pad=False: it divides by the kernel's area (qnnpack, torch 2.15.0): no rule, no target reproduces it")
 
 
-def targets(engines, memory):
-    """Target specs of engines: those with pools of their own for channels_last have two."""
+def targets(engines, memory, pairs=False):
+    """Target specs of engines: those with pools of their own for channels_last have two. `pairs`: on CPUs without VNNI."""
+    if pairs and "onednn" in engines:
+        return ["onednn-avx2-channels-last"]
     names = [e + layout for e in engines if e in ("fbgemm", "onednn") for layout in LAYOUTS.get(memory, ["-channels-last"])]
     return names + [e for e in engines if e == "qnnpack"]
 
@@ -439,7 +446,7 @@ def main(root, prefix=""):
             write(Path(root) / folder, net.proto(), net.feeds, net.outputs, tools=["torch", "onnx", "numpy"],
                   cpu_path="; ".join(KERNELS[e] for e in members), command="python golden/recorders/pytorch_ops.py golden/pytorch",
                   license_of_the_tool="BSD-3-Clause", what=f"{about['what']}; engines {', '.join(members)}",
-                  targets=[] if folder in BUGS else about.get("targets", targets(members, about.get("memory"))), tells_apart=texts[0], undecided=texts[1], extra=extra)
+                  targets=[] if folder in BUGS else targets(members, about.get("memory"), about.get("pairs")), tells_apart=texts[0], undecided=texts[1], extra=extra)
             size = sum(f.stat().st_size for f in (Path(root) / folder).iterdir())
             print(f"{folder}: {sum(v.size for v in net.outputs.values())} codes, {size} bytes")
 

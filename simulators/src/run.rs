@@ -105,7 +105,6 @@ impl Runner<'_> {
                     row_sums,
                     offset,
                     zero,
-                    pairs,
                 },
                 Data::Codes { codes, .. },
             ) => {
@@ -139,10 +138,14 @@ impl Runner<'_> {
                         }
                     }
                 }
-                match pairs {
-                    Some(paired) => paired_sums(linear, paired, codes, sums),
-                    None => Sums::I32(linear.to_output(sums)),
+                if let Some(paired) = &plan.pairs {
+                    let mut wide: Vec<i64> = sums.iter().map(|&sum| i64::from(sum)).collect();
+                    let count = lose(linear, paired, codes, &mut wide);
+                    if count.elements > 0 {
+                        return Sums::I64(linear.to_output(wide), in_output(linear, count));
+                    }
                 }
+                Sums::I32(linear.to_output(sums))
             }
             (
                 Sum::InOrder {
@@ -180,6 +183,9 @@ impl Runner<'_> {
                     );
                     count.append(one, before);
                     before += output;
+                }
+                if let Some(paired) = &plan.pairs {
+                    count = lose(linear, paired, codes, &mut sums);
                 }
                 Sums::I64(linear.to_output(sums), in_output(linear, count))
             }
@@ -839,15 +845,14 @@ impl Runner<'_> {
     }
 }
 
-/// Exact sums, less what saturation takes from pairs of products.
-fn paired_sums(linear: &Linear, paired: &Paired, codes: &[i32], exact: Vec<i32>) -> Sums {
+/// Takes from exact sums what they lose where pairs of products saturate.
+fn lose(linear: &Linear, paired: &Paired, codes: &[i32], sums: &mut [i64]) -> OverflowCount {
     let bytes: Vec<u8> = codes
         .iter()
         .map(|&q| (i64::from(q) + paired.offset) as u8)
         .collect();
     let images = linear.images(&bytes, paired.pad);
     let (image, output) = (linear.image_len().max(1), linear.output_len().max(1));
-    let mut sums: Vec<i64> = exact.iter().map(|&sum| i64::from(sum)).collect();
     let (mut count, mut before) = (OverflowCount::default(), 0);
     for (x, out) in images
         .chunks_exact(image)
@@ -857,10 +862,7 @@ fn paired_sums(linear: &Linear, paired: &Paired, codes: &[i32], exact: Vec<i32>)
         count.append(one, before);
         before += output;
     }
-    if count.elements == 0 {
-        return Sums::I32(linear.to_output(exact));
-    }
-    Sums::I64(linear.to_output(sums), in_output(linear, count))
+    count
 }
 
 /// The flags of sums in the layout of the layer's output.

@@ -123,21 +123,13 @@ impl LayerPlan {
         match (&self.linear, &other.linear) {
             (
                 Some(LinearPlan {
-                    sum:
-                        Sum::Fast {
-                            weights: a,
-                            pairs: own,
-                            ..
-                        },
+                    sum: Sum::Fast { weights: a, .. },
+                    pairs: own,
                     ..
                 }),
                 Some(LinearPlan {
-                    sum:
-                        Sum::Fast {
-                            weights: b,
-                            pairs: others,
-                            ..
-                        },
+                    sum: Sum::Fast { weights: b, .. },
+                    pairs: others,
                     ..
                 }),
             ) => Arc::ptr_eq(a, b) && own == others,

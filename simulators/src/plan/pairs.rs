@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use align_check_specs::{PairGroups, PairPadding, PairRule, PairSigned, Pairs, Product};
+use align_check_specs::{Overflow, PairGroups, PairPadding, PairRule, PairSigned, Pairs, Product};
 
 use super::{Finish, LayerPlan, Paired, Planner, Sum};
 use crate::adapt;
@@ -21,16 +21,19 @@ impl Planner<'_> {
         ) else {
             return Ok(());
         };
-        // A layer in float adds no codes.
-        let float = plan.float || matches!(plan.finish, Finish::Letter(_) | Finish::Real);
-        let Sum::Fast { pairs, .. } = &mut sums.sum else {
-            return Ok(());
-        };
-        *pairs = None;
-        if !float {
-            *pairs = self.paired(rule, linear)?.map(Arc::new);
+        // A layer in float adds no codes, unless its result is their sum (`MatMulInteger`).
+        let float = (plan.float || matches!(plan.finish, Finish::Letter(_) | Finish::Real))
+            && !self.layer.integer;
+        sums.pairs = None;
+        if !float && !matches!(sums.sum, Sum::Real { .. }) {
+            sums.pairs = self.paired(rule, linear)?.map(Arc::new);
         }
-        Ok(())
+        match sums.sum {
+            Sum::InOrder { overflow, .. } if sums.pairs.is_some() && overflow != Overflow::Exact => {
+                Err("pairs of products that saturate to 16 bits, in a sum that can leave 32".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn paired(&self, rule: &Pairs, linear: &Linear) -> Result<Option<Paired>, String> {

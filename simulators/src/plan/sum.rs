@@ -32,6 +32,8 @@ pub struct LinearPlan {
     pub other_bias: Option<OtherBias>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
+    /// Pairs of products that can saturate to 16 bits, on a target that adds them so.
+    pub pairs: Option<Arc<Paired>>,
 }
 
 /// A bias with a scale of its own.
@@ -75,8 +77,6 @@ pub enum Sum {
         offset: i64,
         /// The input's zero point.
         zero: i64,
-        /// Where pairs of products saturate to 16 bits, on a target that adds them so.
-        pairs: Option<Arc<Paired>>,
     },
     /// In order, with the accumulator of the target.
     InOrder {
@@ -182,6 +182,7 @@ impl Planner<'_> {
             codes: None,
             other_bias: None,
             bound: f64::INFINITY,
+            pairs: None,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
         else {
@@ -275,7 +276,6 @@ impl Planner<'_> {
                     row_sums,
                     offset: x.min,
                     zero,
-                    pairs: None,
                 }
             }
             _ if i32::try_from(largest).is_ok()
@@ -304,6 +304,7 @@ impl Planner<'_> {
             codes: Some((x.min, x.max)),
             other_bias,
             bound,
+            pairs: None,
         })
     }
 
