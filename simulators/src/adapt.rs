@@ -87,7 +87,8 @@ fn gfpq_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted,
         if !rule.bits.contains(&own.bits()) {
             return Err(format!(
                 "{}-bit logarithmic activations; the target has {:?} bits",
-                own.bits(), rule.bits
+                own.bits(),
+                rule.bits
             ));
         }
         return Ok(Adapted {
@@ -146,7 +147,8 @@ fn linear_range(rule: &Activations, own: &align_check_graph::Gfpq) -> Result<Ada
     let bits = width(&rule.bits, own.bits()).ok_or_else(|| {
         format!(
             "{}-bit activations; the target has {:?} bits",
-            own.bits(), rule.bits
+            own.bits(),
+            rule.bits
         )
     })?;
     let kind = rule.quantizer;

@@ -97,7 +97,10 @@ fn rules(entry: &Spanned<DeValue<'_>>) -> Vec<String> {
 
 /// Takes the rules that are spoken for out of an entry; whether it names others.
 fn keep_others<'t>(entry: &mut Spanned<DeValue<'t>>, spoken: &BTreeSet<String>) -> bool {
-    let kept: Vec<bool> = rules(entry).iter().map(|rule| !spoken.contains(rule)).collect();
+    let kept: Vec<bool> = rules(entry)
+        .iter()
+        .map(|rule| !spoken.contains(rule))
+        .collect();
     let DeValue::Table(table) = entry.get_mut() else {
         return false;
     };

@@ -7,9 +7,10 @@ use strum::VariantArray as _;
 use crate::{
     AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule,
     Derivation, Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule,
-    Multiplier, Ops, Overflow, PairGroups, PairPadding, PairRule, PairSigned, Pairs, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize,
-    RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision,
-    TermOrder, ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
+    Multiplier, Ops, Overflow, PairGroups, PairPadding, PairRule, PairSigned, Pairs, Placement,
+    PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule, ResizeRule, Rounding,
+    Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder, ThresholdArithmetic,
+    ThresholdRules, WeightDivision, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.

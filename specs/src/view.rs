@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use crate::{Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid, Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights};
+use crate::{
+    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid,
+    Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize, Shift,
+    ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
+};
 
 /// One rule of a spec, ready to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,11 @@ impl Planner<'_> {
     /// Where the target adds products in pairs and one can saturate, the plan says which. Where none can, sums are exact
     /// and may be shared.
     pub(super) fn pair_products(&self, plan: &mut LayerPlan) -> Result<(), String> {
+        // Pairs belong to sums of 32 bits: with another accumulator (a decision that is switched) there are none.
+        let accumulator = &self.spec.accumulator;
+        let wraps = accumulator.bits == Some(32) && accumulator.overflow == Overflow::Wrap;
         let (Some(rule), Kind::Linear(linear), Some(sums)) = (
-            &self.spec.accumulator.pairs,
+            accumulator.pairs.as_ref().filter(|_| wraps),
             &self.layer.kind,
             &mut plan.linear,
         ) else {
@@ -29,7 +32,9 @@ impl Planner<'_> {
             sums.pairs = self.paired(rule, linear)?.map(Arc::new);
         }
         match sums.sum {
-            Sum::InOrder { overflow, .. } if sums.pairs.is_some() && overflow != Overflow::Exact => {
+            Sum::InOrder { overflow, .. }
+                if sums.pairs.is_some() && overflow != Overflow::Exact =>
+            {
                 Err("pairs of products that saturate to 16 bits, in a sum that can leave 32".into())
             }
             _ => Ok(()),

@@ -232,9 +232,10 @@ impl Requantizer {
             }
             Multiplier::PowerOfTwo => {
                 let (acc, shift) = match self.slope {
-                    Some((numerator, shift)) if acc < 0 => {
-                        (i128::from(acc) * i128::from(numerator), c.shift + shift as i32)
-                    }
+                    Some((numerator, shift)) if acc < 0 => (
+                        i128::from(acc) * i128::from(numerator),
+                        c.shift + shift as i32,
+                    ),
                     _ => (i128::from(acc), c.shift),
                 };
                 let shifted = if shift >= 0 {

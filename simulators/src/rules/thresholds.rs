@@ -210,7 +210,12 @@ fn absorbed(bias: &LinearBias, channel: usize) -> (f32, Option<f32>) {
 
 /// A threshold of an integer sum whose unit is worth `x * w`. The bias is taken away first
 /// (`AbsorbAddIntoMultiThreshold`), then the collapsed factors are divided by (`AbsorbMulIntoMultiThreshold`).
-fn of_sum(rule: ThresholdRules, t: f32, (x, w): (f32, f32), bias: Option<(f32, Option<f32>)>) -> f32 {
+fn of_sum(
+    rule: ThresholdRules,
+    t: f32,
+    (x, w): (f32, f32),
+    bias: Option<(f32, Option<f32>)>,
+) -> f32 {
     let t = bias.map_or(t, |(added, _)| t - added);
     let product = match bias {
         Some((_, Some(scale))) => x * w * (1.0 / scale) * scale,
