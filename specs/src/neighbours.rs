@@ -255,8 +255,8 @@ impl List<'_> {
             spec.accumulator.pairs = None;
         });
         macro_rules! variants {
-            ($name:literal, $field:ident, $rule:ty) => {
-                for &rule in <$rule>::VARIANTS {
+            ($name:literal, $field:ident, $rules:expr) => {
+                for &rule in $rules {
                     let change = format!("{} {}", $name, word(&rule));
                     self.push("accumulator.pairs", change, |spec| {
                         spec.accumulator.pairs = Some(Pairs {
@@ -267,13 +267,19 @@ impl List<'_> {
                 }
             };
         }
-        variants!("convolution", convolution, PairRule);
-        variants!("depthwise", depthwise, PairRule);
-        variants!("fully-connected", fully_connected, PairRule);
-        variants!("unscaled-convolution", unscaled_convolution, PairRule);
-        variants!("groups", groups, PairGroups);
-        variants!("padding", padding, PairPadding);
-        variants!("signed", signed, PairSigned);
+        // Of one channel, or of one kernel position, pairs of channels are nothing new.
+        let plain = &[PairRule::Exact, PairRule::Sequence];
+        variants!("convolution", convolution, PairRule::VARIANTS);
+        variants!("depthwise", depthwise, plain);
+        variants!("fully-connected", fully_connected, plain);
+        variants!(
+            "unscaled-convolution",
+            unscaled_convolution,
+            PairRule::VARIANTS
+        );
+        variants!("groups", groups, PairGroups::VARIANTS);
+        variants!("padding", padding, PairPadding::VARIANTS);
+        variants!("signed", signed, PairSigned::VARIANTS);
     }
 
     fn requantize(&mut self, name: &str, own: &Requantize, set: fn(&mut Spec, Requantize)) {
