@@ -391,11 +391,12 @@ TEXTS = {
     "conv-full-range": ("exact sums differ in 985 of 2624; with each pair of products saturated to int16 (k = (row, column, channel), pairs 2j and 2j+1 of raw "
                         "code times weight, padded to 4 with zeros; then the sum, less zx times the sum of weights) 0 differ; 16391 pairs saturate",
                         "whether k is padded by kernel position (8, 16, 13 channels: no difference)"),
-    "conv-pairs-fbgemm-x86": ("pairs 2j, 2j+1 of the sequence (row, column, channel) of a group, depthwise and padding (code zx) included: 0 of 11088; "
-                              "exact sums 2155; pairs of channels of a kernel position 539 and more; the last channel alone, order (channel, row, column): more", ""),
-    "conv-pairs-onednn": ("pairs of channels 2j, 2j+1 of a kernel position, taps outside the image left out, depthwise and groups of 2 and 5 channels exact: "
-                          "0 of 11088; padding as code zx 77; sequence (row, column, channel) 1027 and more; exact sums 1500", "signed activations"),
-    "conv-pairs-qnnpack": ("exact sums: 0 differ but where the bias's rounding does", ""),
+    "conv-pairs-fbgemm-x86": ("pairs 2j, 2j+1 of the sequence (row, column, channel) of a group, depthwise and padding (code zx) included: 0 of 10440 differ; "
+        "exact sums 2589; pairs of channels of a kernel position 442; depthwise exact 175; taps outside the image left out 201", "signed activations"),
+    "conv-pairs-onednn": ("pairs of channels 2j, 2j+1 of a kernel position, taps outside the image left out, depthwise and groups of 2 and 5 channels exact: 0 of 10440 differ; "
+        "exact sums 1851; sequence (row, column, channel) 397; padding as code zx 77; depthwise in pairs 134; all groups in pairs 465", "signed activations"),
+    "conv-pairs-qnnpack": ("exact sums: 0 of 10440 differ"
+        "", ""),
     "network-fbgemm-x86-onednn": ("each operator's rule, pools as in channels_last: 0 of every tensor, with the conv rule of fbgemm and with that of onednn; "
                                   "pools as in NCHW 533 of the first pool", "fbgemm or onednn conv"),
     "network-qnnpack": ("each operator's rule: 0 of every tensor; fbgemm's rules up to 526 a tensor", ""),
