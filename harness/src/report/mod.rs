@@ -17,6 +17,7 @@ pub use html::html;
 pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
+pub(crate) use terminal::notes;
 pub use terminal::{terminal, verdict_lines};
 pub use verify::{verify_json, verify_terminal};
 pub use write::{check_json, check_one_of, check_target, write, write_json, write_one_of};

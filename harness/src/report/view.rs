@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use align_check_simulators::plan::is_of_bias;
+
 use super::text::{count, number, percent, thousands, visible};
 use crate::outcome::{
     Against, Cause, Floor, LayerOutcome, Outcome, OutputOutcome, Stats, TargetOutcome, Verdict,
@@ -374,7 +376,7 @@ pub(crate) fn floor(floor: &Floor) -> String {
     text
 }
 
-/// Grids of a target that are not the model's, for one reason.
+/// Grids or biases of a target that are not the model's, for one reason.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Mismatch {
     /// Tensors and layers that it was told of.
@@ -391,8 +393,17 @@ pub(crate) struct Mismatch {
     pub mean_rate: f64,
 }
 
+/// What of the model the target does not take over, under its heading: grids, then biases.
+pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<(&'static str, Vec<Mismatch>)> {
+    [(GRIDS, false), (BIASES, true)]
+        .into_iter()
+        .map(|(heading, biases)| (heading, grouped(target, |why| is_of_bias(why) == biases)))
+        .filter(|(_, groups)| !groups.is_empty())
+        .collect()
+}
+
 /// Groups the reasons that differ only in their numbers; the most expensive first.
-pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
+fn grouped(target: &TargetOutcome, wanted: impl Fn(&str) -> bool) -> Vec<Mismatch> {
     struct Group<'a> {
         key: String,
         why: &'a str,
@@ -409,7 +420,7 @@ pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
             .map(|why| (layer.tensor.as_str(), why.as_str()))
     });
     let mut groups: Vec<Group> = Vec::new();
-    for (tensor, why) in told.chain(of_layers) {
+    for (tensor, why) in told.chain(of_layers).filter(|(_, why)| wanted(why)) {
         let key = without_numbers(why);
         match groups.iter_mut().find(|group| group.key == key) {
             Some(group) if group.members.contains(&(tensor, why)) => {}
@@ -454,6 +465,16 @@ pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
 /// The first line about grids.
 pub(crate) const GRIDS: &str = "FIRST: the model's grid is not the chip's. No rounding rule can repair that; retrain or requantize \
      the model on the chip's grid, or accept this cost:";
+
+/// The first line about biases.
+pub(crate) const BIASES: &str = "The model's bias steps are not the chip's: its integer accumulators add biases in steps of input scale times \
+     weight scale. Export them with that scale, or accept this cost:";
+
+/// `grid: why`, or `bias: why`.
+pub(crate) fn mismatch(why: &str) -> String {
+    let what = if is_of_bias(why) { "bias" } else { "grid" };
+    format!("{what}: {why}")
+}
 
 /// What a mismatch costs.
 pub(crate) fn cost(mismatch: &Mismatch) -> Option<String> {

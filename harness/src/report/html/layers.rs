@@ -113,7 +113,7 @@ fn why(layer: &LayerOutcome) -> String {
     if let Some(cause) = &layer.cause {
         details.push(cause.text.clone());
     }
-    details.extend(layer.mismatches.iter().map(|why| format!("grid: {why}")));
+    details.extend(layer.mismatches.iter().map(|why| view::mismatch(why)));
     if let Some(witness) = &layer.witness {
         details.push(format!("witness: {}", view::witness(witness)));
     }

@@ -77,12 +77,11 @@ fn part(out: &mut String, target: &TargetOutcome, id: usize) {
         xml(&target.summary),
         grade(&target.grade)
     );
-    let groups = view::mismatches(target);
-    if !groups.is_empty() {
+    for (heading, groups) in view::mismatches(target) {
         let _ = write!(
             out,
             "<div class=\"card float\"><b>{}</b><ul>",
-            xml(view::GRIDS)
+            xml(heading)
         );
         for group in &groups {
             let cost = view::cost(group).map(|cost| format!("<br><b>{}</b>", xml(&cost)));
