@@ -148,7 +148,7 @@ fn onnxruntime_leaves_other_biases_in_float() {
 fn requantized_biases_are_said() {
     let folder = golden("toolchains").join("brevitas-qcdq-pow2");
     for target in ["qnnpack", "onnx-reference", "tflite-reference"] {
-        let (_, json, _) = report(args![
+        let (run, json, _) = report(args![
             folder.join("model.onnx"),
             "--target",
             target,
@@ -168,6 +168,14 @@ fn requantized_biases_are_said() {
             let most = layer["mode"]["isolated"]["max_lsb"].as_f64();
             assert!(most.is_some_and(|most| most <= 1.0), "{target}: {layer}");
         }
+        // A bias is no grid: it has words of its own.
+        let (before, after) = run
+            .stdout
+            .split_once("The model's bias steps are not the chip's")
+            .unwrap_or_else(|| panic!("{target}: {}", run.stdout));
+        assert!(!before.contains("bias requantized"), "{target}: {before}");
+        assert!(after.contains("bias requantized"), "{target}: {after}");
+        assert!(!after.contains("FIRST"), "{target}: {after}");
     }
 }
 

@@ -19,8 +19,7 @@ use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
 use crate::{
-    encodings, generate, plan, precision, prove, record, recording, report, targets,
-    verify,
+    encodings, generate, plan, precision, prove, record, recording, report, targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid,
-    Left, LeftWhen, Multiplier, Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits,
-    Spec, Step, StepsTail, WeightDivision, Weights,
+    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid, Left,
+    LeftWhen, Multiplier, Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift,
+    ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
 };
 
 /// One rule of a spec, ready to be shown.

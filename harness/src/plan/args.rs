@@ -87,7 +87,9 @@ pub fn run(
     let isa = Isa::detect();
     let model = args.model.read()?;
     let given = args.model.samples(&model)?;
-    let Bound { graph, info } = args.model.bind(&model, given.as_ref(), &specs, false, isa)?;
+    let Bound { graph, info } = args
+        .model
+        .bind(&model, given.as_ref(), &specs, false, isa)?;
     drop(model);
     let shown = &info.path;
     let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));

@@ -403,7 +403,8 @@ impl<'a> Maker<'a> {
         let operator = layer.op.split('+').next().unwrap_or_default();
         let codes = |grid: &ValueGrid| Grid::of_value(grid);
         let out = codes(&plan.out);
-        let mut inputs = (layer.inputs.iter()).filter_map(|&input| codes(&self.target.grids[input]));
+        let mut inputs =
+            (layer.inputs.iter()).filter_map(|&input| codes(&self.target.grids[input]));
         let is_left = match left.operators.get(operator)? {
             LeftWhen::Always => true,
             LeftWhen::Unsigned => out.is_some_and(|out| out.min >= 0),

@@ -132,7 +132,10 @@ fn shown(kernel: &Kernel, paint: Paint) -> String {
         .collect();
     let inputs: Vec<String> = kernel.inputs.iter().map(|name| visible(name)).collect();
     let kind = pad(if kernel.integer { "integer" } else { "float" }, 7, false);
-    let left = kernel.left_to.as_deref().map(|to| format!(" (left to {})", visible(to)));
+    let left = kernel
+        .left_to
+        .as_deref()
+        .map(|to| format!(" (left to {})", visible(to)));
     format!(
         "{}  {}: {} -> {}{}",
         paint.dim(&kind),

@@ -80,7 +80,9 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
     let isa = Isa::detect();
     let model = args.model.read()?;
     let given = args.model.samples(&model)?;
-    let Bound { graph, info } = args.model.bind(&model, given.as_ref(), &specs, false, isa)?;
+    let Bound { graph, info } = args
+        .model
+        .bind(&model, given.as_ref(), &specs, false, isa)?;
     drop((model, given));
     let refused = |e: align_check_simulators::Error| unsupported(info.path.as_ref(), &e);
     let network = Network::new(graph.clone()).map_err(refused)?;

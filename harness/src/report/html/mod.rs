@@ -78,11 +78,7 @@ fn part(out: &mut String, target: &TargetOutcome, id: usize) {
         grade(&target.grade)
     );
     for (heading, groups) in view::mismatches(target) {
-        let _ = write!(
-            out,
-            "<div class=\"card float\"><b>{}</b><ul>",
-            xml(heading)
-        );
+        let _ = write!(out, "<div class=\"card float\"><b>{}</b><ul>", xml(heading));
         for group in &groups {
             let cost = view::cost(group).map(|cost| format!("<br><b>{}</b>", xml(&cost)));
             let _ = write!(
