@@ -294,7 +294,7 @@ fn a_bias_with_a_scale_of_its_own() {
         "tflite-reference",
         nets,
         "node_conv",
-        "2 of 2 channels",
+        "1 of 1 channels",
     );
 }
 

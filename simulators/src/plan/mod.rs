@@ -258,8 +258,7 @@ impl Planner<'_> {
         let OtherBias { channels, of, .. } = other;
         (integer && !self.exact() && !other.as_stored).then(|| {
             format!(
-                "{}: bias scale {own:.6e} is not sx*sw = {product:.6e}, {channels} of {of} channels{BIAS_REQUANTIZED}",
-                self.layer.name
+                "bias scale {own:.6e} is not sx*sw = {product:.6e}, {channels} of {of} channels{BIAS_REQUANTIZED}"
             )
         })
     }
