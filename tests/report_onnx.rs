@@ -214,6 +214,17 @@ fn other_formats_refuse_before_the_work() {
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("--mode cumulative"), "{}", ran.stderr);
     assert!(!file.exists());
+    // Nor does a report replace the model.
+    let own = folder.path().join("model.onnx");
+    fs::copy(golden("demo/model.qonnx.onnx"), &own).expect("a copy");
+    let bytes = fs::read(&own).expect("a model");
+    for kind in ["onnx", "json"] {
+        let asked = format!("{kind}={}", own.display());
+        let ran = run(args![&own, "-t", "tflite", "--report", asked]);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.stderr.contains("this is the model itself"), "{}", ran.stderr);
+    }
+    assert!(bytes == fs::read(&own).expect("a model"), "the model changed");
 }
 
 /// The keys of node data are names that the model has, so that a viewer finds them.

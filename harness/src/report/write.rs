@@ -51,13 +51,20 @@ pub fn keeps(kind_path: &str) -> bool {
     matches!(parse(kind_path), Ok((_, Format::Model(_), _)))
 }
 
-/// Checks that a report can be made of a model: one that is the model with more in it needs ONNX, and each layer run on
-/// its own.
+/// Checks that a report can be made of a model, and does not replace it: a report that is the model with more in it needs
+/// ONNX, and each layer run on its own.
 ///
 /// # Errors
 /// One line that names the report, and the model's file or the option.
 pub fn check_model(kind_path: &str, model: &Model, isolated: bool) -> Result<()> {
-    let (kind, format, _) = parse(kind_path)?;
+    let (kind, format, path) = parse(kind_path)?;
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    if real(&path).is_some_and(|path| real(model.path()) == Some(path)) {
+        bail!(
+            "--report {kind}={}: this is the model itself",
+            visible(&path.display().to_string())
+        );
+    }
     if matches!(format, Format::Text(_)) {
         return Ok(());
     }

@@ -250,7 +250,8 @@ pub(super) fn parts_bar(stats: &Stats) -> String {
 pub(super) fn histogram(bins: &[(i32, u64)], title: Words) -> String {
     const STEP: f64 = 34.0;
     const TALL: f64 = 70.0;
-    let most = bins.iter().map(|&(_, count)| count).max().unwrap_or(0);
+    let differing = bins.iter().filter(|&&(lsb, _)| lsb != 0);
+    let most = differing.map(|&(_, count)| count).max().unwrap_or(0);
     if most == 0 {
         return String::new();
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::super::text::{middle, percent, visible, xml};
+use super::super::text::{middle, percent, visible, width, xml};
 use super::super::view;
 use super::layout::{Sizes, layout};
 use super::words;
@@ -67,7 +67,7 @@ pub(super) fn picture(network: &[NetworkLayer], target: &TargetOutcome, id: usiz
         let _ = write!(out, "<path d=\"{path}\"/>");
     }
     out.push_str("</g>\n");
-    let [width, height] = sizes.node;
+    let [wide, high] = sizes.node;
     for (number, (layer, [x, y])) in network.iter().zip(&layout.corners).enumerate() {
         let found = compared.get(layer.tensor.as_str()).copied();
         let found = found.map(|at| (at, &target.layers[at]));
@@ -101,33 +101,40 @@ pub(super) fn picture(network: &[NetworkLayer], target: &TargetOutcome, id: usiz
         let lead = if marked { " lead" } else { "" };
         let _ = write!(
             out,
-            "<title>{}</title><rect class=\"box{lead}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width}\" \
-             height=\"{height}\" rx=\"3\"/>",
+            "<title>{}</title><rect class=\"box{lead}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide}\" \
+             height=\"{high}\" rx=\"3\"/>",
             tooltip(&title)
         );
-        let middle_x = x + width / 2.0;
-        let texts = [
-            match lines.len() {
-                1 if number < 10_000 => number.to_string(),
-                1 => String::new(),
-                2 => format!("{number} {}", visible(&layer.op)),
-                _ => format!("{number} {}", visible(&layer.name)),
-            },
-            match lines.len() {
-                2 => visible(&layer.name),
-                _ => visible(&layer.op),
-            },
-            rate.unwrap_or_default(),
-        ];
+        let middle_x = x + wide / 2.0;
+        let numbered = |text: &str, line: usize| {
+            let number = format!("{number} ");
+            let fits = lines.get(line).map_or(0, |(_, fits)| *fits);
+            let rest = fits.saturating_sub(number.len());
+            number + &end(text, rest)
+        };
+        let texts = match lines.len() {
+            1 if number < 10_000 => [number.to_string(), String::new(), String::new()],
+            1 => Default::default(),
+            2 => [
+                numbered(&visible(&layer.op), 0),
+                end(&short_name(layer), lines[1].1),
+                String::new(),
+            ],
+            _ => [
+                numbered(&short_name(layer), 0),
+                middle(&visible(&layer.op), lines[1].1),
+                rate.unwrap_or_default(),
+            ],
+        };
         let total: f64 = lines.iter().map(|(size, _)| size * 1.3).sum();
-        let mut baseline = y + (height - total) / 2.0;
-        for ((size, fits), text) in lines.iter().zip(&texts) {
+        let mut baseline = y + (high - total) / 2.0;
+        for ((size, _), text) in lines.iter().zip(&texts) {
             baseline += size * 1.3;
             let _ = write!(
                 out,
                 "<text x=\"{middle_x:.1}\" y=\"{:.1}\" style=\"font-size:{size}px\">{}</text>",
                 baseline - size * 0.3,
-                xml(&middle(text, *fits))
+                xml(text)
             );
         }
         if marked {
@@ -144,6 +151,29 @@ pub(super) fn picture(network: &[NetworkLayer], target: &TargetOutcome, id: usiz
     out
 }
 
+/// A layer's name without the operator that exporters write behind it: the box says that apart.
+fn short_name(layer: &NetworkLayer) -> String {
+    let first = layer.op.split('+').next().unwrap_or_default();
+    let name = layer.name.strip_suffix(first).unwrap_or(&layer.name);
+    let short = name.strip_suffix('/').filter(|name| !name.is_empty());
+    visible(short.unwrap_or(&layer.name))
+}
+
+/// A text that fits; of a long one the end, which tells layers apart.
+fn end(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut start = text.len();
+    for (at, _) in text.char_indices().rev() {
+        if width(&text[at..]) + 1 > columns {
+            break;
+        }
+        start = at;
+    }
+    format!("…{}", &text[start..])
+}
+
 /// Lines of a tooltip: each escaped, the breaks between them kept.
 fn tooltip(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(xml).collect();
@@ -153,6 +183,25 @@ fn tooltip(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_long_names_the_end_is_shown() {
+        assert_eq!(end("backbone/stage1/conv2", 8), "…1/conv2");
+        assert_eq!(end("conv2", 8), "conv2");
+        assert_eq!(end("层层层", 4), "…层");
+        let named = |name: &str, op: &str| {
+            short_name(&NetworkLayer {
+                name: name.to_owned(),
+                op: op.to_owned(),
+                tensor: String::new(),
+                inputs: Vec::new(),
+            })
+        };
+        assert_eq!(named("/stem/Conv", "Conv+Relu"), "/stem");
+        assert_eq!(named("Conv", "Conv"), "Conv");
+        assert_eq!(named("/Conv", "Conv"), "/Conv");
+        assert_eq!(named("myConv", "Conv"), "myConv");
+    }
 
     #[test]
     fn texts_fit_their_boxes() {
