@@ -222,9 +222,16 @@ fn other_formats_refuse_before_the_work() {
         let asked = format!("{kind}={}", own.display());
         let ran = run(args![&own, "-t", "tflite", "--report", asked]);
         assert_eq!(ran.code, Some(2));
-        assert!(ran.stderr.contains("this is the model itself"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("this is the model itself"),
+            "{}",
+            ran.stderr
+        );
     }
-    assert!(bytes == fs::read(&own).expect("a model"), "the model changed");
+    assert!(
+        bytes == fs::read(&own).expect("a model"),
+        "the model changed"
+    );
 }
 
 /// The keys of node data are names that the model has, so that a viewer finds them.

@@ -33,20 +33,16 @@ pub fn model_explorer(outcome: &Outcome) -> String {
     }
     let mut results = Map::new();
     for (target, layer) in worst {
-        let mut value = layer.verdict.text().to_owned();
+        let mut parts = vec![layer.verdict.text().to_owned()];
         if let Some(stats) = view::decisive(layer).filter(|stats| stats.differing > 0) {
-            value += &format!(
-                ": {}, {}",
-                percent(stats.rate()),
-                view::difference(stats.max_lsb, layer.lsb.is_some())
-            );
+            parts.push(percent(stats.rate()));
+            parts.push(view::difference(stats.max_lsb, layer.lsb.is_some()));
         }
-        if let Some(cause) = &layer.cause {
-            value += &format!(", {}", cause.name);
-        }
+        parts.extend(layer.cause.as_ref().map(|cause| cause.name.clone()));
         if outcome.targets.len() > 1 {
-            value += &format!(" ({})", target.name);
+            parts.push(format!("({})", target.name));
         }
+        let value = parts.join("; ");
         let data = json!({
             "value": value,
             "bgColor": view::look(layer.verdict).color,

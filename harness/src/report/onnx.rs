@@ -31,7 +31,7 @@ const INITIALIZER: u32 = 5;
 ///
 /// # Errors
 /// One line that names the model's file: it cannot be read (or changed since it was checked), holds such nodes already,
-/// or would become larger than a protobuf message may be (2 GiB).
+/// or would become larger than a protobuf message may be.
 pub fn onnx(outcome: &Outcome) -> Result<Vec<u8>> {
     let path = visible(&outcome.model.path);
     let bytes = fs::read(&outcome.model.path).map_err(|e| anyhow!("{path}: {e}"))?;

@@ -1,5 +1,7 @@
 //! The report for code scanning: SARIF 2.1.0 (OASIS Standard, 27 March 2020), one result a misaligned layer.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::text::{percent, visible};
@@ -117,27 +119,20 @@ fn of_layer(
     layer: &LayerOutcome,
     (rule, name): (usize, &str),
 ) -> Value {
-    let mut text = format!(
-        "{} on {}: {}",
-        view::named(layer),
-        visible(&target.name),
-        layer.verdict.text()
-    );
+    let on = visible(&target.name);
+    let head = format!("{} on {on}: {}", view::named(layer), layer.verdict.text());
     let stats = view::decisive(layer);
-    if let Some(stats) = stats {
-        text += &format!(
-            ": {} elements differ ({}), {}",
-            view::share(stats),
-            percent(stats.rate()),
-            view::difference(stats.max_lsb, layer.lsb.is_some())
-        );
-    }
-    if let Some(cause) = &layer.cause {
-        text += &format!("; {}: {}", view::cause(cause), visible(&cause.text));
-    }
-    if let Some(witness) = &layer.witness {
-        text += &format!("; witness: {}", view::witness(witness));
-    }
+    let share = stats.map(|stats| {
+        let rate = percent(stats.rate());
+        let max = view::difference(stats.max_lsb, layer.lsb.is_some());
+        format!("{} elements differ ({rate}), {max}", view::share(stats))
+    });
+    let why = layer.cause.as_ref();
+    let why = why.map(|cause| format!("{}: {}", view::cause(cause), visible(&cause.text)));
+    let witness = layer.witness.as_ref();
+    let witness = witness.map(|witness| format!("witness: {}", view::witness(witness)));
+    let parts = [Some(head), share, why, witness];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
     let mut result = result(outcome, target, (rule, name), &text, &layer.name);
     result["level"] = json!(view::look(layer.verdict).level);
     result["properties"] = json!({
@@ -219,7 +214,8 @@ fn location(path: &str) -> Value {
         if kept {
             uri.push(char::from(byte));
         } else {
-            uri.push_str(&format!("%{byte:02X}"));
+            // Writing to a String cannot fail.
+            let _ = write!(uri, "%{byte:02X}");
         }
     }
     json!({ "uri": uri })
