@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid,
-    Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize, Shift,
+    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid, Left,
+    LeftWhen, Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize, Shift,
     ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
 };
 
@@ -93,6 +93,7 @@ pub(crate) const PATHS: &[&str] = &[
     "placement.relu6",
     "placement.unweighted",
     "placement.unquantized",
+    "placement.left",
     "limits.cut",
     "limits.bias",
     "limits.read",
@@ -272,6 +273,7 @@ impl Rows {
         add("relu6", rule.relu6.as_ref().map(word));
         add("unweighted", rule.unweighted.as_ref().map(word));
         add("unquantized", rule.unquantized.as_ref().map(word));
+        add("left", rule.left.as_ref().map(left));
     }
 
     fn activations(&mut self, rule: &Activations) {
@@ -455,6 +457,16 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
         Ok(other) => other.to_string(),
         Err(error) => error.to_string(),
     }
+}
+
+/// `AVERAGE_POOL_2D, CONCATENATION (rescaled) to litert-x86`.
+fn left(rule: &Left) -> String {
+    let operators = rule.operators.iter().map(|(operator, when)| match when {
+        LeftWhen::Always => operator.clone(),
+        when => format!("{operator} ({})", word(when)),
+    });
+    let operators: Vec<String> = operators.collect();
+    format!("{} to {}", operators.join(", "), rule.to)
 }
 
 fn widths(bits: &[u32]) -> String {

@@ -40,7 +40,8 @@ pub struct LayerPlan {
     pub linear: Option<LinearPlan>,
     /// From sums (or inputs) to the output.
     pub finish: Finish,
-    /// Why the target's grids (of the output or of the weights) are not the model's.
+    /// Why the target's grids (of the output or of the weights) are not the model's; last, that it quantizes the bias
+    /// anew ([`is_of_bias`]).
     pub mismatches: Vec<String>,
     /// Whether the target computes this in float.
     pub float: bool,
@@ -140,6 +141,14 @@ impl LayerPlan {
 
 /// How far from `sx * sw` the scale of a bias may be that ONNX Runtime fuses (1.32.0: 1.1 % is fused, 1.5 % is not).
 const TAKEN_OVER: f64 = 0.0125;
+
+/// How a mismatch of a bias ends.
+const BIAS_REQUANTIZED: &str = ": bias requantized";
+
+/// Whether one of [`LayerPlan::mismatches`] speaks of a bias that the target quantizes anew, not of a grid.
+pub fn is_of_bias(mismatch: &str) -> bool {
+    mismatch.ends_with(BIAS_REQUANTIZED)
+}
 
 struct Planner<'a> {
     layer: &'a Layer,
@@ -253,8 +262,7 @@ impl Planner<'_> {
         let OtherBias { channels, of, .. } = other;
         (integer && !self.exact() && !other.as_stored).then(|| {
             format!(
-                "{}: bias scale {own:.6e} is not sx*sw = {product:.6e}, {channels} of {of} channels: bias requantized",
-                self.layer.name
+                "bias scale {own:.6e} is not sx*sw = {product:.6e}, {channels} of {of} channels{BIAS_REQUANTIZED}"
             )
         })
     }
