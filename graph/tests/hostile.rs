@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
 use align_check_graph::onnx::proto::TensorProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{Error, InputInfo, Limits, Model};

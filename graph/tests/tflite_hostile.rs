@@ -2,7 +2,7 @@
 
 mod tflite_writer;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use align_check_graph::{Constant, Error, Limits, Model, Op};
 use proptest::prelude::*;
