@@ -91,12 +91,17 @@ pub fn find(case: &Case) -> Cause {
         .count() as u64;
     if overflowed > 0 {
         tried.push(("saturation".to_string(), overflowed));
-        let text = format!(
-            "the accumulator of {} bits overflows ({:?})",
-            case.target.spec.accumulator.bits.unwrap_or(64),
-            case.target.spec.accumulator.overflow
-        )
-        .to_lowercase();
+        let paired = case.plan.linear.as_ref().is_some_and(|l| l.pairs.is_some());
+        let text = if paired {
+            "saturation: pairs of products saturate to 16 bits before they are added".to_owned()
+        } else {
+            format!(
+                "the accumulator of {} bits overflows ({:?})",
+                case.target.spec.accumulator.bits.unwrap_or(64),
+                case.target.spec.accumulator.overflow
+            )
+            .to_lowercase()
+        };
         best = Some((overflowed, "accumulator", text));
     }
     if let (None, ValueGrid::Codes { grid, .. }) = (case.expected.grid(), &case.plan.out)

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::cause;
 use crate::inputs::{Recording, Sample};
 use crate::outcome::{
-    Cause, Floor, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
+    Cause, Floor, Kept, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
 };
 use crate::own::{Own, Placement};
 use crate::sample::{self, model_grid};
@@ -57,6 +57,8 @@ pub struct Target {
     pub own: Option<Own>,
     /// What its placement makes of the model's quantizers.
     pub decisions: Vec<Decision>,
+    /// Whether the tensors of the first sample are kept ([`LayerOutcome::kept`]): as much memory as all of them take.
+    pub keep: bool,
 }
 
 /// Everything that a check needs.
@@ -124,6 +126,7 @@ impl Target {
             plans,
             own: None,
             decisions: Vec::new(),
+            keep: false,
         })
     }
 
@@ -158,6 +161,7 @@ impl Target {
             plans,
             own: Some(own),
             decisions,
+            keep: false,
         })
     }
 
@@ -200,6 +204,7 @@ pub(crate) struct Found {
     pub(crate) witness: Option<Witness>,
     /// Of a sample that differs from a recording: whether its codes are the simulated ones in another order.
     pub(crate) reordered: Option<bool>,
+    pub(crate) kept: Option<Box<Kept>>,
 }
 
 /// One target's findings on one sample.
@@ -313,6 +318,9 @@ impl Check<'_> {
                 let one = &one.layers[index];
                 merge(&mut merged.isolated, one.isolated.as_ref());
                 merge(&mut merged.cumulative, one.cumulative.as_ref());
+                if merged.kept.is_none() {
+                    merged.kept.clone_from(&one.kept);
+                }
                 if merged.witness.is_none() {
                     merged.witness.clone_from(&one.witness);
                 }
@@ -358,6 +366,7 @@ impl Check<'_> {
                 cause: merged.cause,
                 witness: merged.witness,
                 absent: None,
+                kept: merged.kept,
             });
         }
         let outputs: Vec<OutputOutcome> = if self.mode.cumulative {
@@ -408,6 +417,7 @@ impl Check<'_> {
                 .iter()
                 .flat_map(|l| l.mismatches.iter().map(|m| (l.tensor.clone(), m.clone())))
                 .collect(),
+            decisions: target.decisions.clone(),
             layers,
             outputs,
         }
@@ -434,6 +444,7 @@ impl Check<'_> {
             cause: None,
             witness: None,
             absent: Some(why),
+            kept: None,
         }
     }
 

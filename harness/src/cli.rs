@@ -16,7 +16,7 @@ use crate::check::{Check, Findings, Mode, Target, Tolerance};
 use crate::failure::{Failure, complain};
 use crate::inputs::{self, Recording};
 use crate::model_args::{Bound, ModelArgs, more_help};
-use crate::outcome::{Against, ModelInfo, Outcome};
+use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
 use crate::{
     encodings, generate, plan, precision, prove, record, recording, report, targets, verify,
@@ -167,7 +167,9 @@ struct CheckArgs {
     #[arg(long, value_name = "GLOB")]
     except: Vec<String>,
 
-    /// Write a report; KIND is json, html, md, csv or junit
+    /// Write a report; KIND is json (for machines), html (a page with pictures), md, csv, junit, sarif (code scanning),
+    /// model-explorer (colours for Google's viewer) or onnx (the model with the first sample's tensors, for Netron; beside
+    /// the model where that has external data)
     #[arg(long, value_name = "KIND=PATH")]
     report: Vec<String>,
 
@@ -352,6 +354,9 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     threads(args.jobs)?;
     let isa = isa(args.isa)?;
     let model = args.model.read()?;
+    for target in &args.report {
+        report::check_model(target, &model, args.mode != ModeArg::Cumulative)?;
+    }
     let (recorded, folder) = read_recording(args.recorded.as_deref())?;
     let (reference, of_reference) = read_recording(args.reference.as_deref())?;
     let folder = folder.or(of_reference);
@@ -384,7 +389,10 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     for spec in specs {
         let name = spec.name.clone();
         match Target::placed((&graph, &network), spec, types.as_ref(), &exact, isa) {
-            Ok(target) => targets.push(target),
+            Ok(mut target) => {
+                target.keep = args.report.iter().any(|path| report::keeps(path));
+                targets.push(target);
+            }
             Err(e) => refused.push((name, format!("{}: {e}", model_path.display()))),
         }
     }
@@ -428,7 +436,8 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     };
     let findings = check.run(&samples)?;
     progress.finish_and_clear();
-    let mut outcome = outcome(args, info, findings, samples.len(), generated);
+    let layers = outcome::network(&network);
+    let mut outcome = outcome(args, info, layers, findings, samples.len(), generated);
     outcome.unsupported = refused;
     if args.quiet {
         print(&report::verdict_lines(&outcome, color()))?;
@@ -591,6 +600,7 @@ fn peak_process_bytes() -> Option<usize> {
 fn outcome(
     args: &CheckArgs,
     model: ModelInfo,
+    network: Vec<NetworkLayer>,
     findings: Findings,
     inputs: usize,
     generated: Option<u64>,
@@ -613,6 +623,7 @@ fn outcome(
         generated,
         against,
         floor: findings.floor,
+        network,
         targets: findings.targets,
         seconds: findings.seconds,
         peak_tensor_bytes: findings.peak_bytes,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid, Left,
-    LeftWhen, Multiplier, Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift,
+    LeftWhen, Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize, Shift,
     ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
 };
 
@@ -49,6 +49,7 @@ pub(crate) const PATHS: &[&str] = &[
     "accumulator.bits",
     "accumulator.overflow",
     "accumulator.order",
+    "accumulator.pairs",
     "requantize.multiplier",
     "requantize.derivation",
     "requantize.steps",
@@ -107,6 +108,21 @@ const SUMS: [&str; 5] = [
     "fully-connected",
     "fully-connected-unbiased",
 ];
+
+/// What is added in pairs, in a line.
+fn pair_words(pairs: &Pairs) -> String {
+    format!(
+        "saturated to 16 bits: convolution {}, depthwise {}, fully connected {}, unscaled convolution {}, groups {}, \
+         padding {}, signed {}",
+        word(&pairs.convolution),
+        word(&pairs.depthwise),
+        word(&pairs.fully_connected),
+        word(&pairs.unscaled_convolution),
+        word(&pairs.groups),
+        word(&pairs.padding),
+        word(&pairs.signed),
+    )
+}
 
 /// Whether an evidence entry may name this path.
 pub(crate) fn is_path(name: &str) -> bool {
@@ -335,6 +351,9 @@ impl Rows {
         // A sum that wraps is the same in every order.
         if rule.overflow != Overflow::Wrap {
             self.add("accumulator.order", word(&rule.order));
+        }
+        if let Some(pairs) = &rule.pairs {
+            self.add("accumulator.pairs", pair_words(pairs));
         }
     }
 

@@ -49,8 +49,8 @@ fn part(out: &mut String, target: &TargetOutcome) {
         escape(&target.name),
         escape(&target.summary)
     );
-    for (heading, groups) in view::mismatches(target) {
-        let _ = writeln!(out, "\n**{}**\n", escape(heading));
+    for (what, groups) in view::mismatches(target) {
+        let _ = writeln!(out, "\n**{}**\n", escape(what.heading()));
         for group in &groups {
             let cost = view::cost(group)
                 .map(|cost| format!(": {cost}"))

@@ -5,6 +5,7 @@ mod dequantize;
 mod finish;
 mod linear;
 mod movement;
+mod pairs;
 mod reduce;
 mod sum;
 mod unary;
@@ -28,7 +29,7 @@ use crate::rules::thresholds;
 use crate::tensor::Channels;
 
 pub use finish::{Finish, FloatFinish, Pair};
-pub use sum::{LinearPlan, OtherBias, Sum};
+pub use sum::{LinearPlan, OtherBias, Paired, Sum};
 
 /// A layer under a target's rules.
 #[derive(Debug)]
@@ -124,13 +125,15 @@ impl LayerPlan {
             (
                 Some(LinearPlan {
                     sum: Sum::Fast { weights: a, .. },
+                    pairs: own,
                     ..
                 }),
                 Some(LinearPlan {
                     sum: Sum::Fast { weights: b, .. },
+                    pairs: others,
                     ..
                 }),
-            ) => Arc::ptr_eq(a, b),
+            ) => Arc::ptr_eq(a, b) && own == others,
             _ => false,
         }
     }
@@ -233,6 +236,7 @@ impl Planner<'_> {
             rules,
         };
         self.fix_sum(&mut plan);
+        self.pair_products(&mut plan)?;
         Ok(plan)
     }
 
@@ -419,6 +423,7 @@ impl Planner<'_> {
         }
         let ending = match (&layer.kind, layer.folded()) {
             (Kind::Linear(own), Some(folded)) => self.sums(own, linear, &folded, out),
+            (Kind::Linear(own), None) => self.leaky_sums(own, linear, out),
             (Kind::MatMul(own), Some(folded)) => self.products(own, &folded, out),
             (
                 Kind::Binary {

@@ -250,8 +250,8 @@ impl Page {
 
     /// Grids that are not the model's, and biases that are quantized anew.
     fn mismatches(&mut self, target: &TargetOutcome) {
-        for (heading, groups) in view::mismatches(target) {
-            self.mismatched(heading, &groups);
+        for (what, groups) in view::mismatches(target) {
+            self.mismatched(what.heading(), &groups);
         }
     }
 
