@@ -78,16 +78,13 @@ pub(super) fn picture(network: &[NetworkLayer], target: &TargetOutcome, id: usiz
             visible(&layer.name),
             visible(&layer.op)
         );
-        let class = match found {
-            Some((_, found)) => {
-                let _ = write!(title, "\n{}", words::verdict_plain(found.verdict));
-                view::look(found.verdict).class
-            }
-            None => {
-                let none = words::NOT_COMPARED;
-                let _ = write!(title, "\n{} · {}", none.en, none.zh);
-                "skipped"
-            }
+        let class = if let Some((_, found)) = found {
+            let _ = write!(title, "\n{}", words::verdict_plain(found.verdict));
+            view::look(found.verdict).class
+        } else {
+            let none = words::NOT_COMPARED;
+            let _ = write!(title, "\n{} · {}", none.en, none.zh);
+            "skipped"
         };
         if let Some(rate) = &rate {
             let _ = write!(title, "\n{rate}");

@@ -139,9 +139,9 @@ fn cells(inputs: &[Vec<usize>]) -> Vec<Cell> {
         }
         let rows = &mut taken[column];
         let free = |row: usize, rows: &[bool]| !rows.get(row).copied().unwrap_or(false);
-        let row = (wanted..)
-            .find(|&row| free(row, rows))
-            .unwrap_or(rows.len());
+        // Behind the last row there is always room.
+        let row = (wanted..rows.len()).find(|&row| free(row, rows));
+        let row = row.unwrap_or_else(|| wanted.max(rows.len()));
         if rows.len() <= row {
             rows.resize(row + 1, false);
         }
