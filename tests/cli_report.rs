@@ -101,14 +101,26 @@ fn check_layer(layer: &Value) {
     if !layer["cause"].is_null() {
         assert_eq!(
             keys(&layer["cause"]),
-            ["name", "text", "explains", "of", "tried"]
+            [
+                "name",
+                "text",
+                "explains",
+                "of",
+                "tried",
+                "differing",
+                "decisions",
+                "sets"
+            ]
         );
         let [explains, of] = ["explains", "of"].map(|k| whole(&layer["cause"][k]));
         assert!(explains <= of);
+        let differing = whole(&layer["cause"]["differing"]);
+        assert!(of <= differing);
         assert_eq!(
-            of,
+            differing,
             whole(&isolated["differing"]) - whole(&isolated["noise"])
         );
+        assert_eq!(list(&layer["cause"]["decisions"]).is_empty(), explains == 0);
     }
     if differs {
         let witness = &layer["witness"];

@@ -1,5 +1,6 @@
 //! A check: every layer, every target, every sample, isolated and cumulative, in one pass.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use align_check_graph::Graph;
@@ -8,7 +9,7 @@ use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_simulators::place::Decision;
-use align_check_simulators::plan::{LayerPlan, plan};
+use align_check_simulators::plan::{Finish, LayerPlan, plan};
 use align_check_specs::{Grade, Spec};
 use anyhow::Result;
 use rayon::prelude::*;
@@ -19,6 +20,7 @@ use crate::outcome::{
     Cause, Floor, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
 };
 use crate::own::{Own, Placement};
+use crate::report::text::{percent, thousands};
 use crate::sample::{self, model_grid};
 
 /// Which of the two ways to feed layers is run.
@@ -217,6 +219,20 @@ pub(crate) struct SampleFound {
     pub(crate) peak_bytes: usize,
 }
 
+impl SampleFound {
+    /// Nothing yet.
+    pub(crate) fn new(check: &Check) -> Self {
+        let target = || TargetFound {
+            layers: vec![Found::default(); check.network.layers.len()],
+            outputs: Vec::new(),
+        };
+        Self {
+            targets: check.targets.iter().map(|_| target()).collect(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Check<'_> {
     /// Runs the check on every sample, in parallel, and merges what was found in the samples' order.
     ///
@@ -234,11 +250,12 @@ impl Check<'_> {
                 (layer.is_compared() || recorded) && (self.select)(layer)
             })
             .collect();
-        let found: Vec<SampleFound> = samples
+        let mut found: Vec<SampleFound> = samples
             .par_iter()
             .enumerate()
             .map(|(index, sample)| sample::run(self, index, sample, &compared))
             .collect::<Result<_>>()?;
+        let causes = self.causes(samples, &compared, &mut found)?;
         let recording = self.recorded.or(self.recorded_reference);
         let missing = recording.map_or_else(Vec::new, |recording| {
             self.layers(&compared)
@@ -265,7 +282,8 @@ impl Check<'_> {
             .enumerate()
             .map(|(t, target)| {
                 let found: Vec<&TargetFound> = found.iter().map(|f| &f.targets[t]).collect();
-                self.target_outcome(target, &compared, &found, &missing)
+                let cause = |layer: usize| causes.get(&(t, layer));
+                self.target_outcome(target, &compared, &found, &missing, &cause)
             })
             .collect();
         Ok(Findings {
@@ -275,6 +293,56 @@ impl Check<'_> {
             peak_bytes,
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Why layers differ, `(target, layer)`: what the samples found alone, and, where no single decision explains it,
+    /// what a few of them find together.
+    fn causes(
+        &self,
+        samples: &[Sample],
+        compared: &[bool],
+        found: &mut [SampleFound],
+    ) -> Result<BTreeMap<(usize, usize), Cause>> {
+        let mut causes = BTreeMap::new();
+        let mut left = BTreeMap::new();
+        let mut chosen = BTreeSet::new();
+        for (t, target) in self.targets.iter().enumerate() {
+            for (index, _) in self.layers(compared) {
+                let mut all = None;
+                let mut differ = Vec::new();
+                for (number, sample) in found.iter_mut().enumerate() {
+                    let one = sample.targets[t].layers[index].cause.take();
+                    if one.is_some() {
+                        differ.push(number);
+                    }
+                    cause::merge(&mut all, one.as_ref());
+                }
+                let Some(all) = all else { continue };
+                let fixed = target
+                    .plan_of(index)
+                    .is_some_and(|plan| matches!(plan.finish, Finish::Fixed(_)));
+                if !all.is_whole() && !fixed {
+                    chosen.extend(differ.into_iter().take(cause::MOST_SAMPLES));
+                    left.insert((t, index), all.clone());
+                }
+                causes.insert((t, index), all);
+            }
+        }
+        if !left.is_empty() {
+            let samples: Vec<(usize, &Sample)> = chosen
+                .into_iter()
+                .map(|number| (number, &samples[number]))
+                .collect();
+            let isolated = Check {
+                mode: Mode {
+                    isolated: true,
+                    cumulative: false,
+                },
+                ..*self
+            };
+            causes.extend(sample::together(&isolated, &samples, compared, &left)?);
+        }
+        Ok(causes)
     }
 
     /// Whether a recording holds a layer's output, under any of its names.
@@ -292,12 +360,13 @@ impl Check<'_> {
     }
 
     /// Merges one target's findings over all samples and gives verdicts.
-    fn target_outcome(
+    fn target_outcome<'c>(
         &self,
         target: &Target,
         compared: &[bool],
         found: &[&TargetFound],
         missing: &[String],
+        cause: &dyn Fn(usize) -> Option<&'c Cause>,
     ) -> TargetOutcome {
         let mut layers = Vec::new();
         for (index, layer) in self.layers(compared) {
@@ -316,18 +385,26 @@ impl Check<'_> {
                 if merged.witness.is_none() {
                     merged.witness.clone_from(&one.witness);
                 }
-                cause::merge(&mut merged.cause, one.cause.as_ref());
                 if let Some(one) = one.reordered {
                     merged.reordered = Some(one && merged.reordered.unwrap_or(true));
                 }
             }
+            merged.cause = cause(index).cloned();
             let decisive = merged.isolated.as_ref().or(merged.cumulative.as_ref());
+            let share = decisive.map_or_else(String::new, |stats| {
+                format!(
+                    "{} of {} elements ({}) differ from the recording",
+                    thousands(stats.differing),
+                    thousands(stats.elements),
+                    percent(stats.rate())
+                )
+            });
             let mut verdict =
                 decisive.map_or(Verdict::Aligned, |stats| self.verdict(stats, plan, layer));
             if verdict == Verdict::Misaligned
                 && self.recorded.is_some()
                 && !plan.float
-                && let Some(cause) = merged.cause.as_mut().filter(|c| c.explains < c.of)
+                && let Some(cause) = merged.cause.as_mut().filter(|c| !c.is_whole())
             {
                 verdict = Verdict::UnknownRule;
                 let bugs = target.spec.known_bugs_of(&layer.op);
@@ -336,6 +413,7 @@ impl Check<'_> {
                     &target.spec.name,
                     &bugs,
                     merged.reordered == Some(true),
+                    &share,
                 );
             }
             layers.push(LayerOutcome {

@@ -193,6 +193,42 @@ pub struct Cause {
     pub of: u64,
     /// Every decision that was tried alone, with the elements that it explains.
     pub tried: Vec<(String, u64)>,
+    /// Differing elements outside the noise floor; [`of`](Self::of) are those that were looked at.
+    pub differing: u64,
+    /// The smallest set that explains most; empty where nothing explains anything.
+    pub decisions: Vec<String>,
+    /// Every set that was tried.
+    pub sets: Vec<DecisionSet>,
+    /// Whether decisions were tried together, and not only alone.
+    pub together: bool,
+    /// Whether that is about a recording of the target.
+    pub recorded: bool,
+}
+
+impl Cause {
+    /// Whether the named set leaves no difference, and makes none.
+    pub fn is_whole(&self) -> bool {
+        let named = |set: &&DecisionSet| set.decisions == self.decisions && set.explains == self.of;
+        self.explains == self.of && self.sets.iter().any(|set| named(&set) && set.breaks == 0)
+    }
+}
+
+/// A set of decisions that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionSet {
+    /// What they are called: `rounding`.
+    pub decisions: Vec<String>,
+    /// The same, told from others of that name: `requantize.steps: step 1: half-even`.
+    pub labels: Vec<String>,
+    /// What each is, in words.
+    #[serde(skip)]
+    pub texts: Vec<String>,
+    /// Differing elements that vanish.
+    pub explains: u64,
+    /// Against a recording: of the agreeing elements that were looked at, those that would differ.
+    pub breaks: u64,
+    #[serde(skip)]
+    pub(crate) weighed: f64,
 }
 
 /// One element that shows a difference.

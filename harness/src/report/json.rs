@@ -166,6 +166,9 @@ fn cause(cause: &Cause) -> Value {
         "explains": cause.explains,
         "of": cause.of,
         "tried": cause.tried,
+        "differing": cause.differing,
+        "decisions": cause.decisions,
+        "sets": cause.sets.iter().filter(|set| set.labels.len() > 1).collect::<Vec<_>>(),
     })
 }
 

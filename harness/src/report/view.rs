@@ -247,8 +247,18 @@ pub(crate) fn cause(cause: &Cause) -> String {
     if cause.explains == 0 {
         return name;
     }
+    let looked_at = if cause.of < cause.differing {
+        " looked at"
+    } else {
+        ""
+    };
+    let verb = if cause.decisions.len() > 1 {
+        "explain"
+    } else {
+        "explains"
+    };
     format!(
-        "{name} explains {} of {}",
+        "{name} {verb} {} of {}{looked_at}",
         thousands(cause.explains),
         thousands(cause.of)
     )

@@ -4,8 +4,8 @@
 mod own;
 mod recorded;
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use align_check_graph::{PerChannel, Quantizer};
@@ -16,13 +16,14 @@ use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::{Data, Tensor};
 use anyhow::{Result, anyhow};
+use rayon::prelude::*;
 
 use crate::cause;
-use crate::check::{Check, Found, SampleFound, Target, TargetFound};
+use crate::check::{Check, Found, SampleFound, Target};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
-use crate::outcome::{Floor, Stats, Witness};
+use crate::outcome::{Cause, Floor, Stats, Witness};
 use recorded::{find_recorded, place};
 
 type Values = Vec<Option<Arc<Tensor>>>;
@@ -37,17 +38,9 @@ pub(crate) fn run(
     sample: &Sample,
     compared: &[bool],
 ) -> Result<SampleFound> {
-    let network = check.network;
     let mut run = SampleRun::new(check, number, sample)?;
     let last = last_uses(check);
-    let target = || TargetFound {
-        layers: vec![Found::default(); network.layers.len()],
-        outputs: Vec::new(),
-    };
-    let mut found = SampleFound {
-        targets: check.targets.iter().map(|_| target()).collect(),
-        ..SampleFound::default()
-    };
+    let mut found = SampleFound::new(check);
     for (index, last) in last.iter().enumerate() {
         run.layer(index, compared, &mut found)?;
         found.peak_bytes = found.peak_bytes.max(run.bytes());
@@ -58,6 +51,57 @@ pub(crate) fn run(
     }
     run.outputs(&mut found);
     Ok(found)
+}
+
+/// Runs samples side by side and tries decisions together on the layers that no single one explains; on each, what
+/// was found.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn together(
+    check: &Check,
+    samples: &[(usize, &Sample)],
+    compared: &[bool],
+    wanted: &Wanted,
+) -> Result<Wanted> {
+    let layers = &check.network.layers;
+    let mut runs = samples
+        .iter()
+        .map(|(number, sample)| {
+            let mut run = SampleRun::new(check, *number, sample)?;
+            run.wanted = Some(wanted);
+            Ok(run)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut causes = Wanted::new();
+    for (index, last) in last_uses(check).iter().enumerate() {
+        let step = |run: &mut SampleRun| {
+            run.layer(index, compared, &mut SampleFound::new(check))?;
+            for &value in last {
+                run.free(value);
+            }
+            Ok(())
+        };
+        runs.par_iter_mut().map(step).collect::<Result<()>>()?;
+        let mut cases: BTreeMap<(usize, usize), Vec<cause::Case>> = BTreeMap::new();
+        for run in &runs {
+            for (key, case) in run.cases.take() {
+                cases.entry(key).or_default().push(case);
+            }
+        }
+        let found: Vec<_> = cases
+            .into_par_iter()
+            .map(|(key, mut cases)| {
+                cases.truncate(cause::MOST_SAMPLES);
+                (key, cause::together(&cases, &wanted[&key]))
+            })
+            .collect();
+        causes.extend(found);
+        if index + 1 == layers.len() || causes.len() == wanted.len() {
+            break;
+        }
+    }
+    Ok(causes)
 }
 
 /// For each layer, the values that no target needs after it.
@@ -89,7 +133,14 @@ struct SampleRun<'a> {
     inner: Vec<Values>,
     /// The model's values that a recording lacks and the target has not made yet.
     unrecorded: BTreeSet<usize>,
+    /// `(target, layer)` whose decisions are to be tried together; else each is tried alone.
+    wanted: Option<&'a Wanted>,
+    /// These layers as they came by.
+    cases: RefCell<Vec<((usize, usize), cause::Case<'a>)>>,
 }
+
+/// Layers that no single decision explains, `(target, layer)`, and what was found of them.
+pub(crate) type Wanted = BTreeMap<(usize, usize), Cause>;
 
 /// A layer, what it is fed with, and what is expected of it.
 struct Fed<'a> {
@@ -99,27 +150,27 @@ struct Fed<'a> {
     reference: Runner<'a>,
     inputs: Vec<Arc<Tensor>>,
     /// The reference's sums; none where a recording takes its place.
-    sums: Sums,
+    sums: Arc<Sums>,
     lsb: Lsb,
 }
 
 /// What a target made of a layer in isolation.
-struct Made<'a> {
+struct Made<'m, 'a> {
     /// Which target.
     t: usize,
     runner: Runner<'a>,
     /// What it was fed with, on the target's grids.
-    inputs: &'a [Arc<Tensor>],
-    sums: &'a Sums,
-    out: &'a Tensor,
+    inputs: &'m [Arc<Tensor>],
+    sums: &'m Arc<Sums>,
+    out: &'m Tensor,
 }
 
 /// What is needed to run the layer with another decision.
-struct Switched<'a> {
+struct Switched<'m, 'a> {
     /// What it was fed with.
-    inputs: &'a [Arc<Tensor>],
+    inputs: &'m [Arc<Tensor>],
     /// The target's grids.
-    grids: &'a [ValueGrid],
+    grids: &'m [ValueGrid],
     /// The model's grids of the inputs.
     model_grids: Vec<ValueGrid>,
     /// The reference's plan of the same layer.
@@ -165,6 +216,8 @@ impl<'a> SampleRun<'a> {
                 .collect(),
             inner: check.targets.iter().map(own::nothing).collect(),
             unrecorded: BTreeSet::new(),
+            wanted: None,
+            cases: RefCell::default(),
             base,
             check,
             number,
@@ -218,6 +271,7 @@ impl<'a> SampleRun<'a> {
             Some(_) if !is_exact(&check.targets[0]) => Sums::None,
             _ => reference.sums(&borrowed(&inputs)),
         };
+        let sums = Arc::new(sums);
         Ok(Fed {
             index,
             layer,
@@ -353,7 +407,7 @@ impl<'a> SampleRun<'a> {
     fn target<'f>(
         &self,
         t: usize,
-        fed: &'f Fed,
+        fed: &'f Fed<'a>,
         expected: Option<&Arc<Tensor>>,
         noise: &OnceCell<Option<Noise<'f>>>,
         found: &mut Found,
@@ -374,12 +428,12 @@ impl<'a> SampleRun<'a> {
             let inputs = borrowed(&moved);
             let own_sums;
             let shared = same(&moved, &fed.inputs)
-                && fed.sums != Sums::None
+                && *fed.sums != Sums::None
                 && runner.plan.shares_sums(fed.reference.plan);
             let sums = if shared {
                 &fed.sums
             } else {
-                own_sums = runner.sums(&inputs);
+                own_sums = Arc::new(runner.sums(&inputs));
                 &own_sums
             };
             let out = Arc::new(runner.finish(&inputs, sums));
@@ -423,9 +477,9 @@ impl<'a> SampleRun<'a> {
     fn judge<'f>(
         &self,
         fed: &'f Fed,
-        made: &Made,
-        switched: &Switched,
-        expected: &Tensor,
+        made: &Made<'_, 'a>,
+        switched: &Switched<'_, 'a>,
+        expected: &Arc<Tensor>,
         noise: &OnceCell<Option<Noise<'f>>>,
         found: &mut Found,
     ) {
@@ -463,9 +517,13 @@ impl<'a> SampleRun<'a> {
             let shown = *loud.first().unwrap_or(&first);
             found.witness =
                 Some(self.witness(&made.runner, made.sums, expected, out, noise, shown));
-            if check.explain && !loud.is_empty() {
+            let wanted = match self.wanted {
+                None => check.explain,
+                Some(wanted) => wanted.contains_key(&(made.t, fed.index)),
+            };
+            if wanted && !loud.is_empty() {
                 let layer = made.runner.layer;
-                found.cause = Some(cause::find(&cause::Case {
+                let mut case = cause::Case {
                     layer,
                     target,
                     plan: made.runner.plan,
@@ -473,13 +531,24 @@ impl<'a> SampleRun<'a> {
                     model_grids: switched.model_grids.clone(),
                     model: switched.model,
                     unplaced: switched.unplaced.clone(),
-                    base_in: &borrowed(switched.inputs),
-                    sums: made.sums,
-                    reference_sums: &fed.sums,
-                    expected,
-                    differing: &loud,
+                    base_in: switched.inputs.to_vec(),
+                    sums: made.sums.clone(),
+                    reference_sums: fed.sums.clone(),
+                    expected: expected.clone(),
+                    recorded: check.recorded.is_some(),
+                    differing: Vec::new(),
+                    of: 0,
+                    controls: Vec::new(),
+                    weight: 0.0,
                     isa: check.isa,
-                }));
+                    made: cause::Made::default(),
+                };
+                case.choose(&loud, &differing);
+                if self.wanted.is_some() {
+                    self.cases.borrow_mut().push(((made.t, fed.index), case));
+                } else {
+                    found.cause = Some(cause::alone(case));
+                }
             }
         }
         found.isolated = Some(stats);

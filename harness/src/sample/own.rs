@@ -39,14 +39,14 @@ struct Layer<'a> {
 }
 
 /// A layer that was run, in isolation and freely.
-struct Ran<'a> {
+struct Ran<'m, 'a> {
     runner: Runner<'a>,
-    inputs: &'a [Arc<Tensor>],
+    inputs: &'m [Arc<Tensor>],
     /// The same on the target's grids.
-    moved: &'a [Arc<Tensor>],
-    sums: &'a Sums,
-    out: &'a Tensor,
-    free: &'a Tensor,
+    moved: &'m [Arc<Tensor>],
+    sums: &'m Arc<Sums>,
+    out: &'m Tensor,
+    free: &'m Tensor,
     drifted: bool,
 }
 
@@ -129,13 +129,13 @@ impl<'a> SampleRun<'a> {
         let shared = twin
             && moved.len() == fed.inputs.len()
             && same(&moved, &fed.inputs)
-            && fed.sums != Sums::None
+            && *fed.sums != Sums::None
             && runner.plan.shares_sums(fed.reference.plan);
         let own_sums;
         let sums = if shared {
             &fed.sums
         } else {
-            own_sums = runner.sums(&borrowed(&moved));
+            own_sums = Arc::new(runner.sums(&borrowed(&moved)));
             &own_sums
         };
         let isolated = Arc::new(runner.finish(&borrowed(&moved), sums));
@@ -186,9 +186,9 @@ impl<'a> SampleRun<'a> {
     fn compare_own<'f>(
         &self,
         at: &Layer<'a>,
-        ran: &Ran,
+        ran: &Ran<'_, 'a>,
         fed: &'f Fed<'a>,
-        expected: &Tensor,
+        expected: &Arc<Tensor>,
         noise: &OnceCell<Option<Noise<'f>>>,
         entry: &mut Found,
     ) -> Option<bool> {
@@ -233,10 +233,7 @@ impl<'a> SampleRun<'a> {
     }
 
     /// The model's layer as the target would compute it without its placement; `None` where that is the same.
-    fn unplaced<'c>(&self, at: &Layer<'c>, fed: &'c Fed<'a>) -> Option<Unplaced<'c>>
-    where
-        'a: 'c,
-    {
+    fn unplaced(&self, at: &Layer<'a>, fed: &Fed<'a>) -> Option<Unplaced<'a>> {
         let (own, layer) = (at.own, &at.own.network.layers[at.index]);
         let inner = |&value: &usize| own.placed.stands_for[value].is_none();
         let unchanged = layer.joined.is_none()

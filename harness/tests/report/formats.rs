@@ -102,7 +102,16 @@ fn json_of_one_target_keeps_its_contract() {
     let first = &layers[0];
     assert_eq!(
         keys(&first["cause"]),
-        ["name", "text", "explains", "of", "tried"]
+        [
+            "name",
+            "text",
+            "explains",
+            "of",
+            "tried",
+            "differing",
+            "decisions",
+            "sets"
+        ]
     );
     assert_eq!(first["amplification"], 3);
     assert_eq!(first["witness"]["before_rounding"], -37.5);

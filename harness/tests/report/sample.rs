@@ -66,6 +66,11 @@ fn because(mut layer: LayerOutcome, name: &str, text: &str, explains: u64) -> La
             ("multiplier".to_owned(), of / 8),
             (name.to_owned(), explains),
         ],
+        differing: of,
+        decisions: vec![name.to_owned()],
+        sets: Vec::new(),
+        together: false,
+        recorded: false,
     });
     layer.witness = Some(Witness {
         sample: 1,
