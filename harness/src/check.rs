@@ -14,14 +14,15 @@ use align_check_specs::{Grade, Spec};
 use anyhow::Result;
 use rayon::prelude::*;
 
-use crate::cause;
 use crate::inputs::{Recording, Sample};
 use crate::outcome::{
-    Cause, Floor, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
+    Cause, Drift, Drifted, Floor, LayerOutcome, Noise, OutputOutcome, Stats, TargetOutcome,
+    Verdict, Witness,
 };
 use crate::own::{Own, Placement};
 use crate::report::text::{percent, thousands};
 use crate::sample::{self, model_grid};
+use crate::{baseline, cause};
 
 /// Which of the two ways to feed layers is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,9 @@ pub struct Check<'a> {
     pub recorded_reference: Option<&'a Recording>,
     /// Whether to find out why layers differ; costs several runs of each that does.
     pub explain: bool,
+    /// Whether to follow drift to the outputs, and to measure the model's own noise; costs further runs of the network
+    /// where a target drifts.
+    pub drift: bool,
     /// Layers to compare; all of them where absent.
     pub select: &'a (dyn Fn(&Layer) -> bool + Sync),
     /// Instructions to use.
@@ -198,6 +202,7 @@ pub struct Findings {
 pub(crate) struct Found {
     pub(crate) isolated: Option<Stats>,
     pub(crate) cumulative: Option<Stats>,
+    pub(crate) drift: Option<Drift>,
     pub(crate) cause: Option<Cause>,
     pub(crate) witness: Option<Witness>,
     /// Of a sample that differs from a recording: whether its codes are the simulated ones in another order.
@@ -276,7 +281,7 @@ impl Check<'_> {
                 }
             }
         }
-        let targets = self
+        let mut targets: Vec<TargetOutcome> = self
             .targets
             .iter()
             .enumerate()
@@ -286,6 +291,7 @@ impl Check<'_> {
                 self.target_outcome(target, &compared, &found, &missing, &cause)
             })
             .collect();
+        self.follow_drift(samples, &compared, &found, floor.as_ref(), &mut targets)?;
         Ok(Findings {
             targets,
             floor,
@@ -382,6 +388,9 @@ impl Check<'_> {
                 let one = &one.layers[index];
                 merge(&mut merged.isolated, one.isolated.as_ref());
                 merge(&mut merged.cumulative, one.cumulative.as_ref());
+                if let Some(drift) = &one.drift {
+                    merged.drift.get_or_insert_default().merge(drift);
+                }
                 if merged.witness.is_none() {
                     merged.witness.clone_from(&one.witness);
                 }
@@ -433,6 +442,7 @@ impl Check<'_> {
                 },
                 isolated: merged.isolated,
                 cumulative: merged.cumulative,
+                drift: merged.drift,
                 cause: merged.cause,
                 witness: merged.witness,
                 absent: None,
@@ -488,7 +498,61 @@ impl Check<'_> {
                 .collect(),
             layers,
             outputs,
+            drifted: None,
+            trace: None,
         }
+    }
+
+    /// Follows drift to the outputs, and compares it with the model's own noise.
+    fn follow_drift(
+        &self,
+        samples: &[Sample],
+        compared: &[bool],
+        found: &[SampleFound],
+        floor: Option<&Floor>,
+        targets: &mut [TargetOutcome],
+    ) -> Result<()> {
+        if !self.mode.cumulative {
+            return Ok(());
+        }
+        for target in targets.iter_mut() {
+            target.drifted = drifted(target);
+        }
+        let none = targets.iter().all(|target| target.drifted.is_none());
+        if !self.drift || self.recorded.is_some() || none {
+            return Ok(());
+        }
+        let noise = match floor {
+            Some(floor) => Some(Noise {
+                differing: floor.free.differing,
+                outputs: None,
+            }),
+            None => baseline::run(self, samples, compared)?.map(|baseline| Noise {
+                differing: baseline.layers.iter().sum(),
+                outputs: Some(baseline.outputs),
+            }),
+        };
+        for drifted in targets.iter_mut().filter_map(|t| t.drifted.as_mut()) {
+            drifted.baseline = noise;
+            drifted.within_baseline = noise.map(|noise| {
+                let outputs = noise.outputs.is_none_or(|most| drifted.outputs <= most);
+                drifted.differing <= noise.differing && outputs
+            });
+        }
+        if self.recorded_reference.is_some() || targets.len() > MOST_TRACED_TARGETS {
+            return Ok(());
+        }
+        for (t, target) in targets.iter_mut().enumerate() {
+            let differs = |found: &SampleFound| {
+                let outputs = &found.targets[t].outputs;
+                outputs.iter().any(|(stats, _)| stats.differing > 0)
+            };
+            if let Some(number) = found.iter().position(differs) {
+                let sample = (number, &samples[number]);
+                target.trace = sample::drift::trace(self, t, sample, compared)?;
+            }
+        }
+        Ok(())
     }
 
     /// A layer whose output is no tensor of the target.
@@ -509,6 +573,7 @@ impl Check<'_> {
                 .map(|g| g.scale.at(0)),
             isolated: None,
             cumulative: None,
+            drift: None,
             cause: None,
             witness: None,
             absent: Some(why),
@@ -542,6 +607,30 @@ impl Check<'_> {
             Verdict::Misaligned
         }
     }
+}
+
+/// Most targets whose drift is followed to the outputs.
+const MOST_TRACED_TARGETS: usize = 4;
+
+/// How far a target drifts, in codes; `None` where it does not.
+fn drifted(target: &TargetOutcome) -> Option<Drifted> {
+    let coded = || target.layers.iter().filter(|layer| layer.lsb.is_some());
+    let (mut elements, mut differing) = (0, 0);
+    for stats in coded().filter_map(|layer| layer.cumulative.as_ref()) {
+        elements += stats.elements;
+        differing += stats.differing;
+    }
+    let outputs = target
+        .outputs
+        .iter()
+        .filter(|output| coded().any(|layer| layer.tensor == output.tensor));
+    (differing > 0).then(|| Drifted {
+        elements,
+        differing,
+        outputs: outputs.map(|output| output.stats.differing).sum(),
+        baseline: None,
+        within_baseline: None,
+    })
 }
 
 fn merge(all: &mut Option<Stats>, one: Option<&Stats>) {

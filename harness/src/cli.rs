@@ -227,6 +227,13 @@ struct CheckArgs {
     isa: Option<IsaArg>,
 }
 
+impl CheckArgs {
+    /// Whether anybody is told of drift: a quiet check without a report shows only the verdict.
+    fn drifts(&self) -> bool {
+        !self.quiet || !self.report.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Calibration {
     /// Smallest and largest element of each tensor
@@ -490,6 +497,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         recorded: recorded.as_ref(),
         recorded_reference: reference.as_ref(),
         explain: true,
+        drift: args.drifts(),
         select: &select,
         isa,
         progress: &|| progress.inc(1),

@@ -1,5 +1,6 @@
 //! Reference, comparison, causes and reports.
 
+mod baseline;
 pub mod calibrate;
 mod cause;
 pub mod check;

@@ -166,6 +166,7 @@ fn checked(
         recorded: None,
         recorded_reference: None,
         explain: false,
+        drift: false,
         select: &|_| true,
         isa,
         progress: &|| {},

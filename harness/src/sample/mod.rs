@@ -1,6 +1,7 @@
 //! One sample on its way through the network: the reference, every target in isolation, every target's own
 //! run, layer by layer.
 
+pub(crate) mod drift;
 mod own;
 mod recorded;
 
@@ -23,10 +24,10 @@ use crate::check::{Check, Found, SampleFound, Target};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
-use crate::outcome::{Cause, Floor, Stats, Witness};
+use crate::outcome::{Cause, Drift, Floor, Stats, Witness};
 use recorded::{find_recorded, place};
 
-type Values = Vec<Option<Arc<Tensor>>>;
+pub(crate) type Values = Vec<Option<Arc<Tensor>>>;
 
 /// Runs one sample through a check. `compared` says which layers count.
 ///
@@ -137,6 +138,10 @@ struct SampleRun<'a> {
     wanted: Option<&'a Wanted>,
     /// These layers as they came by.
     cases: RefCell<Vec<((usize, usize), cause::Case<'a>)>>,
+    /// Whether to keep what layers make in isolation, where it differs.
+    tracing: bool,
+    /// `(layer, output, differing elements)` of these.
+    introduced: RefCell<Vec<(usize, Arc<Tensor>, u64)>>,
 }
 
 /// Layers that no single decision explains, `(target, layer)`, and what was found of them.
@@ -162,7 +167,7 @@ struct Made<'m, 'a> {
     /// What it was fed with, on the target's grids.
     inputs: &'m [Arc<Tensor>],
     sums: &'m Arc<Sums>,
-    out: &'m Tensor,
+    out: &'m Arc<Tensor>,
 }
 
 /// What is needed to run the layer with another decision.
@@ -188,25 +193,7 @@ impl Fed<'_> {
 
 impl<'a> SampleRun<'a> {
     fn new(check: &'a Check<'a>, number: usize, sample: &'a Sample) -> Result<Self> {
-        let network = check.network;
-        let mut base: Values = vec![None; network.graph.values.len()];
-        for &input in &network.graph.inputs {
-            let name = network.name(input);
-            let array = sample
-                .inputs
-                .get(name)
-                .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
-            let grid = &check.reference.grids[input];
-            let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
-                .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
-            if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
-                && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
-            {
-                return Err(anyhow!("sample '{}', input '{name}': {what}", sample.name));
-            }
-            let tensor = put_on(grid, &tensor).unwrap_or(tensor);
-            base[input] = Some(Arc::new(tensor));
-        }
+        let base = inputs(check, sample)?;
         Ok(Self {
             free: check.recorded_reference.map(|_| base.clone()),
             own: check
@@ -218,6 +205,8 @@ impl<'a> SampleRun<'a> {
             unrecorded: BTreeSet::new(),
             wanted: None,
             cases: RefCell::default(),
+            tracing: false,
+            introduced: RefCell::default(),
             base,
             check,
             number,
@@ -279,7 +268,7 @@ impl<'a> SampleRun<'a> {
             reference,
             inputs,
             sums,
-            lsb: self.lsb(layer),
+            lsb: lsb(check, layer),
         })
     }
 
@@ -423,6 +412,7 @@ impl<'a> SampleRun<'a> {
         let drifted = !same(&own_in, &fed.inputs);
         let expected = expected.filter(|_| fed.compared);
         let mut isolated = None;
+        let mut alone = Vec::new();
         if check.mode.isolated || check.recorded.is_some() || !drifted {
             let moved = on_grids(&target.grids, fed.layer, &fed.inputs);
             let inputs = borrowed(&moved);
@@ -452,7 +442,7 @@ impl<'a> SampleRun<'a> {
                     model: Some(fed.reference.plan),
                     unplaced: None,
                 };
-                self.judge(fed, &made, &switched, expected, noise, found);
+                alone = self.judge(fed, &made, &switched, expected, noise, found);
             }
             isolated = Some(out);
         }
@@ -465,15 +455,16 @@ impl<'a> SampleRun<'a> {
             }
         };
         if let (true, Some(expected)) = (check.mode.cumulative, expected) {
-            found.cumulative = Some(match &found.isolated {
-                Some(stats) if !drifted => stats.clone(),
-                _ => compare::compare(expected, &own, &fed.lsb).0,
-            });
+            let apart = isolated.as_ref().filter(|_| drifted);
+            let apart = apart.map(|out| (&**out, &alone[..]));
+            let step = |input: usize| self.value_lsb(fed.layer.inputs[input]);
+            let inputs = || drift::largest(&fed.inputs, &own_in, step);
+            self.cumulative(fed, &own, expected, apart, inputs, found);
         }
         Ok((isolated, own))
     }
 
-    /// Compares an isolated output, and says why it differs.
+    /// Compares an isolated output, and says why it differs; returns which elements do.
     fn judge<'f>(
         &self,
         fed: &'f Fed,
@@ -482,7 +473,7 @@ impl<'a> SampleRun<'a> {
         expected: &Arc<Tensor>,
         noise: &OnceCell<Option<Noise<'f>>>,
         found: &mut Found,
-    ) {
+    ) -> Vec<usize> {
         let check = self.check;
         let target = &check.targets[made.t];
         let out = made.out;
@@ -551,13 +542,54 @@ impl<'a> SampleRun<'a> {
                 }
             }
         }
+        if self.tracing && !differing.is_empty() {
+            let kept = (fed.index, out.clone(), differing.len() as u64);
+            self.introduced.borrow_mut().push(kept);
+        }
         found.isolated = Some(stats);
+        differing
     }
 
-    fn lsb(&self, layer: &Layer) -> Lsb {
-        match model_grid(&self.check.reference.grids[layer.output]) {
-            Some(grid) => Lsb::new(grid.scale.clone(), &layer.shape),
-            None => quantizer_step(layer).map_or_else(Lsb::unit, |s| Lsb::new(s, &layer.shape)),
+    /// Compares a layer's output in the target's own run, and splits what differs. `isolated`: its output with the
+    /// reference's inputs and which elements differ there, where the inputs have drifted.
+    fn cumulative(
+        &self,
+        fed: &Fed,
+        own: &Tensor,
+        expected: &Tensor,
+        isolated: Option<(&Tensor, &[usize])>,
+        inputs: impl FnOnce() -> f64,
+        found: &mut Found,
+    ) {
+        if let (Some(stats), None) = (&found.isolated, isolated) {
+            found.drift = self.check.mode.isolated.then(|| Drift {
+                introduced: stats.differing,
+                ..Drift::default()
+            });
+            found.cumulative = Some(stats.clone());
+            return;
+        }
+        let (stats, differing) = compare::compare(expected, own, &fed.lsb);
+        found.cumulative = Some(stats);
+        if let (Some(isolated), Some(_)) = (isolated, &found.isolated) {
+            let split = drift::Split {
+                expected,
+                isolated,
+                cumulative: (own, &differing),
+                inputs: inputs(),
+            };
+            found.drift = Some(split.drift(&fed.lsb));
+        }
+    }
+
+    /// The step of a value.
+    fn value_lsb(&self, value: usize) -> Lsb {
+        match model_grid(&self.check.reference.grids[value]) {
+            Some(grid) => {
+                let shape = &self.check.network.graph.values[value].shape;
+                Lsb::new(grid.scale.clone(), shape)
+            }
+            None => Lsb::unit(),
         }
     }
 
@@ -574,16 +606,9 @@ impl<'a> SampleRun<'a> {
             Data::Codes { codes, .. } if got.grid() == expected.grid() => f64::from(codes[at]),
             _ => t.real_at(at),
         };
-        let mut index = Vec::new();
-        let mut rest = at;
-        for &extent in runner.layer.shape.iter().rev() {
-            index.push(rest % extent.max(1));
-            rest /= extent.max(1);
-        }
-        index.reverse();
         Witness {
             sample: self.number,
-            index,
+            index: coordinates(&runner.layer.shape, at),
             accumulator: sums.at(at),
             multiplier: match &runner.plan.finish {
                 Finish::Requantize {
@@ -637,6 +662,33 @@ impl<'a> SampleRun<'a> {
     }
 }
 
+/// A sample's inputs, on the model's grids.
+///
+/// # Errors
+/// One line: what is no input of the model.
+pub(crate) fn inputs(check: &Check, sample: &Sample) -> Result<Values> {
+    let network = check.network;
+    let mut base: Values = vec![None; network.graph.values.len()];
+    for &input in &network.graph.inputs {
+        let name = network.name(input);
+        let array = sample
+            .inputs
+            .get(name)
+            .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
+        let grid = &check.reference.grids[input];
+        let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
+            .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
+        if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
+            && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
+        {
+            return Err(anyhow!("sample '{}', input '{name}': {what}", sample.name));
+        }
+        let tensor = put_on(grid, &tensor).unwrap_or(tensor);
+        base[input] = Some(Arc::new(tensor));
+    }
+    Ok(base)
+}
+
 /// Whether two tensors hold the same codes, in any order.
 fn reordered(expected: &Tensor, got: &Tensor) -> bool {
     let (Data::Codes { codes: a, .. }, Data::Codes { codes: b, .. }) = (&expected.data, &got.data)
@@ -656,13 +708,33 @@ fn is_exact(target: &Target) -> bool {
     target.spec.quantize.division.is_model()
 }
 
+/// The step of a layer's output.
+pub(crate) fn lsb(check: &Check, layer: &Layer) -> Lsb {
+    match model_grid(&check.reference.grids[layer.output]) {
+        Some(grid) => Lsb::new(grid.scale.clone(), &layer.shape),
+        None => quantizer_step(layer).map_or_else(Lsb::unit, |s| Lsb::new(s, &layer.shape)),
+    }
+}
+
+/// An element's index in a tensor.
+fn coordinates(shape: &[usize], at: usize) -> Vec<usize> {
+    let mut index = Vec::new();
+    let mut rest = at;
+    for &extent in shape.iter().rev() {
+        index.push(rest % extent.max(1));
+        rest /= extent.max(1);
+    }
+    index.reverse();
+    index
+}
+
 /// The grids of a layer's inputs.
 fn grids_of(grids: &[ValueGrid], layer: &Layer) -> Vec<ValueGrid> {
     layer.inputs.iter().map(|&i| grids[i].clone()).collect()
 }
 
 /// The tensors themselves.
-fn borrowed(tensors: &[Arc<Tensor>]) -> Vec<&Tensor> {
+pub(crate) fn borrowed(tensors: &[Arc<Tensor>]) -> Vec<&Tensor> {
     tensors.iter().map(|t| &**t).collect()
 }
 
@@ -679,7 +751,7 @@ fn on_grids(grids: &[ValueGrid], layer: &Layer, tensors: &[Arc<Tensor>]) -> Vec<
     layer.inputs.iter().zip(tensors).map(moved).collect()
 }
 
-fn take(values: &Values, layer: &Layer) -> Result<Vec<Arc<Tensor>>> {
+pub(crate) fn take(values: &Values, layer: &Layer) -> Result<Vec<Arc<Tensor>>> {
     layer
         .inputs
         .iter()

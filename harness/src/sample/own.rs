@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 use super::{Fed, Made, SampleRun, Switched, Values, borrowed, same};
 use crate::cause::Unplaced;
 use crate::check::{Found, SampleFound, Target};
-use crate::compare;
+use crate::compare::Lsb;
 use crate::noise::Noise;
 use crate::own::Own;
 
@@ -45,8 +45,10 @@ struct Ran<'m, 'a> {
     /// The same on the target's grids.
     moved: &'m [Arc<Tensor>],
     sums: &'m Arc<Sums>,
-    out: &'m Tensor,
+    out: &'m Arc<Tensor>,
     free: &'m Tensor,
+    /// What it was fed with in the target's own run.
+    own: &'m [Arc<Tensor>],
     drifted: bool,
 }
 
@@ -164,6 +166,7 @@ impl<'a> SampleRun<'a> {
                 sums,
                 out: &isolated,
                 free: &free,
+                own: &own_in,
                 drifted,
             };
             let entry = &mut found.targets[t].layers[model];
@@ -193,6 +196,7 @@ impl<'a> SampleRun<'a> {
         entry: &mut Found,
     ) -> Option<bool> {
         let check = self.check;
+        let mut alone = Vec::new();
         if check.mode.isolated {
             let made = Made {
                 t: at.t,
@@ -208,18 +212,20 @@ impl<'a> SampleRun<'a> {
                 model: at.own.twins[at.index].map(|twin| &check.reference.plans[twin]),
                 unplaced: self.unplaced(at, fed),
             };
-            self.judge(fed, &made, &switched, expected, noise, entry);
+            alone = self.judge(fed, &made, &switched, expected, noise, entry);
         }
         if !check.mode.cumulative {
             return None;
         }
-        let stats = match &entry.isolated {
-            Some(stats) if !ran.drifted => stats.clone(),
-            _ => compare::compare(expected, ran.free, &fed.lsb).0,
+        let apart = ran.drifted.then_some((&**ran.out, &alone[..]));
+        let inputs = &at.own.network.layers[at.index].inputs;
+        let step = |input: usize| match at.own.placed.stands_for[inputs[input]] {
+            Some(value) => self.value_lsb(value),
+            None => Lsb::unit(),
         };
-        let equal = stats.differing == 0;
-        entry.cumulative = Some(stats);
-        Some(equal)
+        let largest = || super::drift::largest(ran.inputs, ran.own, step);
+        self.cumulative(fed, ran.free, expected, apart, largest, entry);
+        entry.cumulative.as_ref().map(|stats| stats.differing == 0)
     }
 
     /// The model's grids of a layer's inputs, where the model has them.

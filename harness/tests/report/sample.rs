@@ -41,6 +41,7 @@ pub fn layer(name: &str, op: &str, verdict: Verdict, isolated: Stats) -> LayerOu
         verdict,
         isolated: Some(isolated),
         cumulative: Some(cumulative),
+        drift: None,
         cause: None,
         grade: "source".to_owned(),
         rules: vec!["requantize.steps".to_owned(), "bias.format".to_owned()],
@@ -204,6 +205,8 @@ fn misaligned() -> TargetOutcome {
                 (layer.tensor.clone(), why)
             })
             .collect(),
+        drifted: None,
+        trace: None,
         outputs: vec![OutputOutcome {
             tensor: "stage.13.conv_out".to_owned(),
             stats: stats(4_000, 3_210, 41.0, 0),
@@ -231,6 +234,8 @@ fn aligned() -> TargetOutcome {
         )],
         outputs: Vec::new(),
         mismatches: Vec::new(),
+        drifted: None,
+        trace: None,
     }
 }
 
