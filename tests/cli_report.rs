@@ -86,7 +86,8 @@ fn check_layer(layer: &Value) {
             "float",
             "lsb",
             "witness",
-            "absent"
+            "absent",
+            "drift"
         ]
     );
     for key in ["name", "op", "tensor", "verdict", "grade"] {
@@ -167,7 +168,9 @@ fn one_target_stands_at_the_top() {
             "layers",
             "outputs",
             "first_divergent",
-            "mismatches"
+            "mismatches",
+            "drift",
+            "trace"
         ]
     );
     assert_eq!(

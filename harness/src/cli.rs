@@ -21,8 +21,8 @@ use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
 use crate::{
-    calibrate, encodings, generate, plan, precision, prove, record, recording, report, targets,
-    verify,
+    calibrate, cases, encodings, generate, plan, precision, prove, record, recording, report,
+    targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".
@@ -189,6 +189,11 @@ struct CheckArgs {
     /// Accept up to this share of differing elements (0.001 is 0.1 %)
     #[arg(long, value_name = "R", default_value_t = 0.0)]
     max_rate: f64,
+
+    /// Write each layer of the recording that no rule explains as a minimal case: a model of this one layer, its
+    /// input, what was expected, and the command that shows the difference again
+    #[arg(long, value_name = "DIR", requires = "recorded")]
+    cases: Option<PathBuf>,
 
     /// Compare only layers whose name or tensor matches
     #[arg(long, value_name = "GLOB")]
@@ -504,12 +509,21 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     };
     let findings = check.run(&samples)?;
     progress.finish_and_clear();
+    let cases = match (&args.cases, findings.targets.first()) {
+        (Some(folder), Some(found)) => {
+            cases::write(&check, &samples, found, folder, &args.target[0])?
+        }
+        _ => Vec::new(),
+    };
     let mut outcome = outcome(args, info, findings, samples.len(), generated);
     outcome.unsupported = refused;
     if args.quiet {
         print(&report::verdict_lines(&outcome, color()))?;
     } else {
         print(&report::terminal(&outcome, width(), color(), args.verbose))?;
+    }
+    if args.cases.is_some() {
+        print(&report::cases(&cases))?;
     }
     for target in &args.report {
         report::write(target, &outcome)?;

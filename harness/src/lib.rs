@@ -2,6 +2,7 @@
 
 mod baseline;
 pub mod calibrate;
+pub mod cases;
 mod cause;
 pub mod check;
 pub mod cli;

@@ -43,7 +43,7 @@ pub fn alone(case: Case) -> Cause {
     }
     let cases = [case];
     if cases[0].recorded {
-        let zoo = Zoo::around(&cases[0]);
+        let zoo = Zoo::around(&cases[0], false);
         let search = Search {
             cases: &cases,
             decisions: &zoo.decisions,
@@ -78,7 +78,7 @@ pub fn together(cases: &[Case], known: &Cause) -> Cause {
     cause.together = true;
     let done = |cause: &Cause| cause.sets.iter().any(|set| set.is_complete(cause.of));
     if first.recorded {
-        let zoo = Zoo::around(first);
+        let zoo = Zoo::around(first, true);
         let search = Search {
             cases,
             decisions: &zoo.decisions,
@@ -369,6 +369,11 @@ pub fn merge(all: &mut Option<Cause>, one: Option<&Cause>) {
             }
             None => all.sets.push(set.clone()),
         }
+    }
+    if !all.decisions.is_empty() {
+        // What the first sample says, all of them need not.
+        "unknown".clone_into(&mut all.name);
+        "no single decision explains it".clone_into(&mut all.text);
     }
     all.decisions.clear();
     all.explains = 0;

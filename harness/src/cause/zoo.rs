@@ -18,9 +18,15 @@ pub struct Zoo {
 }
 
 impl Zoo {
-    /// The zoo around a target, as far as a layer sees it.
-    pub fn around(case: &Case) -> Self {
-        let own = &case.target.spec;
+    /// The zoo around a target, as far as a layer sees it; `deep`: with what exists only beside another change.
+    pub fn around(case: &Case, deep: bool) -> Self {
+        // Nobody plans with the evidence, and copies of it cost more than all rules.
+        let own = &Spec {
+            evidence: Vec::new(),
+            known_bugs: Vec::new(),
+            unknowns: Vec::new(),
+            ..case.target.spec.clone()
+        };
         let rests = |neighbour: &Neighbour| rests_on(case, &neighbour.rule);
         let mut found: Vec<(Neighbour, bool)> = own
             .neighbours()
@@ -28,8 +34,8 @@ impl Zoo {
             .filter(rests)
             .map(|neighbour| (neighbour, true))
             .collect();
-        // What exists only beside another change: a float multiplier has a place for the zero point.
-        for index in 0..found.len() {
+        // A float multiplier has a place for the zero point.
+        for index in 0..if deep { found.len() } else { 0 } {
             for next in found[index].0.spec.neighbours().into_iter().filter(rests) {
                 let known =
                     |(n, _): &(Neighbour, bool)| n.rule == next.rule && n.change == next.change;

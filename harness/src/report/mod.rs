@@ -19,4 +19,5 @@ pub use junit::junit;
 pub use markdown::markdown;
 pub use terminal::{terminal, verdict_lines};
 pub use verify::{verify_json, verify_terminal};
+pub(crate) use view::cases;
 pub use write::{check_json, check_one_of, check_target, write, write_json, write_one_of};

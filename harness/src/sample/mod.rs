@@ -20,7 +20,7 @@ use anyhow::{Result, anyhow};
 use rayon::prelude::*;
 
 use crate::cause;
-use crate::check::{Check, Found, SampleFound, Target};
+use crate::check::{Check, Found, Mode, SampleFound, Target};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
@@ -105,6 +105,38 @@ pub(crate) fn together(
     Ok(causes)
 }
 
+/// Some layers of one sample, as the first target is fed in isolation.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn exhibits(
+    check: &Check,
+    number: usize,
+    sample: &Sample,
+    layers: &[usize],
+) -> Result<Vec<Exhibit>> {
+    let compared: Vec<bool> = (0..check.network.layers.len())
+        .map(|layer| layers.contains(&layer))
+        .collect();
+    let isolated = Check {
+        mode: Mode {
+            isolated: true,
+            cumulative: false,
+        },
+        explain: false,
+        ..*check
+    };
+    let mut run = SampleRun::new(&isolated, number, sample)?;
+    run.shown = layers;
+    for (index, last) in last_uses(check).iter().enumerate() {
+        run.layer(index, &compared, &mut SampleFound::new(check))?;
+        for &value in last {
+            run.free(value);
+        }
+    }
+    Ok(run.exhibits.take())
+}
+
 /// For each layer, the values that no target needs after it.
 fn last_uses(check: &Check) -> Vec<Vec<usize>> {
     let mut last = check.network.last_uses();
@@ -142,6 +174,23 @@ struct SampleRun<'a> {
     tracing: bool,
     /// `(layer, output, differing elements)` of these.
     introduced: RefCell<Vec<(usize, Arc<Tensor>, u64)>>,
+    /// Layers that are shown as they are fed.
+    shown: &'a [usize],
+    /// These.
+    exhibits: RefCell<Vec<Exhibit>>,
+}
+
+/// A layer of the model on one sample: what it is fed with, and what is expected of it.
+#[derive(Debug)]
+pub(crate) struct Exhibit {
+    /// Which layer.
+    pub(crate) layer: usize,
+    /// Its inputs, on the model's grids.
+    pub(crate) inputs: Vec<Arc<Tensor>>,
+    /// What is expected.
+    pub(crate) expected: Arc<Tensor>,
+    /// How many elements the target makes otherwise.
+    pub(crate) differing: u64,
 }
 
 /// Layers that no single decision explains, `(target, layer)`, and what was found of them.
@@ -207,6 +256,8 @@ impl<'a> SampleRun<'a> {
             cases: RefCell::default(),
             tracing: false,
             introduced: RefCell::default(),
+            shown: &[],
+            exhibits: RefCell::default(),
             base,
             check,
             number,
@@ -541,6 +592,14 @@ impl<'a> SampleRun<'a> {
                     found.cause = Some(cause::alone(case));
                 }
             }
+        }
+        if self.shown.contains(&fed.index) {
+            self.exhibits.borrow_mut().push(Exhibit {
+                layer: fed.index,
+                inputs: fed.inputs.clone(),
+                expected: expected.clone(),
+                differing: differing.len() as u64,
+            });
         }
         if self.tracing && !differing.is_empty() {
             let kept = (fed.index, out.clone(), differing.len() as u64);

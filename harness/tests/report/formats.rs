@@ -27,7 +27,7 @@ fn keys(value: &Value) -> Vec<&str> {
         .collect()
 }
 
-const LAYER: [&str; 14] = [
+const LAYER: [&str; 15] = [
     "name",
     "op",
     "tensor",
@@ -42,6 +42,7 @@ const LAYER: [&str; 14] = [
     "lsb",
     "witness",
     "absent",
+    "drift",
 ];
 
 const STATS: [&str; 8] = [
@@ -77,6 +78,8 @@ fn json_of_one_target_keeps_its_contract() {
             "outputs",
             "first_divergent",
             "mismatches",
+            "drift",
+            "trace"
         ]
     );
     assert_eq!(root["schema"], "align-check/1");
@@ -141,7 +144,9 @@ fn json_of_several_targets_repeats_each() {
                 "layers",
                 "outputs",
                 "first_divergent",
-                "mismatches"
+                "mismatches",
+                "drift",
+                "trace"
             ]
         );
     }
