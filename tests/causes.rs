@@ -9,7 +9,9 @@ use align_check::inputs::read_arrays;
 use align_check_specs::Spec;
 use align_check_tests::onnx::Onnx;
 use align_check_tests::simulate::{codes, network};
-use align_check_tests::{Npz, Random, args, golden, list, report, root, run, say, shared, text, whole};
+use align_check_tests::{
+    Npz, Random, args, golden, list, report, root, run, say, shared, text, whole,
+};
 use serde_json::Value;
 
 /// Extents of the network's tensors.
@@ -38,7 +40,10 @@ fn model() -> Onnx {
 fn input(seed: u64) -> Vec<f64> {
     let mut random = Random(seed);
     let code = |_| random.below(256) as f64 - 128.0;
-    (0..IMAGE.iter().product()).map(code).map(|code| code * 0.125).collect()
+    (0..IMAGE.iter().product())
+        .map(code)
+        .map(|code| code * 0.125)
+        .collect()
 }
 
 /// `exact.toml` as a target that computes in `f32`, with other decisions.
@@ -53,7 +58,10 @@ fn target(folder: &Path, name: &str, changes: &[(&str, &str)]) -> PathBuf {
             "[activations]\nquantizer = \"affine\"\nbits = [8]",
         ),
         ("division = \"model\"", "division = \"divide-f32\""),
-        ("multiplier = { format = \"exact\" }", "multiplier = { format = \"f32\" }"),
+        (
+            "multiplier = { format = \"exact\" }",
+            "multiplier = { format = \"f32\" }",
+        ),
         ("[bias]\nformat = \"exact\"", "[bias]\nformat = \"int32\""),
         (
             "[requantize]\n",
@@ -92,7 +100,10 @@ impl Recorded {
             if tensor == "y_q" {
                 spoil(&mut codes);
             }
-            let codes: Vec<i8> = codes.iter().map(|&q| i8::try_from(q).expect("a code")).collect();
+            let codes: Vec<i8> = codes
+                .iter()
+                .map(|&q| i8::try_from(q).expect("a code"))
+                .collect();
             npz = npz.add(&tensor, &IMAGE, &codes);
         }
         npz.finish();
@@ -139,12 +150,18 @@ fn one_wrong_decision_is_named_with_both_sides() {
     let found = Recorded::new(shown(&truth), 1, |_| {}).check(shown(&believed));
     assert_eq!(found["verdict"], "misaligned", "{found}");
     let cause = &found["cause"];
-    assert_eq!(cause["decisions"], serde_json::json!(["rounding"]), "{cause}");
+    assert_eq!(
+        cause["decisions"],
+        serde_json::json!(["rounding"]),
+        "{cause}"
+    );
     assert_eq!(cause["explains"], cause["of"]);
     assert!(whole(&cause["of"]) > 50, "{cause}");
     let why = text(&cause["text"]);
     assert!(
-        why.starts_with("the recording is explained by half-even instead of half-up in requantize.steps"),
+        why.starts_with(
+            "the recording is explained by half-even instead of half-up in requantize.steps"
+        ),
         "{why}"
     );
 }
@@ -212,12 +229,18 @@ fn drawn_changes_are_explained() {
             continue;
         }
         let cause = &found["cause"];
-        assert_eq!(found["verdict"], "misaligned", "{:?}: {cause}", believed.requantize);
+        assert_eq!(
+            found["verdict"], "misaligned",
+            "{:?}: {cause}",
+            believed.requantize
+        );
         assert_eq!(cause["explains"], cause["of"], "{cause}");
         assert!(list(&cause["decisions"]).len() <= 2, "{cause}");
         explained += 1;
     }
-    say(format_args!("{explained} of {drawn} drawn targets differ, and all are explained"));
+    say(format_args!(
+        "{explained} of {drawn} drawn targets differ, and all are explained"
+    ));
     assert!(explained >= 6, "{explained} of {drawn}");
 }
 
@@ -235,7 +258,11 @@ fn corrupted_elements_are_an_unknown_rule() {
     let found = Recorded::new(shown(&own), 3, spoilt).check(shown(&own));
     assert_eq!(found["verdict"], "unknown rule", "{found}");
     let cause = &found["cause"];
-    assert_eq!((whole(&cause["explains"]), whole(&cause["of"])), (0, 4), "{cause}");
+    assert_eq!(
+        (whole(&cause["explains"]), whole(&cause["of"])),
+        (0, 4),
+        "{cause}"
+    );
     let why = text(&cause["text"]);
     assert!(
         why.starts_with(
@@ -256,7 +283,11 @@ fn an_unknown_rule_becomes_a_case() {
     args.extend(args!["--cases", &cases]);
     let first = run(args);
     assert_eq!(first.code, Some(1), "{}", first.stderr);
-    assert!(first.stdout.contains("case of node_y: "), "{}", first.stdout);
+    assert!(
+        first.stdout.contains("case of node_y: "),
+        "{}",
+        first.stdout
+    );
     let case = cases.join("y_q");
     let command = fs::read_to_string(case.join("command.txt")).expect("a command");
     let args: Vec<OsString> = command
@@ -264,7 +295,11 @@ fn an_unknown_rule_becomes_a_case() {
         .skip(1)
         .map(|word| {
             let beside = case.join(word);
-            if beside.is_file() { beside.into() } else { word.into() }
+            if beside.is_file() {
+                beside.into()
+            } else {
+                word.into()
+            }
         })
         .collect();
     let (again, json, _) = report(args);
@@ -312,7 +347,10 @@ fn drift_is_split_and_followed() {
     let traced = list(&trace["layers"]);
     assert!(!traced.is_empty() && traced.len() <= 8, "{trace}");
     assert!(traced.len() as u64 <= whole(&trace["introducing"]));
-    assert!(trace["lsb"].as_f64().is_some_and(|lsb| lsb != 0.0), "{trace}");
+    assert!(
+        trace["lsb"].as_f64().is_some_and(|lsb| lsb != 0.0),
+        "{trace}"
+    );
     for layer in traced {
         assert!(whole(&layer["differing"]) > 0, "{layer}");
     }
@@ -328,7 +366,12 @@ fn a_single_layer_makes_the_whole_difference() {
     let dims = IMAGE.map(|extent| extent as i64);
     // A second quantizer with a coarser step, and nothing of its own to round otherwise: ties are kept away.
     model()
-        .node("MaxPool", &["y_q"], "z", &[align_check_tests::onnx::ints("kernel_shape", &[1, 1])])
+        .node(
+            "MaxPool",
+            &["y_q"],
+            "z",
+            &[align_check_tests::onnx::ints("kernel_shape", &[1, 1])],
+        )
         .output("z", &dims)
         .write(&path);
     let inputs = folder.path().join("inputs.npz");
@@ -360,12 +403,20 @@ fn noise_of_the_model_itself() {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let photo = temporary.path().join("chelsea.npz");
         let arrays = read_arrays(&photos).expect("a readable file");
-        let (_, array) = arrays.iter().find(|(name, _)| name == "chelsea").expect("the photo");
+        let (_, array) = arrays
+            .iter()
+            .find(|(name, _)| name == "chelsea")
+            .expect("the photo");
         let values: Vec<f32> = array.values.iter().map(|&v| v as f32).collect();
-        Npz::new(&photo).add("chelsea", &array.shape, &values).finish();
+        Npz::new(&photo)
+            .add("chelsea", &array.shape, &values)
+            .finish();
         let (run, json, _) = report(args![path, "--target", "fbgemm", "--input", photo]);
         let drift = &json["drift"];
-        say(format_args!("{model}, one photo, {:.1?}: {drift}", run.time));
+        say(format_args!(
+            "{model}, one photo, {:.1?}: {drift}",
+            run.time
+        ));
         let noise = whole(&drift["baseline"]["differing"]);
         if powers {
             assert_eq!(noise, 0);

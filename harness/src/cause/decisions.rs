@@ -374,10 +374,13 @@ fn once(spec: &mut Spec) {
 /// The real multiplier, and one rounding.
 fn exact_product(spec: &mut Spec) {
     once(spec);
+    if spec.bias.format == BiasFormat::Int32WithZeroPoint {
+        spec.bias.format = BiasFormat::Int32;
+    }
     each(spec, |rule| {
         if rule.zero_point == ZeroPointPosition::InBias {
-            // The bias has it in units of an integer accumulator.
-            return;
+            // The bias had it in units of an integer accumulator.
+            rule.zero_point = ZeroPointPosition::AfterRounding;
         }
         for step in &mut rule.steps {
             step.shift = Shift::Rest;

@@ -25,7 +25,7 @@ use words::listed;
 use zoo::Zoo;
 
 /// Most samples on which sets of decisions are tried together.
-pub const MOST_SAMPLES: usize = 4;
+pub const MOST_SAMPLES: usize = 8;
 
 /// Tries each decision alone on one sample.
 pub fn alone(case: Case) -> Cause {
@@ -49,7 +49,7 @@ pub fn alone(case: Case) -> Cause {
             decisions: &zoo.decisions,
             variant: &|set| zoo.variant(set),
         };
-        note(&mut cause, &zoo.decisions, &search.singles(false));
+        note(&mut cause, &zoo.decisions, &search.singles());
     }
     if !cause.sets.iter().any(|set| set.is_complete(cause.of)) {
         let switches = against_reference(&cases[0]);
@@ -59,7 +59,7 @@ pub fn alone(case: Case) -> Cause {
             decisions: &switches.decisions,
             variant: &|set| Some(switches.variant(own, set)),
         };
-        let trials = search.singles(true);
+        let trials = search.singles();
         note(&mut cause, &switches.decisions, &trials);
     }
     settle(&mut cause);
@@ -109,7 +109,7 @@ pub fn together(cases: &[Case], known: &Cause) -> Cause {
             note(
                 &mut cause,
                 std::slice::from_ref(decision),
-                &search.singles(true),
+                &search.singles(),
             );
         }
     }
@@ -132,7 +132,7 @@ pub fn together(cases: &[Case], known: &Cause) -> Cause {
 const NOTHING: &str = "no decision, alone or together, explains it";
 
 fn explore(cause: &mut Cause, search: &Search) {
-    let singles = search.singles(false);
+    let singles = search.singles();
     let done = singles.iter().any(|trial| trial.is_complete(cause.of));
     note(cause, search.decisions, &singles);
     if !done {

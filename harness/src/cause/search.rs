@@ -52,23 +52,15 @@ impl Search<'_> {
             .sum()
     }
 
-    /// Each decision alone. `hasty` ends with the first that leaves nothing.
-    pub fn singles(&self, hasty: bool) -> Vec<Trial> {
-        let mut trials = Vec::new();
-        for (at, decision) in self.decisions.iter().enumerate() {
-            if !decision.single {
-                continue;
-            }
-            let Some(trial) = self.count(&[at], false) else {
-                continue;
-            };
-            let complete = trial.is_complete(self.of());
-            trials.push(trial);
-            if complete && hasty {
-                break;
-            }
-        }
-        trials
+    /// Each decision alone.
+    pub fn singles(&self) -> Vec<Trial> {
+        let single = |(_, decision): &(usize, &Decision)| decision.single;
+        self.decisions
+            .iter()
+            .enumerate()
+            .filter(single)
+            .filter_map(|(at, _)| self.count(&[at], false))
+            .collect()
     }
 
     /// All pairs, then, unless one of them leaves nothing, greedily from the best single.

@@ -426,9 +426,9 @@ pub(crate) fn trace(trace: &Trace) -> Vec<String> {
     )];
     lines.extend(trace.layers.iter().map(|layer| {
         format!(
-            "{}: its {} differing codes alone make {} LSB of it, and {} of the output differ",
+            "{}: its {} alone make {} LSB of it, and {} of the output differ",
             visible(&layer.layer),
-            thousands(layer.differing),
+            count(layer.differing as usize, "differing code"),
             number(layer.lsb),
             thousands(layer.outputs)
         )
