@@ -48,7 +48,7 @@ pub fn model(network: &Network, layer: &Layer, inputs: &[&Tensor]) -> Written<Ve
         .iter()
         .zip(inputs)
         .map(|(name, tensor)| match tensor.grid() {
-            Some(grid) => file.quantize(name, &format!("{name}_on_grid"), &of_grid(grid)?),
+            Some(grid) => file.quantize_as(name, &format!("{name}_on_grid"), &of_grid(grid)?),
             None => Ok(name.clone()),
         })
         .collect::<Written<_>>()?;
@@ -164,11 +164,6 @@ impl File {
             .collect();
         self.integers(&zero, &shape(&affine.scale), &zeros, kind);
         [scale, zero]
-    }
-
-    /// The quantizer of an input; the name behind it.
-    fn quantize(&mut self, x: &str, y: &str, affine: &Affine) -> Written<String> {
-        self.quantize_as(x, y, affine)
     }
 
     /// A quantizer from `x` to `y`; the name under which the result is read.

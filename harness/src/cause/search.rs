@@ -85,15 +85,14 @@ impl Search<'_> {
                 let Some(looked) = self.count(&[a, b], true) else {
                     continue;
                 };
-                if looked.is_complete(quick)
-                    && let Some(counted) = self.count(&[a, b], false)
-                {
-                    if counted.is_complete(self.of()) {
-                        complete.push(counted);
-                        continue;
-                    }
+                let counted = looked
+                    .is_complete(quick)
+                    .then(|| self.count(&[a, b], false))
+                    .flatten();
+                match counted {
+                    Some(counted) if counted.is_complete(self.of()) => complete.push(counted),
+                    _ => others.push(looked),
                 }
-                others.push(looked);
             }
         }
         if complete.is_empty() {

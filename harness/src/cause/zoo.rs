@@ -35,7 +35,8 @@ impl Zoo {
             .map(|neighbour| (neighbour, true))
             .collect();
         // A float multiplier has a place for the zero point.
-        for index in 0..if deep { found.len() } else { 0 } {
+        let first = if deep { found.len() } else { 0 };
+        for index in 0..first {
             for next in found[index].0.spec.neighbours().into_iter().filter(rests) {
                 let known =
                     |(n, _): &(Neighbour, bool)| n.rule == next.rule && n.change == next.change;

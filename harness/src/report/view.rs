@@ -395,9 +395,9 @@ pub(crate) fn cases(cases: &[Case]) -> String {
         let _ = match &case.written {
             Ok((folder, differing)) => writeln!(
                 text,
-                "case of {layer}: {} ({} elements differ; {} has the command)",
+                "case of {layer}: {} ({}; {} has the command)",
                 visible(&folder.display().to_string()),
-                thousands(*differing),
+                count(*differing as usize, "differing element"),
                 crate::cases::COMMAND
             ),
             Err(why) => writeln!(text, "no case of {layer}: {}", visible(why)),
