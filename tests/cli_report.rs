@@ -346,6 +346,8 @@ fn every_kind_of_report_is_written_whole() {
         ("junit", "</testsuites>\n"),
         ("md", "\n"),
         ("csv", "\n"),
+        ("sarif", "}\n"),
+        ("model-explorer", "}\n"),
     ];
     for (kind, _) in kinds {
         let path = folder.path().join(kind);

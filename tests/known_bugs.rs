@@ -168,6 +168,16 @@ fn requantized_biases_are_said() {
             let most = layer["mode"]["isolated"]["max_lsb"].as_f64();
             assert!(most.is_some_and(|most| most <= 1.0), "{target}: {layer}");
         }
+        // A bias is no grid: it has words of its own.
+        let model = folder.join("model.onnx");
+        let told = run(args![&model, "-t", target, "--samples", "1"]);
+        let (before, after) = told
+            .stdout
+            .split_once("The model's bias steps are not the chip's")
+            .unwrap_or_else(|| panic!("{target}: {}", told.stdout));
+        assert!(!before.contains("bias requantized"), "{target}: {before}");
+        assert!(after.contains("bias requantized"), "{target}: {after}");
+        assert!(!after.contains("FIRST"), "{target}: {after}");
     }
 }
 

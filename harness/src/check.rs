@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::inputs::{Recording, Sample};
 use crate::outcome::{
-    Cause, Drift, Drifted, Floor, LayerOutcome, Noise, OutputOutcome, Stats, TargetOutcome,
+    Cause, Drift, Drifted, Floor, Kept, LayerOutcome, Noise, OutputOutcome, Stats, TargetOutcome,
     Verdict, Witness,
 };
 use crate::own::{Own, Placement};
@@ -60,6 +60,8 @@ pub struct Target {
     pub own: Option<Own>,
     /// What its placement makes of the model's quantizers.
     pub decisions: Vec<Decision>,
+    /// Whether the tensors of the first sample are kept ([`LayerOutcome::kept`]): as much memory as all of them take.
+    pub keep: bool,
 }
 
 /// Everything that a check needs.
@@ -130,6 +132,7 @@ impl Target {
             plans,
             own: None,
             decisions: Vec::new(),
+            keep: false,
         })
     }
 
@@ -164,6 +167,7 @@ impl Target {
             plans,
             own: Some(own),
             decisions,
+            keep: false,
         })
     }
 
@@ -207,6 +211,7 @@ pub(crate) struct Found {
     pub(crate) witness: Option<Witness>,
     /// Of a sample that differs from a recording: whether its codes are the simulated ones in another order.
     pub(crate) reordered: Option<bool>,
+    pub(crate) kept: Option<Box<Kept>>,
 }
 
 /// One target's findings on one sample.
@@ -391,6 +396,9 @@ impl Check<'_> {
                 if let Some(drift) = &one.drift {
                     merged.drift.get_or_insert_default().merge(drift);
                 }
+                if merged.kept.is_none() {
+                    merged.kept.clone_from(&one.kept);
+                }
                 if merged.witness.is_none() {
                     merged.witness.clone_from(&one.witness);
                 }
@@ -446,6 +454,7 @@ impl Check<'_> {
                 cause: merged.cause,
                 witness: merged.witness,
                 absent: None,
+                kept: merged.kept,
             });
         }
         let outputs: Vec<OutputOutcome> = if self.mode.cumulative {
@@ -496,6 +505,7 @@ impl Check<'_> {
                 .iter()
                 .flat_map(|l| l.mismatches.iter().map(|m| (l.tensor.clone(), m.clone())))
                 .collect(),
+            decisions: target.decisions.clone(),
             layers,
             outputs,
             drifted: None,
@@ -577,6 +587,7 @@ impl Check<'_> {
             cause: None,
             witness: None,
             absent: Some(why),
+            kept: None,
         }
     }
 

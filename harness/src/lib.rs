@@ -13,6 +13,7 @@ pub mod failure;
 mod generate;
 pub mod inputs;
 pub mod lint;
+mod model_args;
 mod noise;
 pub mod outcome;
 pub mod own;

@@ -1,5 +1,7 @@
 //! What a check found: the data behind every report.
 
+use align_check_simulators::network::Network;
+use align_check_simulators::place::Decision;
 use serde::Serialize;
 
 /// Version of the machine-readable report.
@@ -18,6 +20,8 @@ pub struct Outcome {
     pub against: Against,
     /// How far a recorded fake-quant run is from the exact reference, where one was given.
     pub floor: Option<Floor>,
+    /// Every layer of the model, in graph order: producers before readers.
+    pub network: Vec<NetworkLayer>,
     /// One entry a target, in the order of the command line.
     pub targets: Vec<TargetOutcome>,
     /// Seconds that simulating and comparing took.
@@ -50,6 +54,38 @@ pub enum Against {
         /// Compared tensors that it lacks.
         missing: Vec<String>,
     },
+}
+
+/// A layer of the model, compared or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkLayer {
+    /// The node's name.
+    pub name: String,
+    /// Operators (`Conv+Relu`).
+    pub op: String,
+    /// The tensor that it makes.
+    pub tensor: String,
+    /// The layers whose tensors it reads, as indices into [`Outcome::network`]; each once.
+    pub inputs: Vec<usize>,
+}
+
+/// The layers of a network, and which reads which.
+pub fn network(network: &Network) -> Vec<NetworkLayer> {
+    let mut maker = vec![None; network.graph.values.len()];
+    let mut layers: Vec<NetworkLayer> = Vec::with_capacity(network.layers.len());
+    for (index, layer) in network.layers.iter().enumerate() {
+        let mut inputs: Vec<usize> = layer.inputs.iter().filter_map(|&v| maker[v]).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        layers.push(NetworkLayer {
+            name: layer.name.clone(),
+            op: layer.op.clone(),
+            tensor: layer.tensor.clone(),
+            inputs,
+        });
+        maker[layer.output] = Some(index);
+    }
+    layers
 }
 
 /// The model file.
@@ -103,6 +139,8 @@ pub struct TargetOutcome {
     pub drifted: Option<Drifted>,
     /// Which layers' differences reach the outputs.
     pub trace: Option<Trace>,
+    /// What its placement makes of the model's quantizers.
+    pub decisions: Vec<Decision>,
 }
 
 /// The verdicts of the design, section 7.
@@ -184,6 +222,28 @@ pub struct LayerOutcome {
     pub witness: Option<Witness>,
     /// Why the target has no such tensor.
     pub absent: Option<String>,
+    /// The layer's tensors of the first sample, where a report asks for them.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// A layer's tensors, both sides, fed with the reference's (or the recording's) inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Their extents.
+    pub shape: Vec<usize>,
+    /// The reference's, or the recording's.
+    pub expected: Numbers,
+    /// The target's.
+    pub got: Numbers,
+}
+
+/// The elements of a tensor, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// Codes.
+    Codes(Vec<i32>),
+    /// Reals.
+    Reals(Vec<f64>),
 }
 
 /// Why a layer differs, and how much of the difference that explains.
@@ -259,6 +319,9 @@ pub struct Witness {
     pub got: f64,
 }
 
+/// Most channels that are counted apart.
+pub const CHANNELS: usize = 1 << 16;
+
 /// Difference statistics of a tensor, over all samples.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Stats {
@@ -271,6 +334,15 @@ pub struct Stats {
     pub max_lsb: f64,
     /// Differing elements inside the noise floor.
     pub noise: u64,
+    /// Of the differing elements outside the noise floor, those whose value before rounding lies exactly between
+    /// two codes; absent where that value is not known.
+    pub ties: Option<u64>,
+    /// Of the differing elements outside the noise floor that are no ties, those where one side has a code at the end
+    /// of its range and the other lies more than one step away.
+    pub saturated: u64,
+    /// Differing elements of each channel; empty where nothing differs, where nobody counted, and where there are more
+    /// than [`CHANNELS`] channels.
+    pub channels: Vec<u64>,
     /// `(difference in LSB, elements)`: rounded away from zero to whole LSB, within -8..=8, sorted.
     pub histogram: Vec<(i32, u64)>,
     /// Cosine similarity of the reals.

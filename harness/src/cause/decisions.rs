@@ -189,7 +189,15 @@ fn accumulator(case: &Case, list: &mut Switches) {
         .iter()
         .filter(|&&at| case.sums.overflowed(at));
     let bits = own.bits.unwrap_or(64);
+    let paired = case
+        .plan
+        .linear
+        .as_ref()
+        .is_some_and(|linear| linear.pairs.is_some());
     let text = match overflowed.count() {
+        1.. if paired => {
+            "saturation: pairs of products saturate to 16 bits before they are added".to_owned()
+        }
         0 => format!(
             "bias and sum leave the accumulator of {bits} bits, which {}s",
             name(&own.overflow)
@@ -201,6 +209,7 @@ fn accumulator(case: &Case, list: &mut Switches) {
         ),
     };
     list.spec("accumulator", text, |spec| {
+        spec.accumulator.pairs = None;
         if spec.accumulator.bits.is_some() {
             spec.accumulator.bits = Some(64);
             spec.accumulator.overflow = Overflow::Wrap;

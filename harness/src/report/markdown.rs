@@ -49,9 +49,8 @@ fn part(out: &mut String, target: &TargetOutcome) {
         escape(&target.name),
         escape(&target.summary)
     );
-    let groups = view::mismatches(target);
-    if !groups.is_empty() {
-        let _ = writeln!(out, "\n**{}**\n", escape(view::GRIDS));
+    for (what, groups) in view::mismatches(target) {
+        let _ = writeln!(out, "\n**{}**\n", escape(what.heading()));
         for group in &groups {
             let cost = view::cost(group)
                 .map(|cost| format!(": {cost}"))

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use align_check_simulators::plan::is_of_bias;
+use anstyle::AnsiColor;
+
 use super::text::{count, number, percent, thousands, visible};
 use crate::cases::Case;
 use crate::outcome::{
@@ -125,17 +128,41 @@ pub(crate) fn named(layer: &LayerOutcome) -> String {
     format!("{} ({})", visible(&layer.name), visible(&layer.op))
 }
 
+/// How reports show a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// As the first thing that is read.
+    pub shout: &'static str,
+    /// [`Verdict::text`] in Chinese.
+    pub zh: &'static str,
+    /// The class of the style sheet in `html/style.css`.
+    pub class: &'static str,
+    /// The colour in other programs' pictures; white text is readable on it.
+    pub color: &'static str,
+    /// On terminals.
+    pub ansi: AnsiColor,
+    /// SARIF's level of a result.
+    pub level: &'static str,
+}
+
+/// The one table of what a verdict looks like.
+#[rustfmt::skip]
+pub(crate) fn look(verdict: Verdict) -> Look {
+    let look = |shout, zh, class, color, ansi, level| Look { shout, zh, class, color, ansi, level };
+    match verdict {
+        Verdict::NoSuchTensor => look("NO SUCH TENSOR", "目标上没有该张量", "absent", "#6f6e77", AnsiColor::Magenta, "none"),
+        Verdict::Aligned => look("ALIGNED, tested", "一致（已测试）", "aligned", "#1b7350", AnsiColor::Green, "none"),
+        Verdict::WithinNoise => look("WITHIN NOISE", "噪声范围内", "noise", "#0b68b8", AnsiColor::Cyan, "none"),
+        Verdict::WithinTolerance => look("WITHIN TOLERANCE", "容差范围内", "tolerance", "#7a6100", AnsiColor::Yellow, "note"),
+        Verdict::FloatOnTarget => look("FLOAT ON TARGET", "目标以浮点计算", "float", "#b54708", AnsiColor::Yellow, "note"),
+        Verdict::Misaligned => look("MISALIGNED", "不一致", "misaligned", "#ce2c31", AnsiColor::Red, "error"),
+        Verdict::UnknownRule => look("UNKNOWN RULE", "未知规则", "unknown", "#8347b9", AnsiColor::Red, "error"),
+    }
+}
+
 /// The verdict word of a target, as the first thing that is read.
 pub(crate) fn shout(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::NoSuchTensor => "NO SUCH TENSOR",
-        Verdict::Aligned => "ALIGNED, tested",
-        Verdict::WithinNoise => "WITHIN NOISE",
-        Verdict::WithinTolerance => "WITHIN TOLERANCE",
-        Verdict::FloatOnTarget => "FLOAT ON TARGET",
-        Verdict::Misaligned => "MISALIGNED",
-        Verdict::UnknownRule => "UNKNOWN RULE",
-    }
+    look(verdict).shout
 }
 
 /// The verdict on a target in one sentence, without the target's name and the verdict.
@@ -302,7 +329,7 @@ pub(crate) fn witness(witness: &Witness) -> String {
 }
 
 /// All digits: two reals that differ must not look the same.
-fn exact(value: f64) -> String {
+pub(crate) fn exact(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         number(value)
     } else {
@@ -482,7 +509,7 @@ pub(crate) fn floor(floor: &Floor) -> String {
     text
 }
 
-/// Grids of a target that are not the model's, for one reason.
+/// Grids or biases of a target that are not the model's, for one reason.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Mismatch {
     /// Tensors and layers that it was told of.
@@ -499,8 +526,51 @@ pub(crate) struct Mismatch {
     pub mean_rate: f64,
 }
 
+/// What of the model a target may not take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// Grids of tensors and weights.
+    Grids,
+    /// Steps of biases.
+    Biases,
+}
+
+impl Untaken {
+    /// What a reason tells of.
+    pub fn of(why: &str) -> Self {
+        if is_of_bias(why) {
+            Self::Biases
+        } else {
+            Self::Grids
+        }
+    }
+
+    /// The first line about it.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Grids => {
+                "FIRST: the model's grid is not the chip's. No rounding rule can repair that; retrain or requantize \
+                 the model on the chip's grid, or accept this cost:"
+            }
+            Self::Biases => {
+                "The model's bias steps are not the chip's: its integer accumulators add biases in steps of input \
+                 scale times weight scale. Export them with that scale, or accept this cost:"
+            }
+        }
+    }
+}
+
+/// What of the model the target does not take over: grids, then biases.
+pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<(Untaken, Vec<Mismatch>)> {
+    [Untaken::Grids, Untaken::Biases]
+        .into_iter()
+        .map(|what| (what, grouped(target, |why| Untaken::of(why) == what)))
+        .filter(|(_, groups)| !groups.is_empty())
+        .collect()
+}
+
 /// Groups the reasons that differ only in their numbers; the most expensive first.
-pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
+fn grouped(target: &TargetOutcome, wanted: impl Fn(&str) -> bool) -> Vec<Mismatch> {
     struct Group<'a> {
         key: String,
         why: &'a str,
@@ -517,7 +587,7 @@ pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
             .map(|why| (layer.tensor.as_str(), why.as_str()))
     });
     let mut groups: Vec<Group> = Vec::new();
-    for (tensor, why) in told.chain(of_layers) {
+    for (tensor, why) in told.chain(of_layers).filter(|(_, why)| wanted(why)) {
         let key = without_numbers(why);
         match groups.iter_mut().find(|group| group.key == key) {
             Some(group) if group.members.contains(&(tensor, why)) => {}
@@ -559,9 +629,14 @@ pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
     found
 }
 
-/// The first line about grids.
-pub(crate) const GRIDS: &str = "FIRST: the model's grid is not the chip's. No rounding rule can repair that; retrain or requantize \
-     the model on the chip's grid, or accept this cost:";
+/// `grid: why`, or `bias: why`.
+pub(crate) fn mismatch(why: &str) -> String {
+    let what = match Untaken::of(why) {
+        Untaken::Grids => "grid",
+        Untaken::Biases => "bias",
+    };
+    format!("{what}: {why}")
+}
 
 /// What a mismatch costs.
 pub(crate) fn cost(mismatch: &Mismatch) -> Option<String> {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use align_check_graph::{PerChannel, Quantizer};
 use align_check_simulators::adapt::{ValueGrid, put_on};
-use align_check_simulators::network::Layer;
+use align_check_simulators::network::{Kind, Layer, LinearForm};
 use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
-use align_check_simulators::tensor::{Data, Tensor};
+use align_check_simulators::tensor::{Channels, Data, Tensor};
 use anyhow::{Result, anyhow};
 use rayon::prelude::*;
 
@@ -24,7 +24,7 @@ use crate::check::{Check, Found, Mode, SampleFound, Target};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
-use crate::outcome::{Cause, Drift, Floor, Stats, Witness};
+use crate::outcome::{Cause, Drift, Floor, Kept, Numbers, Stats, Witness};
 use recorded::{find_recorded, place};
 
 pub(crate) type Values = Vec<Option<Arc<Tensor>>>;
@@ -553,6 +553,12 @@ impl<'a> SampleRun<'a> {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
             });
             stats.noise = quiet.len() as u64;
+            stats.channels = compare::by_channel(channels(fed.layer), &differing);
+            let is_tie = |at: usize| noise.is_some_and(|n| n.is_tie(at));
+            stats.ties = noise.map(|_| loud.iter().filter(|&&at| is_tie(at)).count() as u64);
+            let saturates = |at: usize| compare::saturates(expected, out, &fed.lsb, at);
+            let clamped = loud.iter().filter(|&&at| !is_tie(at) && saturates(at));
+            stats.saturated = clamped.count() as u64;
             if check.recorded.is_some() && !loud.is_empty() {
                 found.reordered = Some(reordered(expected, out));
             }
@@ -606,6 +612,17 @@ impl<'a> SampleRun<'a> {
             self.introduced.borrow_mut().push(kept);
         }
         found.isolated = Some(stats);
+        if target.keep && self.number == 0 {
+            let numbers = |tensor: &Tensor| match &tensor.data {
+                Data::Codes { codes, .. } => Numbers::Codes(codes.clone()),
+                Data::Real(reals) => Numbers::Reals(reals.clone()),
+            };
+            found.kept = Some(Box::new(Kept {
+                shape: expected.shape.clone(),
+                expected: numbers(expected),
+                got: numbers(out),
+            }));
+        }
         differing
     }
 
@@ -746,6 +763,21 @@ pub(crate) fn inputs(check: &Check, sample: &Sample) -> Result<Values> {
         base[input] = Some(Arc::new(tensor));
     }
     Ok(base)
+}
+
+/// The channels of a layer's output: behind the batch in images, last in matrices.
+fn channels(layer: &Layer) -> Channels {
+    let rank = layer.shape.len();
+    let image = match &layer.kind {
+        Kind::Linear(linear) => !matches!(linear.form, LinearForm::Rows { .. }),
+        Kind::Average { .. } | Kind::MaxPool(_) | Kind::Resample(_) => true,
+        _ => rank > 3,
+    };
+    match rank {
+        0 => Channels::ONE,
+        1 | 2 => Channels::along(rank - 1, &layer.shape),
+        _ => Channels::along(if image { 1 } else { rank - 1 }, &layer.shape),
+    }
 }
 
 /// Whether two tensors hold the same codes, in any order.

@@ -62,6 +62,18 @@ pub fn verdict_lines(outcome: &Outcome, color: bool) -> String {
     page.out
 }
 
+/// What was assumed of the model, for texts of other verbs.
+pub(crate) fn notes(notes: &[String], color: bool, verbose: bool) -> String {
+    let mut page = Page {
+        out: String::new(),
+        width: usize::MAX,
+        paint: Paint(color),
+        verbose: u8::from(verbose),
+    };
+    page.notes(notes);
+    page.out
+}
+
 struct Page {
     out: String,
     width: usize,
@@ -242,15 +254,17 @@ impl Page {
         self.list("unknown: ", &target.unknowns);
     }
 
-    /// Grids that are not the model's.
+    /// Grids that are not the model's, and biases that are quantized anew.
     fn mismatches(&mut self, target: &TargetOutcome) {
-        let groups = view::mismatches(target);
-        if groups.is_empty() {
-            return;
+        for (what, groups) in view::mismatches(target) {
+            self.mismatched(what.heading(), &groups);
         }
+    }
+
+    fn mismatched(&mut self, heading: &str, groups: &[view::Mismatch]) {
         let paint = self.paint;
-        self.paragraph("", view::GRIDS, |line| paint.alarm(line));
-        for group in &groups {
+        self.paragraph("", heading, |line| paint.alarm(line));
+        for group in groups {
             let why = format!("{} (e.g. {})", visible(&group.why), visible(&group.example));
             self.paragraph(
                 &format!("  {} × ", thousands(group.count as u64)),
