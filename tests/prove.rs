@@ -51,6 +51,7 @@ fn contradictions(path: &Path) -> Option<(usize, Vec<String>)> {
             recorded: None,
             recorded_reference: None,
             explain: false,
+            drift: false,
             select: &|_| true,
             isa,
             progress: &|| {},

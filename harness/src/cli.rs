@@ -19,7 +19,7 @@ use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
 use crate::{
-    encodings, generate, plan, precision, prove, record, recording, report, targets, verify,
+    cases, encodings, generate, plan, precision, prove, record, recording, report, targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".
@@ -159,6 +159,11 @@ struct CheckArgs {
     #[arg(long, value_name = "R", default_value_t = 0.0)]
     max_rate: f64,
 
+    /// Write each layer of the recording that no rule explains as a minimal case: a model of this one layer, its
+    /// input, what was expected, and the command that shows the difference again
+    #[arg(long, value_name = "DIR", requires = "recorded")]
+    cases: Option<PathBuf>,
+
     /// Compare only layers whose name or tensor matches
     #[arg(long, value_name = "GLOB")]
     layers: Vec<String>,
@@ -196,6 +201,13 @@ struct CheckArgs {
     /// Instructions to use, for tests of equal results
     #[arg(long, value_enum, hide = true)]
     isa: Option<IsaArg>,
+}
+
+impl CheckArgs {
+    /// Whether anybody is told of drift: a quiet check without a report shows only the verdict.
+    fn drifts(&self) -> bool {
+        !self.quiet || !self.report.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -430,12 +442,19 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         recorded: recorded.as_ref(),
         recorded_reference: reference.as_ref(),
         explain: true,
+        drift: args.drifts(),
         select: &select,
         isa,
         progress: &|| progress.inc(1),
     };
     let findings = check.run(&samples)?;
     progress.finish_and_clear();
+    let cases = match (&args.cases, findings.targets.first()) {
+        (Some(folder), Some(found)) => {
+            cases::write(&check, &samples, found, folder, &args.target[0])?
+        }
+        _ => Vec::new(),
+    };
     let layers = outcome::network(&network);
     let mut outcome = outcome(args, info, layers, findings, samples.len(), generated);
     outcome.unsupported = refused;
@@ -443,6 +462,9 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         print(&report::verdict_lines(&outcome, color()))?;
     } else {
         print(&report::terminal(&outcome, width(), color(), args.verbose))?;
+    }
+    if args.cases.is_some() {
+        print(&report::cases(&cases))?;
     }
     for target in &args.report {
         report::write(target, &outcome)?;

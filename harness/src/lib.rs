@@ -1,6 +1,8 @@
 //! Reference, comparison, causes and reports.
 
+mod baseline;
 pub mod calibrate;
+pub mod cases;
 mod cause;
 pub mod check;
 pub mod cli;

@@ -135,6 +135,10 @@ pub struct TargetOutcome {
     pub outputs: Vec<OutputOutcome>,
     /// Grids of the target that are not the model's: `(tensor, why)`; told before anything else.
     pub mismatches: Vec<(String, String)>,
+    /// How far it drifts, where it does.
+    pub drifted: Option<Drifted>,
+    /// Which layers' differences reach the outputs.
+    pub trace: Option<Trace>,
     /// What its placement makes of the model's quantizers.
     pub decisions: Vec<Decision>,
 }
@@ -200,6 +204,8 @@ pub struct LayerOutcome {
     pub isolated: Option<Stats>,
     /// Fed with the simulated outputs of the layers before.
     pub cumulative: Option<Stats>,
+    /// Where its differing elements come from, in the target's own run.
+    pub drift: Option<Drift>,
     /// Why it differs.
     pub cause: Option<Cause>,
     /// Weakest evidence grade of the rules that it rests on.
@@ -253,6 +259,42 @@ pub struct Cause {
     pub of: u64,
     /// Every decision that was tried alone, with the elements that it explains.
     pub tried: Vec<(String, u64)>,
+    /// Differing elements outside the noise floor; [`of`](Self::of) are those that were looked at.
+    pub differing: u64,
+    /// The smallest set that explains most; empty where nothing explains anything.
+    pub decisions: Vec<String>,
+    /// Every set that was tried.
+    pub sets: Vec<DecisionSet>,
+    /// Whether decisions were tried together, and not only alone.
+    pub together: bool,
+    /// Whether that is about a recording of the target.
+    pub recorded: bool,
+}
+
+impl Cause {
+    /// Whether the named set leaves no difference, and makes none.
+    pub fn is_whole(&self) -> bool {
+        let named = |set: &&DecisionSet| set.decisions == self.decisions && set.explains == self.of;
+        self.explains == self.of && self.sets.iter().any(|set| named(&set) && set.breaks == 0)
+    }
+}
+
+/// A set of decisions that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionSet {
+    /// What they are called: `rounding`.
+    pub decisions: Vec<String>,
+    /// The same, told from others of that name: `requantize.steps: step 1: half-even`.
+    pub labels: Vec<String>,
+    /// What each is, in words.
+    #[serde(skip)]
+    pub texts: Vec<String>,
+    /// Differing elements that vanish.
+    pub explains: u64,
+    /// Against a recording: of the agreeing elements that were looked at, those that would differ.
+    pub breaks: u64,
+    #[serde(skip)]
+    pub(crate) weighed: f64,
 }
 
 /// One element that shows a difference.
@@ -318,6 +360,96 @@ pub(crate) struct Sums {
     pub got: f64,
     pub product: f64,
     pub difference: f64,
+}
+
+/// Where the differing elements of a layer come from, when the target runs on its own results.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Drift {
+    /// They differ with the reference's inputs, too: this layer makes them.
+    pub introduced: u64,
+    /// They differ only because the inputs do.
+    pub propagated: u64,
+    /// Of both: those further off, in LSB, than any input of the layer and than the layer alone makes them.
+    pub amplified: u64,
+    /// Largest difference of the layer's inputs, in LSB of each.
+    #[serde(serialize_with = "integral")]
+    pub inputs_max_lsb: f64,
+}
+
+impl Drift {
+    /// Adds another sample's.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.introduced += other.introduced;
+        self.propagated += other.propagated;
+        self.amplified += other.amplified;
+        self.inputs_max_lsb = self.inputs_max_lsb.max(other.inputs_max_lsb);
+    }
+}
+
+/// Which layers' differences reach the worst output element of one sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trace {
+    /// The sample: the first one that differs at an output.
+    pub sample: usize,
+    /// The output.
+    pub tensor: String,
+    /// The element of it that is furthest off.
+    pub index: Vec<usize>,
+    /// How far, in LSB.
+    #[serde(serialize_with = "integral")]
+    pub lsb: f64,
+    /// Layers that introduce differences on this sample, and whose codes the reference can read.
+    pub introducing: u64,
+    /// Those that were followed, the largest share first.
+    pub layers: Vec<Traced>,
+}
+
+/// What the differences of one layer alone become at an output, in the reference's arithmetic.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Traced {
+    /// The layer.
+    pub layer: String,
+    /// Elements that it makes differ, fed with the reference's inputs.
+    pub differing: u64,
+    /// How far the output's element moves, in LSB.
+    #[serde(serialize_with = "integral")]
+    pub lsb: f64,
+    /// Elements of the output that differ.
+    pub outputs: u64,
+}
+
+/// How far the fake-quant model itself moves where its sums are rounded to `f32`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Baseline {
+    /// Differing codes of each layer of the network, over all samples.
+    pub layers: Vec<u64>,
+    /// Differing codes of the outputs.
+    pub outputs: u64,
+}
+
+/// How far a target drifts when it runs on its own results, next to what the model's own noise does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Drifted {
+    /// Codes of the compared layers, over all samples.
+    pub elements: u64,
+    /// Those that differ.
+    pub differing: u64,
+    /// Codes of the outputs that differ.
+    pub outputs: u64,
+    /// The same of the fake-quant model in `f32`; absent where no float run of the model exists, or where nobody
+    /// looked.
+    pub baseline: Option<Noise>,
+    /// Whether the target drifts no further than that.
+    pub within_baseline: Option<bool>,
+}
+
+/// What the fake-quant model's own noise grows to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Noise {
+    /// Differing codes of the compared layers.
+    pub differing: u64,
+    /// Differing codes of the outputs; absent where only the sum over layers is known.
+    pub outputs: Option<u64>,
 }
 
 /// A model output, run freely.

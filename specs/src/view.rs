@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::{
     Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid, Left,
-    LeftWhen, Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize, Shift,
-    ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
+    LeftWhen, Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize,
+    Shift, ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
 };
 
 /// One rule of a spec, ready to be shown.

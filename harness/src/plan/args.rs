@@ -162,6 +162,7 @@ fn checked(
         recorded: None,
         recorded_reference: None,
         explain: false,
+        drift: false,
         select: &|_| true,
         isa,
         progress: &|| {},

@@ -107,6 +107,14 @@ fn part(out: &mut String, target: &TargetOutcome) {
         .map(|output| view::output(target, output))
         .collect();
     list(out, "Outputs", &outputs);
+    let mut drift: Vec<String> = target.drifted.iter().map(view::drift).collect();
+    drift.extend(target.layers.iter().filter_map(|layer| {
+        let drift = layer.drift.as_ref().and_then(view::drift_of)?;
+        Some(format!("{}: {drift}", layer.name))
+    }));
+    list(out, "Drift", &drift);
+    let trace = target.trace.as_ref().map(view::trace).unwrap_or_default();
+    list(out, "Traced to the output", &trace);
     list(out, "Not known about this target", &target.unknowns);
 }
 

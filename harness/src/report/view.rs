@@ -6,9 +6,10 @@ use align_check_simulators::plan::is_of_bias;
 use anstyle::AnsiColor;
 
 use super::text::{count, number, percent, thousands, visible};
+use crate::cases::Case;
 use crate::outcome::{
-    Against, Cause, Floor, LayerOutcome, Outcome, OutputOutcome, Stats, TargetOutcome, Verdict,
-    Witness,
+    Against, Cause, Drift, Drifted, Floor, LayerOutcome, Outcome, OutputOutcome, Stats,
+    TargetOutcome, Trace, Verdict, Witness,
 };
 
 /// All verdicts, worst first.
@@ -274,8 +275,18 @@ pub(crate) fn cause(cause: &Cause) -> String {
     if cause.explains == 0 {
         return name;
     }
+    let looked_at = if cause.of < cause.differing {
+        " looked at"
+    } else {
+        ""
+    };
+    let verb = if cause.decisions.len() > 1 {
+        "explain"
+    } else {
+        "explains"
+    };
     format!(
-        "{name} explains {} of {}",
+        "{name} {verb} {} of {}{looked_at}",
         thousands(cause.explains),
         thousands(cause.of)
     )
@@ -353,6 +364,103 @@ pub(crate) fn output(target: &TargetOutcome, output: &OutputOutcome) -> String {
         thousands(output.argmax_flips),
         thousands(output.samples),
     )
+}
+
+/// How far a target drifts when it runs on its own results, and whether the model's own noise does, too.
+pub(crate) fn drift(drifted: &Drifted) -> String {
+    let own = format!(
+        "{} of {} codes differ when the target runs on its own results, {} of them at the outputs",
+        thousands(drifted.differing),
+        thousands(drifted.elements),
+        thousands(drifted.outputs)
+    );
+    let Some(noise) = &drifted.baseline else {
+        return own;
+    };
+    let at_outputs = noise
+        .outputs
+        .map(|outputs| format!(", {} at the outputs", thousands(outputs)))
+        .unwrap_or_default();
+    let noise = format!("{}{at_outputs}", thousands(noise.differing));
+    if drifted.within_baseline == Some(true) {
+        format!(
+            "not above the noise of the fake-quant model itself in float32: {own}; the model's own in float32: {noise}. \
+             The target has not drifted"
+        )
+    } else {
+        format!("{own}; of the fake-quant model itself in float32: {noise}")
+    }
+}
+
+/// Where a layer's differing elements come from.
+pub(crate) fn drift_of(drift: &Drift) -> Option<String> {
+    let differing = drift.introduced + drift.propagated;
+    (differing > 0).then(|| {
+        let mut text = format!(
+            "{} introduced here, {} propagated",
+            thousands(drift.introduced),
+            thousands(drift.propagated)
+        );
+        if drift.amplified > 0 {
+            let _ = write!(
+                text,
+                "; {} amplified here (inputs up to {} LSB off)",
+                thousands(drift.amplified),
+                number(drift.inputs_max_lsb)
+            );
+        }
+        text
+    })
+}
+
+/// What became of the minimal cases.
+pub(crate) fn cases(cases: &[Case]) -> String {
+    let mut text = String::new();
+    for case in cases {
+        let layer = visible(&case.layer);
+        // Writing to a String cannot fail.
+        let _ = match &case.written {
+            Ok((folder, differing)) => writeln!(
+                text,
+                "case of {layer}: {} ({}; {} has the command)",
+                visible(&folder.display().to_string()),
+                count(*differing as usize, "differing element"),
+                crate::cases::COMMAND
+            ),
+            Err(why) => writeln!(text, "no case of {layer}: {}", visible(why)),
+        };
+    }
+    if cases.is_empty() {
+        text.push_str("no case: no layer is an unknown rule\n");
+    }
+    text
+}
+
+/// Which layers' differences reach the worst output element.
+pub(crate) fn trace(trace: &Trace) -> Vec<String> {
+    let index: Vec<String> = trace.index.iter().map(ToString::to_string).collect();
+    let mut lines = vec![format!(
+        "{}[{}] of sample {} is {} LSB off; of {} that introduce differences, {} alone:",
+        visible(&trace.tensor),
+        index.join(", "),
+        trace.sample,
+        number(trace.lsb),
+        count(
+            usize::try_from(trace.introducing).unwrap_or(usize::MAX),
+            "layer"
+        ),
+        trace.layers.len()
+    )];
+    lines.extend(trace.layers.iter().map(|layer| {
+        format!(
+            "{}: its {} alone make {} LSB of it, and {} of the output differ",
+            visible(&layer.layer),
+            count(layer.differing as usize, "differing code"),
+            number(layer.lsb),
+            thousands(layer.outputs)
+        )
+    }));
+    lines
 }
 
 /// How far a recorded fake-quant run is from exact arithmetic, and what that means.

@@ -170,7 +170,7 @@ fn keys(value: &Value) -> Vec<&str> {
         .collect()
 }
 
-const LAYER: [&str; 14] = [
+const LAYER: [&str; 15] = [
     "name",
     "op",
     "tensor",
@@ -185,6 +185,7 @@ const LAYER: [&str; 14] = [
     "lsb",
     "witness",
     "absent",
+    "drift",
 ];
 
 const STATS: [&str; 8] = [
@@ -220,6 +221,8 @@ fn json_of_one_target_keeps_its_contract() {
             "outputs",
             "first_divergent",
             "mismatches",
+            "drift",
+            "trace"
         ]
     );
     assert_eq!(root["schema"], "align-check/1");
@@ -245,7 +248,16 @@ fn json_of_one_target_keeps_its_contract() {
     let first = &layers[0];
     assert_eq!(
         keys(&first["cause"]),
-        ["name", "text", "explains", "of", "tried"]
+        [
+            "name",
+            "text",
+            "explains",
+            "of",
+            "tried",
+            "differing",
+            "decisions",
+            "sets"
+        ]
     );
     assert_eq!(first["amplification"], 3);
     assert_eq!(first["witness"]["before_rounding"], -37.5);
@@ -275,7 +287,9 @@ fn json_of_several_targets_repeats_each() {
                 "layers",
                 "outputs",
                 "first_divergent",
-                "mismatches"
+                "mismatches",
+                "drift",
+                "trace"
             ]
         );
     }

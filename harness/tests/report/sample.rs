@@ -49,6 +49,7 @@ pub fn layer(name: &str, op: &str, verdict: Verdict, isolated: Stats) -> LayerOu
         verdict,
         isolated: Some(isolated),
         cumulative: Some(cumulative),
+        drift: None,
         cause: None,
         grade: "source".to_owned(),
         rules: vec!["requantize.steps".to_owned(), "bias.format".to_owned()],
@@ -75,6 +76,11 @@ fn because(mut layer: LayerOutcome, name: &str, text: &str, explains: u64) -> La
             ("multiplier".to_owned(), of / 8),
             (name.to_owned(), explains),
         ],
+        differing: of,
+        decisions: vec![name.to_owned()],
+        sets: Vec::new(),
+        together: false,
+        recorded: false,
     });
     layer.witness = Some(Witness {
         sample: 1,
@@ -231,6 +237,8 @@ fn misaligned() -> TargetOutcome {
                 (layer.tensor.clone(), why)
             })
             .collect(),
+        drifted: None,
+        trace: None,
         outputs: vec![OutputOutcome {
             tensor: "stage.13.conv_out".to_owned(),
             stats: stats(4_000, 3_210, 41.0, 0),
@@ -347,6 +355,8 @@ fn aligned() -> TargetOutcome {
         )],
         outputs: Vec::new(),
         mismatches: Vec::new(),
+        drifted: None,
+        trace: None,
         decisions: Vec::new(),
     }
 }

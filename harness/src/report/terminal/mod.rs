@@ -245,6 +245,12 @@ impl Page {
         for output in &target.outputs {
             self.paragraph("output ", &view::output(target, output), str::to_owned);
         }
+        if let Some(drifted) = &target.drifted {
+            self.paragraph("drift: ", &view::drift(drifted), str::to_owned);
+        }
+        if let (Some(trace), true) = (&target.trace, self.verbose >= 1) {
+            self.list("trace: ", &view::trace(trace));
+        }
         self.list("unknown: ", &target.unknowns);
     }
 
@@ -361,6 +367,9 @@ impl Page {
         let worst = view::worst(outcome);
         if worst.fails() && self.verbose == 0 {
             steps.push("-v (every layer, with an element that shows the difference)".to_owned());
+        }
+        if worst == Verdict::UnknownRule {
+            steps.push("--cases DIR (a minimal case of each unknown rule)".to_owned());
         }
         if worst.fails() {
             steps.push("--report json=out.json (all numbers) or html=out.html".to_owned());
