@@ -9,7 +9,9 @@ use align_check_specs::Overflow;
 
 use crate::adapt::ValueGrid;
 use crate::kernels::Isa;
-use crate::network::{Kind, Layer, Linear, LinearForm, Post, apply_posts};
+use crate::network::{Kind, Layer, Linear, LinearForm, Post, traced_posts};
+use crate::num::Trace;
+use crate::num::trace::short;
 use crate::plan::{Finish, LayerPlan, LinearPlan, Sum};
 use crate::quantize::affine;
 use crate::rules::requantize::Requantizer;
@@ -45,14 +47,22 @@ struct Letter<'a> {
 }
 
 impl Letter<'_> {
-    fn code(&self, sum: i64, channel: usize) -> i32 {
+    fn code(&self, sum: i64, channel: usize, trace: &mut Trace) -> i32 {
         let (m, b) = self.line[channel];
-        let real = sum as f64 * m + b;
+        trace.step("unit", || "what one unit of the sum is worth".into(), m);
+        trace.step("bias", || "as a real".into(), b);
+        let how = || format!("{sum} * unit + bias");
+        let real = trace.step("real", how, sum as f64 * m + b);
         let real = match self.clamp {
-            Some((lo, hi)) => real.max(lo).min(hi),
-            None => apply_posts(self.posts, real, channel * self.inner),
+            Some((lo, hi)) if lo == f64::NEG_INFINITY && hi == f64::INFINITY => real,
+            Some((lo, hi)) => {
+                let how = || format!("{} to {}..{}", short(real), short(lo), short(hi));
+                trace.step("clipped", how, real.max(lo).min(hi))
+            }
+            None => traced_posts(self.posts, real, channel * self.inner, trace),
         };
-        affine::quantize_affine(real as f32, self.quantizer) as i32
+        let single = trace.step("as f32", || short(real), real as f32);
+        self.quantizer.traced(single, trace) as i32
     }
 }
 
@@ -163,7 +173,15 @@ impl<'a> Step<'a> {
     pub fn code(&self, sum: i64, channel: usize) -> i32 {
         match &self.rule {
             Rule::Requantize(requantizer) => requantizer.code(sum, channel, false).value,
-            Rule::Letter(letter) => letter.code(sum, channel),
+            Rule::Letter(letter) => letter.code(sum, channel, &mut Trace::off()),
+        }
+    }
+
+    /// The code of a sum, step by step.
+    pub fn traced(&self, sum: i64, channel: usize, trace: &mut Trace) -> i32 {
+        match &self.rule {
+            Rule::Requantize(rule) => rule.traced(sum, channel, false, trace).value,
+            Rule::Letter(letter) => letter.code(sum, channel, trace),
         }
     }
 

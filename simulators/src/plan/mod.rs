@@ -27,7 +27,7 @@ use crate::rules::fake_quantize::Values;
 use crate::rules::thresholds;
 use crate::tensor::Channels;
 
-pub use finish::{Finish, FloatFinish, Pair};
+pub use finish::{Finish, FloatFinish, Pair, Table};
 pub use sum::{LinearPlan, OtherBias, Sum};
 
 /// A layer under a target's rules.
