@@ -21,8 +21,8 @@ use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
 use crate::{
-    calibrate, encodings, generate, plan, precision, prove, record, recording, report, targets,
-    verify,
+    calibrate, encodings, explain, generate, plan, precision, prove, record, recording, report,
+    targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".
@@ -48,6 +48,8 @@ Examples:
       dumps of tools and chips as a recording
   align-check plan model.onnx --target tensorrt
       where TensorRT really has its quantizers, and why
+  align-check explain model.onnx --target tflite --layer conv1
+      the worst element of a layer, step by step on both sides, to redo by hand
   align-check targets nnie
       every rule of a target, how it is known, and its source
 
@@ -88,6 +90,9 @@ enum Verb {
     /// For every layer: can any input make a target differ, and which
     #[command(after_help = prove::command::EXAMPLES)]
     Prove(prove::command::ProveArgs),
+    /// The arithmetic of one element, step by step, on both sides: to redo it by hand
+    #[command(after_help = explain::command::EXAMPLES)]
+    Explain(explain::command::ExplainArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -182,6 +187,10 @@ struct CheckArgs {
     #[arg(long, value_enum, default_value_t = ModeArg::Both)]
     mode: ModeArg,
 
+    /// For layers in which no element differs: whether any input at all could make it differ from the reference
+    #[arg(long, conflicts_with_all = ["recorded", "reference", "precision"])]
+    prove: bool,
+
     /// Accept differences of up to N LSB
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     max_lsb: f64,
@@ -264,6 +273,7 @@ pub fn run() -> u8 {
         Some(Verb::Record(args)) => record(&args),
         Some(Verb::Plan(args)) => plan(&args),
         Some(Verb::Prove(args)) => prove(&args),
+        Some(Verb::Explain(args)) => explain(&args),
         None => check(&cli.check),
     };
     match result {
@@ -378,6 +388,12 @@ fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
+fn explain(args: &explain::command::ExplainArgs) -> Result<u8, Failure> {
+    let (text, code) = explain::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let Some(model_path) = &args.model else {
         return Err(anyhow!("no model given").into());
@@ -410,7 +426,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
-    let given = given_samples(args, &model, recording, recorded_inputs)?;
+    let given = given_samples(&args.input, &model, recording, recorded_inputs)?;
     let no_shapes = BTreeMap::new();
     let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
     let graph: Graph = model.graph(shapes)?;
@@ -494,8 +510,13 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         isa,
         progress: &|| progress.inc(1),
     };
-    let findings = check.run(&samples)?;
+    let mut findings = check.run(&samples)?;
     progress.finish_and_clear();
+    if args.prove {
+        for (found, target) in findings.targets.iter_mut().zip(&targets) {
+            prove::certify_aligned(&network, target, &exact, found, isa)?;
+        }
+    }
     let mut outcome = outcome(args, info, findings, samples.len(), generated);
     outcome.unsupported = refused;
     if args.quiet {
@@ -530,7 +551,7 @@ fn say(source: &str, applied: Applied, info: &mut ModelInfo) {
 }
 
 /// A model without any quantizer has nothing to compare.
-fn float_model(model: &Model) -> Failure {
+pub(crate) fn float_model(model: &Model) -> Failure {
     anyhow!(
         "{}: nothing is quantized in it, so there is nothing to check; quantizers come from --encodings FILE \
          (a toolchain's), or from --calibrate minmax --input FILE (approximate)",
@@ -578,7 +599,7 @@ fn specs(names: &[String]) -> Result<Vec<Spec>> {
 }
 
 /// The precision table. Its layers are not those of other targets, so it goes with one that takes it.
-fn types(path: Option<&Path>, specs: &[Spec]) -> Result<Option<Precision>> {
+pub(crate) fn types(path: Option<&Path>, specs: &[Spec]) -> Result<Option<Precision>> {
     let Some(path) = path else {
         return Ok(None);
     };
@@ -606,7 +627,7 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
 }
 
 /// Recorded tensors from a file, or from a recording's folder.
-fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
+pub(crate) fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
     let Some(path) = path else {
         return Ok((None, None));
     };
@@ -618,8 +639,8 @@ fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Fold
 }
 
 /// Samples from files, or from a recording that holds the model's inputs.
-fn given_samples(
-    args: &CheckArgs,
+pub(crate) fn given_samples(
+    input: &[PathBuf],
     model: &Model,
     recording: Option<&Recording>,
     recorded_inputs: Option<PathBuf>,
@@ -627,8 +648,8 @@ fn given_samples(
     let infos = model.inputs();
     let own = recorded_inputs.map(|file| vec![file]);
     let files = match own {
-        Some(own) if args.input.is_empty() => own,
-        _ => args.input.clone(),
+        Some(own) if input.is_empty() => own,
+        _ => input.to_vec(),
     };
     if !files.is_empty() {
         return inputs::of_files(&files, &infos, true).map(Some);

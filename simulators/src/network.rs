@@ -565,7 +565,11 @@ pub fn traced_posts(posts: &[Post], mut x: f64, index: usize, trace: &mut Trace)
                 ("function", format!("{name}({})", short(x)))
             }
         };
-        x = trace.step(name, || how, apply_posts(std::slice::from_ref(post), x, index));
+        x = trace.step(
+            name,
+            || how,
+            apply_posts(std::slice::from_ref(post), x, index),
+        );
     }
     x
 }

@@ -333,8 +333,7 @@ impl Runner<'_> {
                 self.coded(self.windowed(codes))
             }
             Finish::Pair(pair) => {
-                let function =
-                    |i: usize, a: i32, b: i32| pair.traced(i, a, b, &mut Trace::off());
+                let function = |i: usize, a: i32, b: i32| pair.traced(i, a, b, &mut Trace::off());
                 let Kind::Binary { operands, .. } = &self.layer.kind else {
                     return self.coded(Vec::new());
                 };
@@ -366,8 +365,9 @@ impl Runner<'_> {
                 self.coded(codes)
             }
             Finish::Values(values, channels) => {
-                let real =
-                    |(i, sum): (usize, i64)| f64::from(values.real(sum, channels.of_index(i), &mut Trace::off()));
+                let real = |(i, sum): (usize, i64)| {
+                    f64::from(values.real(sum, channels.of_index(i), &mut Trace::off()))
+                };
                 let reals = match sums {
                     Sums::I32(sums) => {
                         let sums = sums.iter().map(|&sum| i64::from(sum));
@@ -382,9 +382,7 @@ impl Runner<'_> {
                 let off = &mut Trace::off();
                 self.joined(inputs, |v, q| add.code(v, q, off).clamp(*lo, *hi))
             }
-            Finish::Epilogue(add) => {
-                self.joined(inputs, |v, q| add.code(v, q, &mut Trace::off()))
-            }
+            Finish::Epilogue(add) => self.joined(inputs, |v, q| add.code(v, q, &mut Trace::off())),
             Finish::Average(average, (lo, hi)) => {
                 let (Kind::Average { windows, .. }, Data::Codes { codes, .. }) =
                     (&self.layer.kind, &inputs[0].data)

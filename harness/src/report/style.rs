@@ -38,7 +38,7 @@ impl Paint {
             Verdict::Misaligned | Verdict::UnknownRule => AnsiColor::Red,
             Verdict::FloatOnTarget | Verdict::WithinTolerance => AnsiColor::Yellow,
             Verdict::WithinNoise => AnsiColor::Cyan,
-            Verdict::Aligned => AnsiColor::Green,
+            Verdict::Aligned | Verdict::Proved => AnsiColor::Green,
             Verdict::NoSuchTensor => AnsiColor::Magenta,
         };
         self.with(color.on_default().bold(), text)

@@ -9,13 +9,14 @@ use crate::outcome::{
 };
 
 /// All verdicts, worst first.
-pub(crate) const VERDICTS: [Verdict; 7] = [
+pub(crate) const VERDICTS: [Verdict; 8] = [
     Verdict::UnknownRule,
     Verdict::Misaligned,
     Verdict::FloatOnTarget,
     Verdict::WithinTolerance,
     Verdict::WithinNoise,
     Verdict::Aligned,
+    Verdict::Proved,
     Verdict::NoSuchTensor,
 ];
 
@@ -128,6 +129,7 @@ pub(crate) fn named(layer: &LayerOutcome) -> String {
 pub(crate) fn shout(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::NoSuchTensor => "NO SUCH TENSOR",
+        Verdict::Proved => "ALIGNED, proved",
         Verdict::Aligned => "ALIGNED, tested",
         Verdict::WithinNoise => "WITHIN NOISE",
         Verdict::WithinTolerance => "WITHIN TOLERANCE",
@@ -187,6 +189,7 @@ pub(crate) fn headline(target: &TargetOutcome, inputs: usize) -> String {
         Verdict::FloatOnTarget,
         Verdict::WithinTolerance,
         Verdict::WithinNoise,
+        Verdict::Proved,
         Verdict::NoSuchTensor,
     ] {
         let layers = layers_with(target, verdict);

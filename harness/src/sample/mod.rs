@@ -4,7 +4,7 @@
 mod own;
 mod recorded;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -60,6 +60,66 @@ pub(crate) fn run(
     Ok(found)
 }
 
+/// A layer that a target computed in isolation, and what it is compared with.
+pub(crate) struct Judged<'a> {
+    /// The reference's layer, and what it is fed with.
+    pub reference: Runner<'a>,
+    /// The reference's inputs.
+    pub reference_inputs: &'a [Arc<Tensor>],
+    /// The target's layer.
+    pub target: Runner<'a>,
+    /// The target's inputs, on its grids.
+    pub inputs: &'a [Arc<Tensor>],
+    /// The target's sums.
+    pub sums: &'a Sums,
+    /// What it made of them.
+    pub out: &'a Tensor,
+    /// What it is compared with.
+    pub expected: &'a Tensor,
+    /// What one LSB is.
+    pub lsb: &'a Lsb,
+}
+
+/// Shows what one layer of the model becomes on the first target; false where nothing is there to compare it with.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn look(
+    check: &Check,
+    number: usize,
+    sample: &Sample,
+    layer: usize,
+    see: &dyn Fn(&Judged),
+) -> Result<bool> {
+    let seen = Cell::new(false);
+    let see = |judged: &Judged| {
+        seen.set(true);
+        see(judged);
+    };
+    let mut run = SampleRun::new(check, number, sample)?;
+    run.see = Some(&see);
+    let compared: Vec<bool> = (0..check.network.layers.len())
+        .map(|at| at == layer)
+        .collect();
+    let mut found = SampleFound {
+        targets: vec![TargetFound {
+            layers: vec![Found::default(); compared.len()],
+            outputs: Vec::new(),
+        }],
+        ..SampleFound::default()
+    };
+    for (index, last) in last_uses(check).iter().enumerate() {
+        run.layer(index, &compared, &mut found)?;
+        if seen.get() {
+            break;
+        }
+        for &value in last {
+            run.free(value);
+        }
+    }
+    Ok(seen.get())
+}
+
 /// For each layer, the values that no target needs after it.
 fn last_uses(check: &Check) -> Vec<Vec<usize>> {
     let mut last = check.network.last_uses();
@@ -89,6 +149,8 @@ struct SampleRun<'a> {
     inner: Vec<Values>,
     /// The model's values that a recording lacks and the target has not made yet.
     unrecorded: BTreeSet<usize>,
+    /// Who looks at a layer in place of judging it.
+    see: Option<&'a dyn Fn(&Judged)>,
 }
 
 /// A layer, what it is fed with, and what is expected of it.
@@ -165,6 +227,7 @@ impl<'a> SampleRun<'a> {
                 .collect(),
             inner: check.targets.iter().map(own::nothing).collect(),
             unrecorded: BTreeSet::new(),
+            see: None,
             base,
             check,
             number,
@@ -432,6 +495,18 @@ impl<'a> SampleRun<'a> {
         let check = self.check;
         let target = &check.targets[made.t];
         let out = made.out;
+        if let Some(see) = self.see {
+            return see(&Judged {
+                reference: fed.reference,
+                reference_inputs: &fed.inputs,
+                target: made.runner,
+                inputs: made.inputs,
+                sums: made.sums,
+                out,
+                expected,
+                lsb: &fed.lsb,
+            });
+        }
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32

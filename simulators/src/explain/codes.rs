@@ -53,7 +53,11 @@ impl Element<'_> {
                 inside,
             } => {
                 let own = if inside[self.index] { blocks } else { table };
-                self.function(&own.function, &|code| own.code(code), Some(&|code| own.index(code)))
+                self.function(
+                    &own.function,
+                    &|code| own.code(code),
+                    Some(&|code| own.index(code)),
+                )
             }
             Finish::Function(function) => {
                 let code = |code| function(code, &mut Trace::off());
@@ -72,7 +76,9 @@ impl Element<'_> {
                 };
                 self.read(0, a, ia);
                 self.read(1, b, ib);
-                Ok(pair.traced(self.index, qa[ia], qb[ib], &mut self.trace).into())
+                Ok(pair
+                    .traced(self.index, qa[ia], qb[ib], &mut self.trace)
+                    .into())
             }
             Finish::Average(average, (lo, hi)) => {
                 let Kind::Average { windows, .. } = &self.runner.layer.kind else {
@@ -95,7 +101,9 @@ impl Element<'_> {
                 let code = codes[element];
                 Ok(match &functions[operand] {
                     Some(function) => function(code, &mut self.trace),
-                    None => self.trace.step("kept", || "on the output's grid already".into(), code),
+                    None => self
+                        .trace
+                        .step("kept", || "on the output's grid already".into(), code),
                 }
                 .into())
             }
@@ -187,7 +195,8 @@ impl Element<'_> {
             Kind::MaxPool(windows) => {
                 let codes = self.window(windows)?;
                 let largest = codes.into_iter().max().ok_or("an empty window")?;
-                self.trace.step("maximum", || "of the window".into(), largest)
+                self.trace
+                    .step("maximum", || "of the window".into(), largest)
             }
             Kind::Pass | Kind::Concat { .. } => {
                 let (operand, element) = match &self.runner.layer.kind {
@@ -202,7 +211,8 @@ impl Element<'_> {
                     return Err("reals that stay what they are".into());
                 };
                 self.read(operand, tensor, element);
-                self.trace.step("kept", || "the code stays".into(), codes[element])
+                self.trace
+                    .step("kept", || "the code stays".into(), codes[element])
             }
             _ => return Err("data movement".into()),
         };

@@ -14,14 +14,19 @@ impl Element<'_> {
             return Err("a scale in front that stands for no tensor of the model".into());
         }
         let types = &fixed.reads;
-        let codes: Vec<Vec<i64>> = types.iter().zip(self.inputs).map(|(t, x)| read(t, x)).collect();
+        let codes: Vec<Vec<i64>> = types
+            .iter()
+            .zip(self.inputs)
+            .map(|(t, x)| read(t, x))
+            .collect();
         let (x, at) = (types[0], self.index);
         let (wide, fraction): (i128, i32) = match &fixed.core {
             Core::Cast | Core::Relu => {
                 let code = self.code(0, &x, &codes[0], at);
                 let code = match &fixed.core {
                     Core::Relu if code <= 0 => {
-                        self.trace.step("relu", || "not positive: zero".into(), 0i64)
+                        self.trace
+                            .step("relu", || "not positive: zero".into(), 0i64)
                     }
                     _ => code,
                 };
@@ -34,7 +39,10 @@ impl Element<'_> {
                 let lift = [x, types[1]].map(|t| (fraction - t.fraction()).unsigned_abs());
                 let sum = (i128::from(a) << lift[0]) + (i128::from(b) << lift[1]);
                 let how = || {
-                    format!("{a} * 2^{} + {b} * 2^{}, in steps of 2^-{fraction}", lift[0], lift[1])
+                    format!(
+                        "{a} * 2^{} + {b} * 2^{}, in steps of 2^-{fraction}",
+                        lift[0], lift[1]
+                    )
                 };
                 (self.trace.step("sum", how, sum), fraction)
             }
@@ -48,7 +56,10 @@ impl Element<'_> {
                 self.trace.step("offset", how, offset.1[c]);
                 let fraction = scale.exact(&x).fraction();
                 let how = || format!("{code} * factor + offset, in steps of 2^-{fraction}");
-                (self.trace.step("scaled", how, scale.run(&x, &codes[0])[at]), fraction)
+                (
+                    self.trace.step("scaled", how, scale.run(&x, &codes[0])[at]),
+                    fraction,
+                )
             }
             Core::MaxPool(accum) => {
                 let Kind::MaxPool(windows) = &self.runner.layer.kind else {
@@ -61,7 +72,9 @@ impl Element<'_> {
                     self.push(0, element, codes[0][element], None);
                     largest = largest.max(codes[0][element]);
                 }
-                let largest = self.trace.step("maximum", || "of the window".into(), largest);
+                let largest = self
+                    .trace
+                    .step("maximum", || "of the window".into(), largest);
                 let how = || format!("{largest} * 2^-{} as {accum}", x.fraction());
                 let cast = accum.cast(i128::from(largest), x.fraction());
                 let code = self.trace.flagged("cast", how, cast).value;
@@ -97,7 +110,10 @@ impl Element<'_> {
             }
         };
         let how = || format!("{wide} * 2^-{fraction} as {}", fixed.result);
-        let code = self.trace.flagged("result", how, fixed.result.cast(wide, fraction)).value;
+        let code = self
+            .trace
+            .flagged("result", how, fixed.result.cast(wide, fraction))
+            .value;
         Ok(match &self.runner.plan.out {
             ValueGrid::Codes { .. } => Exact::from(code),
             _ => Exact::F64(code as f64 * fixed.result.step()),

@@ -5,8 +5,8 @@ use align_check_graph::{Binary, Quantizer};
 use super::terms::coded;
 use super::{Element, Traced};
 use crate::network::{Kind, traced_posts};
-use crate::num::trace::short;
 use crate::num::Exact;
+use crate::num::trace::short;
 use crate::ops::real;
 use crate::plan::Sum;
 use crate::quantize::affine;
@@ -28,7 +28,9 @@ impl Element<'_> {
             return Err("a quantizer that is not affine".into());
         };
         let shape = &self.runner.layer.shape;
-        let scale = a.scale.at(Channels::of(&a.scale, shape).of_index(self.index));
+        let scale = a
+            .scale
+            .at(Channels::of(&a.scale, shape).of_index(self.index));
         let zero = Channels::of(&a.zero_point, shape).of_index(self.index);
         let multiplier = a
             .multiplier
@@ -54,7 +56,12 @@ impl Element<'_> {
         let inputs = self.inputs;
         match &layer.kind {
             Kind::Linear(linear) => {
-                let plan = self.runner.plan.linear.as_ref().ok_or("a sum without a plan")?;
+                let plan = self
+                    .runner
+                    .plan
+                    .linear
+                    .as_ref()
+                    .ok_or("a sum without a plan")?;
                 let sum = self.sum()?;
                 let c = layer.channels().of_index(self.index);
                 let from_bias = match &plan.sum {
@@ -63,10 +70,9 @@ impl Element<'_> {
                     } => 0.0,
                     _ => 1.0,
                 };
-                let row = linear
-                    .rows
-                    .as_ref()
-                    .map_or(0.0, |rows| rows.entries.reals[rows.channels.of_index(self.index)]);
+                let row = linear.rows.as_ref().map_or(0.0, |rows| {
+                    rows.entries.reals[rows.channels.of_index(self.index)]
+                });
                 let unit = self.trace.step(
                     "unit",
                     || "what one unit of the sum is worth".into(),
@@ -84,7 +90,9 @@ impl Element<'_> {
                     .iter()
                     .filter_map(|o| o.resolve(inputs).grid().map(|g| g.scale.at(0)))
                     .product();
-                let unit = self.trace.step("unit", || "product of the scales".into(), unit);
+                let unit = self
+                    .trace
+                    .step("unit", || "product of the scales".into(), unit);
                 let how = || format!("{sum} * unit");
                 Ok(self.trace.step("real", how, sum as f64 * unit))
             }
@@ -121,8 +129,16 @@ impl Element<'_> {
                 let codes = self.window(windows)?;
                 let grid = inputs[0].grid().ok_or("a maximum of reals")?;
                 let largest = codes.iter().copied().max().ok_or("an empty window")?;
-                let largest = self.trace.step("maximum", || "of the window".into(), largest);
-                let how = || format!("({largest} - {}) * {}", grid.zero_point.at(0), short(grid.scale.at(0)));
+                let largest = self
+                    .trace
+                    .step("maximum", || "of the window".into(), largest);
+                let how = || {
+                    format!(
+                        "({largest} - {}) * {}",
+                        grid.zero_point.at(0),
+                        short(grid.scale.at(0))
+                    )
+                };
                 Ok(self.trace.step("real", how, grid.real(largest.into(), 0)))
             }
             Kind::Movement(_) => Err("a movement that ends in a quantizer".into()),
@@ -135,7 +151,9 @@ impl Element<'_> {
             }
             Kind::Resample(_) => Err("a linear resampling".into()),
             Kind::Softmax { .. } => Err("a softmax".into()),
-            Kind::DynamicQuantize(_) => Err("a quantizer whose scale follows from its input".into()),
+            Kind::DynamicQuantize(_) => {
+                Err("a quantizer whose scale follows from its input".into())
+            }
             Kind::Reinterpret { .. } => Err("codes that are read anew".into()),
         }
     }
@@ -155,7 +173,8 @@ impl Element<'_> {
             Data::Codes { codes, grid } => {
                 let c = grid.channels(&tensor.shape).of_index(element);
                 let zero = grid.zero_point.at(c);
-                self.trace.step("scale", || format!("of the {name}"), grid.scale.at(c));
+                self.trace
+                    .step("scale", || format!("of the {name}"), grid.scale.at(c));
                 let how = || format!("(code {} - zero point {zero}) * scale", codes[element]);
                 self.trace.step(name, how, real)
             }
@@ -169,7 +188,10 @@ impl Element<'_> {
         };
         let shape = &self.runner.layer.result_shape;
         let inner: usize = shape[axis + 1..].iter().product();
-        let (outer, rest) = (self.index / (shape[*axis] * inner), self.index % (shape[*axis] * inner));
+        let (outer, rest) = (
+            self.index / (shape[*axis] * inner),
+            self.index % (shape[*axis] * inner),
+        );
         let (mut at, within) = (rest / inner, rest % inner);
         for (n, operand) in operands.iter().enumerate() {
             let extent = operand.resolve(self.inputs).shape[*axis];

@@ -40,8 +40,10 @@ impl Taps {
         let group = m / (shape.out_channels / shape.groups.max(1)).max(1);
         let position = |n: usize| {
             let (c, ky, kx) = (n / (rows * columns), n / columns % rows, n % columns);
-            let y = (oy * shape.strides[0] + ky * shape.dilations[0]).checked_add_signed(-shape.pads[0].cast_signed())?;
-            let x = (ox * shape.strides[1] + kx * shape.dilations[1]).checked_add_signed(-shape.pads[1].cast_signed())?;
+            let y = (oy * shape.strides[0] + ky * shape.dilations[0])
+                .checked_add_signed(-shape.pads[0].cast_signed())?;
+            let x = (ox * shape.strides[1] + kx * shape.dilations[1])
+                .checked_add_signed(-shape.pads[1].cast_signed())?;
             if y >= shape.height || x >= shape.width {
                 return None;
             }
@@ -129,7 +131,13 @@ impl Element<'_> {
     }
 
     /// The weights of an output channel, less their zero point.
-    fn weights(&self, linear: &Linear, plan: &LinearPlan, m: usize, taps: usize) -> Traced<Vec<i64>> {
+    fn weights(
+        &self,
+        linear: &Linear,
+        plan: &LinearPlan,
+        m: usize,
+        taps: usize,
+    ) -> Traced<Vec<i64>> {
         let row = m * taps..(m + 1) * taps;
         if let Sum::InOrder { weights, .. } = &plan.sum {
             return Ok(weights[row].iter().map(|&w| i64::from(w)).collect());

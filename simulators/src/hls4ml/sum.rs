@@ -189,7 +189,13 @@ impl Sum {
         if self.is_exact(x) {
             let bias = trace.step("bias", || format!("in {}", self.accum), self.bias[m]);
             let sum = self.exact_sum(x, window, weights, bias);
-            let how = || format!("bias and {} products; none rounds in {}", window.len(), self.accum);
+            let how = || {
+                format!(
+                    "bias and {} products; none rounds in {}",
+                    window.len(),
+                    self.accum
+                )
+            };
             return trace.step("accumulator", how, sum);
         }
         self.in_order(x, window, weights, self.bias[m], trace)
@@ -240,7 +246,9 @@ impl Sum {
                     let sum = (i128::from(acc) << lift) + (product(k) << lift_product);
                     let how = || {
                         let product = product(k);
-                        format!("{acc} * 2^{lift} + {product} * 2^{lift_product}, of 2^-{wide}, cast")
+                        format!(
+                            "{acc} * 2^{lift} + {product} * 2^{lift_product}, of 2^-{wide}, cast"
+                        )
                     };
                     acc = trace.flagged("sum", how, accum.cast(sum, wide)).value;
                 }
@@ -250,10 +258,11 @@ impl Sum {
                 let how = || format!("of {} products, in 2^-{fraction}", self.order.len());
                 let sum = trace.step("sum", how, sum);
                 let all = (sum << lift_product) + (i128::from(acc) << lift);
-                let how = || {
-                    format!("{acc} * 2^{lift} + {sum} * 2^{lift_product}, of 2^-{wide}, cast")
-                };
-                acc = trace.flagged("accumulator", how, accum.cast(all, wide)).value;
+                let how =
+                    || format!("{acc} * 2^{lift} + {sum} * 2^{lift_product}, of 2^-{wide}, cast");
+                acc = trace
+                    .flagged("accumulator", how, accum.cast(all, wide))
+                    .value;
             }
         }
         if !first {

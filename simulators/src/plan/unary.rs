@@ -67,14 +67,17 @@ impl Planner<'_> {
                 if same_grid(x, out) && !own {
                     let (lo, hi) = clamp_codes(out, &folded, Bounds::HalfAway);
                     // The same grid: nothing is computed, codes may lie in another range.
-                    let function: CodeFunction =
-                        Box::new(move |code, trace| {
-                            let raw = x.raw(code);
-                            let how = || format!("code {raw}, the same grid");
-                            let raw = trace.step("input", how, raw);
-                            let code = out.stored(raw, trace);
-                            trace.step("clipped", || format!("{code} to {lo}..{hi}"), code.clamp(lo, hi))
-                        });
+                    let function: CodeFunction = Box::new(move |code, trace| {
+                        let raw = x.raw(code);
+                        let how = || format!("code {raw}, the same grid");
+                        let raw = trace.step("input", how, raw);
+                        let code = out.stored(raw, trace);
+                        trace.step(
+                            "clipped",
+                            || format!("{code} to {lo}..{hi}"),
+                            code.clamp(lo, hi),
+                        )
+                    });
                     Some((function, "activations"))
                 } else {
                     let (rule, name) = match ops.relu {

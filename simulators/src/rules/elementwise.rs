@@ -217,7 +217,11 @@ fn ratios(rule: AddRule, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
         let (va, vb) = (a.raw(qa) as f32, b.raw(qb) as f32);
         trace.step("ratio a", || "f32(sa / sy)".into(), ra);
         trace.step("ratio b", || "f32(sb / sy)".into(), rb);
-        trace.step("constant", || "zy - (ratio a * za + ratio b * zb)".into(), fixed);
+        trace.step(
+            "constant",
+            || "zy - (ratio a * za + ratio b * zb)".into(),
+            fixed,
+        );
         let v = if fused {
             let how = || format!("fma(code {va}, ratio a, fma(code {vb}, ratio b, constant))");
             trace.step("in steps", how, va.mul_add(ra, vb.mul_add(rb, fixed)))
@@ -242,7 +246,10 @@ fn shifted(a: Labels, b: Labels, out: Labels) -> Option<PairFunction> {
             let how = || format!("{steps} / 2^{down}, half-away");
             trace.step("shifted", how, gemmlowp::divide_by_pot(steps, down.min(62)))
         };
-        let (va, vb) = (operand("first", a, qa, down_a), operand("second", b, qb, down_b));
+        let (va, vb) = (
+            operand("first", a, qa, down_a),
+            operand("second", b, qb, down_b),
+        );
         let sum = trace.step("sum", || joined(1, va, vb), va + vb);
         out.placed(sum, trace)
     }))
@@ -309,7 +316,12 @@ impl Q31Sum {
 
 /// `a + b`, or `a - b`.
 fn joined<V: Into<num::Exact>>(sign: i64, a: V, b: V) -> String {
-    format!("{} {} {}", short(a), if sign < 0 { '-' } else { '+' }, short(b))
+    format!(
+        "{} {} {}",
+        short(a),
+        if sign < 0 { '-' } else { '+' },
+        short(b)
+    )
 }
 
 /// How kernels walk over two operands that are broadcast to each other, in the file's order.
@@ -442,7 +454,11 @@ pub fn mul(
     let combined = a.scale_f32() * b.scale_f32() / out.scale_f32();
     let scaled = move |qa: i32, qb: i32, trace: &mut Trace| {
         let product = product(qa, qb, trace);
-        trace.step("multiplier", || "f32(sa * sb) / sy, in f32".into(), combined);
+        trace.step(
+            "multiplier",
+            || "f32(sa * sb) / sy, in f32".into(),
+            combined,
+        );
         let how = || format!("{product} * multiplier");
         trace.step("scaled", how, product as f32 * combined)
     };
@@ -516,7 +532,9 @@ pub fn mul(
                 m.shown("multiplier", trace);
                 let v = m.traced(product, &steps, LeftShift::Wrap, 32, trace).value;
                 let fitted = num::saturate(v.into(), 16);
-                let v = trace.flagged("saturated", || "to 16 bits".into(), fitted).value;
+                let v = trace
+                    .flagged("saturated", || "to 16 bits".into(), fitted)
+                    .value;
                 let how = || format!("{v} + {}, in 16 bits", out.zero_point);
                 let wrapped = num::wrap((v + out.zero_point).into(), 16);
                 let raw = trace.flagged("with zero point", how, wrapped).value;
@@ -600,7 +618,11 @@ mod tests {
                     let down = mo.exponent.unsigned_abs();
                     let v = shift_right(high(sum, mo.mantissa), down, Rounding::HalfAway).value;
                     let wanted = (v + 3).clamp(-128, 127);
-                    assert_eq!(i128::from(function(qa, qb, &mut Trace::off())), wanted, "{sa} {sb} {qa} {qb}");
+                    assert_eq!(
+                        i128::from(function(qa, qb, &mut Trace::off())),
+                        wanted,
+                        "{sa} {sb} {qa} {qb}"
+                    );
                 }
             }
         }
@@ -626,7 +648,11 @@ mod tests {
                         - i128::from(b.steps(qb)) * fixed(sb) as i128;
                     let v = shift_right(exact, shift as u32, Rounding::HalfUp).value;
                     let wanted = (v - 5).clamp(-128, 127);
-                    assert_eq!(i128::from(sub(qa, qb, &mut Trace::off())), wanted, "{sa} {sb} {qa} {qb}");
+                    assert_eq!(
+                        i128::from(sub(qa, qb, &mut Trace::off())),
+                        wanted,
+                        "{sa} {sb} {qa} {qb}"
+                    );
                 }
             }
         }

@@ -112,8 +112,16 @@ pub fn add(op: Binary, [a, b]: [Labels; 2], out: Labels) -> Option<PairFunction>
             || format!("code {} - {}", a.raw(qa), a.min),
             a.raw(qa) - a.min,
         );
-        trace.step("step", || "of the first in steps of the second".into(), first.step);
-        trace.step("low", || "of the first in steps of the second".into(), first.low);
+        trace.step(
+            "step",
+            || "of the first in steps of the second".into(),
+            first.step,
+        );
+        trace.step(
+            "low",
+            || "of the first in steps of the second".into(),
+            first.low,
+        );
         let x = first.value(n as f32);
         trace.step("on the second", || format!("fma({n}, step, low)"), x);
         sum.code(x, qb, trace)
@@ -329,8 +337,16 @@ impl Mean {
     pub fn code(&self, sum: i64, n: i64, trace: &mut Trace) -> i32 {
         let v = trace.step("mean", || format!("{sum} / {n}"), sum as f32 / n as f32);
         trace.step("k", || "levels / (high - low)".into(), self.k);
-        trace.step("i", || "-low * levels / (high - low) - zero point in * k".into(), self.i);
-        let v = trace.step("scaled", || format!("fma({}, k, i)", short(v)), v.mul_add(self.k, self.i));
+        trace.step(
+            "i",
+            || "-low * levels / (high - low) - zero point in * k".into(),
+            self.i,
+        );
+        let v = trace.step(
+            "scaled",
+            || format!("fma({}, k, i)", short(v)),
+            v.mul_add(self.k, self.i),
+        );
         let raw = trace.round_f32(v, Rounding::HalfEven) as i64;
         let how = || format!("{raw} + {}", self.out.min);
         let raw = trace.step("from the smallest", how, raw + self.out.min);
@@ -373,7 +389,11 @@ impl Line {
         trace.step("k", || "factor of the quantizer".into(), k);
         trace.step("i", || "offset of the quantizer".into(), i);
         let v = if self.fused && i != 0.0 {
-            trace.step("in steps", || format!("fma({}, k, i)", short(v)), v.mul_add(k, i))
+            trace.step(
+                "in steps",
+                || format!("fma({}, k, i)", short(v)),
+                v.mul_add(k, i),
+            )
         } else {
             trace.step("in steps", || short(v) + " * k + i", v * k + i)
         };

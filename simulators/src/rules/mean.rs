@@ -53,7 +53,11 @@ mod tests {
                     (AverageRule::F32MeanInside, inside),
                 ] {
                     let wanted = raw.clamp(0, 255);
-                    assert_eq!(i64::from(code(rule, sum, 4, out, &mut Trace::off())), wanted, "{rule:?} {sum}");
+                    assert_eq!(
+                        i64::from(code(rule, sum, 4, out, &mut Trace::off())),
+                        wanted,
+                        "{rule:?} {sum}"
+                    );
                 }
             }
         }
@@ -69,6 +73,9 @@ mod tests {
             relabel: 0,
         };
         // 91 / 14 is a tie, 91 * f32(1 / 14) lies above it.
-        assert_eq!(code(AverageRule::F32Mean, 91, 14, out, &mut Trace::off()), 7);
+        assert_eq!(
+            code(AverageRule::F32Mean, 91, 14, out, &mut Trace::off()),
+            7
+        );
     }
 }

@@ -89,7 +89,11 @@ mod tests {
             for qa in 0..256 {
                 for qb in 0..256 {
                     let wanted = definition(&add, i64::from(qa), i64::from(qb));
-                    assert_eq!(i64::from(add.code(qa, qb, &mut Trace::off())), wanted, "{qa} {qb}");
+                    assert_eq!(
+                        i64::from(add.code(qa, qb, &mut Trace::off())),
+                        wanted,
+                        "{qa} {qb}"
+                    );
                 }
             }
         }

@@ -103,7 +103,9 @@ impl Dequantizer {
     pub fn traced(&self, n: i64, channel: usize, trace: &mut Trace) -> f32 {
         let start = self.start[channel];
         let fitted = self.width.fit(i128::from(n) + i128::from(start));
-        let sum = trace.flagged("sum", || format!("{n} + {start}"), fitted).value;
+        let sum = trace
+            .flagged("sum", || format!("{n} + {start}"), fitted)
+            .value;
         match self.rule {
             DequantizeRule::F32 => {
                 let unit = trace.step("scale", String::new, self.unit[channel] as f32);

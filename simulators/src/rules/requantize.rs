@@ -236,8 +236,7 @@ impl Requantizer {
                 self.round(v, first, false, trace)
             }
             Multiplier::FakeQuantize { .. } => {
-                let code =
-                    |fake: &fake_quantize::Channel| fake.traced(acc, self.out, first, trace);
+                let code = |fake: &fake_quantize::Channel| fake.traced(acc, self.out, first, trace);
                 Flagged::exact(c.fake.as_ref().map_or(0, code))
             }
             Multiplier::PowerOfTwo => {
@@ -317,13 +316,7 @@ impl Requantizer {
     }
 
     /// Zero point, rounding and clamp of a real; `single`: its sums with the zero point are `f32`.
-    fn round(
-        &self,
-        v: f64,
-        rounding: Rounding,
-        single: bool,
-        trace: &mut Trace,
-    ) -> Flagged<i32> {
+    fn round(&self, v: f64, rounding: Rounding, single: bool, trace: &mut Trace) -> Flagged<i32> {
         let zero = self.out.zero_point as f64;
         let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding;
         let shown = |v: f64| match single {

@@ -124,7 +124,9 @@ pub fn rescale(
                 let steps = x.traced_steps("input", code, trace);
                 let v = (steps * gain + (1 << 14)) >> 15;
                 let how = || format!("({steps} * {gain} + 2^14) >> 15, in 16 bits");
-                let v = trace.flagged("shifted", how, num::saturate(v.into(), 16)).value;
+                let v = trace
+                    .flagged("shifted", how, num::saturate(v.into(), 16))
+                    .value;
                 bounded(v, (lo, hi), out, trace)
             })
         }
@@ -270,7 +272,9 @@ pub fn leaky_relu(
                     (false, false) => (negative, 1),
                 };
                 m.shown("multiplier", trace);
-                let v = m.traced(steps, &rule_steps, LeftShift::Wrap, 32, trace).value;
+                let v = m
+                    .traced(steps, &rule_steps, LeftShift::Wrap, 32, trace)
+                    .value;
                 let v = if sign < 0 {
                     trace.step("negated", || "the multiplier has no sign".into(), -v)
                 } else {

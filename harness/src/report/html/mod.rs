@@ -168,7 +168,7 @@ fn class(verdict: Verdict) -> &'static str {
         Verdict::FloatOnTarget => "float",
         Verdict::WithinTolerance => "tolerance",
         Verdict::WithinNoise => "noise",
-        Verdict::Aligned => "aligned",
+        Verdict::Aligned | Verdict::Proved => "aligned",
         Verdict::NoSuchTensor => "absent",
     }
 }
