@@ -15,7 +15,7 @@ use crate::num::trace::short;
 use crate::plan::{Finish, LayerPlan, LinearPlan, Sum};
 use crate::quantize::affine;
 use crate::rules::requantize::Requantizer;
-use crate::tensor::Data;
+use crate::tensor::{Channels, Data};
 
 /// A layer's codes as a function of its sums.
 #[derive(Debug)]
@@ -129,6 +129,16 @@ impl<'a> Step<'a> {
         };
         if quantizer.scale.values.len() > 1 || quantizer.zero_point.values.len() > 1 {
             return Err("an output with a scale for each channel".into());
+        }
+        let own = layer.channels();
+        let within = |post: &Post| match post {
+            Post::Affine { channels, .. } | Post::Leaky { channels, .. } => {
+                *channels != Channels::ONE && *channels != own
+            }
+            _ => false,
+        };
+        if layer.posts.iter().any(within) {
+            return Err("a factor behind the sum that differs within a channel".into());
         }
         let inner = match linear.form {
             LinearForm::Rows { .. } => 1,

@@ -4,6 +4,7 @@ use align_check_graph::{Binary, Quantizer};
 
 use super::terms::coded;
 use super::{Element, Traced};
+use crate::adapt::ValueGrid;
 use crate::network::{Kind, traced_posts};
 use crate::num::Exact;
 use crate::num::trace::short;
@@ -31,16 +32,24 @@ impl Element<'_> {
         let scale = a
             .scale
             .at(Channels::of(&a.scale, shape).of_index(self.index));
-        let zero = Channels::of(&a.zero_point, shape).of_index(self.index);
+        let zero = a
+            .zero_point
+            .at(Channels::of(&a.zero_point, shape).of_index(self.index));
         let multiplier = a
             .multiplier
             .as_ref()
             .map(|m| m.at(Channels::of(m, shape).of_index(self.index)));
-        let channel = affine::Channel::new(a, scale, a.zero_point.at(zero)).multiplied(multiplier);
+        let channel = affine::Channel::new(a, scale, zero).multiplied(multiplier);
         let real = self.real()?;
         let single = self.trace.step("as f32", || short(real), real as f32);
         let code = channel.traced(single, &mut self.trace);
-        Ok(Exact::from(code))
+        if let ValueGrid::Codes { .. } = self.runner.plan.out {
+            return Ok(Exact::from(code));
+        }
+        // Codes beyond 32 bits are not stored: the executor's f32 is.
+        let how = || format!("(code - zero point {zero}) * scale out, as f32");
+        let real = affine::dequantized(single, channel);
+        Ok(Exact::from(self.trace.step("real", how, real)))
     }
 
     /// The real in front of the quantizer.

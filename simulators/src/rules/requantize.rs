@@ -319,9 +319,12 @@ impl Requantizer {
     fn round(&self, v: f64, rounding: Rounding, single: bool, trace: &mut Trace) -> Flagged<i32> {
         let zero = self.out.zero_point as f64;
         let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding;
-        let shown = |v: f64| match single {
-            true => Exact::F32(v as f32),
-            false => Exact::F64(v),
+        let shown = |v: f64| {
+            if single {
+                Exact::F32(v as f32)
+            } else {
+                Exact::F64(v)
+            }
         };
         let mut v = match (inside, single) {
             (true, true) => f64::from(v as f32 + zero as f32),
