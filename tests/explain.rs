@@ -236,7 +236,7 @@ fn a_person_can_redo_it() {
             "-t",
             "tflite-reference",
             "-l",
-            "yq",
+            "node_y",
             "-e",
             &element,
             "-i",
@@ -293,10 +293,10 @@ fn errors_say_what_there_is() {
     let start = |layer: &'static str| args!["explain", &model, "-t", "tflite", "-l", layer];
     fails(start("nothing"), 2, &["no layer 'nothing'", "(Conv)"]);
     fails(start("*"), 2, &["several layers"]);
-    let mut outside = start("yq");
+    let mut outside = start("node_y");
     outside.extend(args!["-e", "0,3,0,0"]);
     fails(outside, 2, &["element 0,3,0,0 is outside", "1,3,1,1"]);
-    let mut late = start("yq");
+    let mut late = start("node_y");
     late.extend(args!["--sample", "9"]);
     fails(late, 2, &["--sample 9", "there are 4"]);
 }
@@ -313,7 +313,7 @@ fn what_has_no_text_says_so() {
         .qdq("y", "yq", 1.0 / 256.0, 0, false)
         .output("yq", &[1, 8])
         .write(&path);
-    let run = run(args!["explain", &path, "-t", "tflite", "-l", "yq"]);
+    let run = run(args!["explain", &path, "-t", "tflite", "-l", "node_y"]);
     assert_eq!(run.code, Some(3), "{}{}", run.stdout, run.stderr);
     assert!(run.stderr.contains("softmax"), "{}", run.stderr);
     assert!(

@@ -158,7 +158,7 @@ fn proofs_withstand_attacks() {
         ("tflite/conv-ref", "tflite-reference"),
         ("tflite/depthwise-ref", "tflite-reference"),
         ("tflite/add-xnn", "xnnpack"),
-        ("tflite/mul-opt", "litert-x86"),
+        ("tflite/uint8-mul-opt", "litert-x86"),
         ("tflite/quantize-opt", "litert-x86"),
         ("toolchains/hawq-v3-tvm", "tvm"),
         ("toolchains/ort-qdq-s8-engine", "onnxruntime"),

@@ -12,7 +12,7 @@ use align_check_specs::Spec;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Explained, Look, coordinates, index_of, json, look, terminal};
+use super::{Explained, Look, coordinates, index_of, json, look, terminal, verdict};
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::cli::{MISALIGNED, float_model, given_samples, read_recording, types, unsupported};
 use crate::failure::Failure;
@@ -96,6 +96,10 @@ pub struct ExplainArgs {
     /// Write a report for machines
     #[arg(long, value_name = "json=PATH")]
     report: Option<String>,
+
+    /// Only the last line: whether both sides give the same
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
 
     /// Every product and every step
     #[arg(short, long)]
@@ -230,7 +234,12 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
         report::write_json(target, &json(&explained))?;
     }
     let code = if explained.equal { 0 } else { MISALIGNED };
-    Ok((terminal(&explained, color, args.verbose), code))
+    let text = if args.quiet {
+        verdict(&explained, color)
+    } else {
+        terminal(&explained, color, args.verbose)
+    };
+    Ok((text, code))
 }
 
 enum Stopped {

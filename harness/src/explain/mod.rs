@@ -21,7 +21,7 @@ use crate::compare;
 use crate::noise::Noise;
 use crate::sample::Judged;
 
-pub use show::{json, terminal};
+pub use show::{json, terminal, verdict};
 
 /// Version of the machine-readable report.
 pub const SCHEMA: &str = "align-check/explain/1";

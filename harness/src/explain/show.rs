@@ -73,6 +73,12 @@ pub fn terminal(explained: &Explained, color: bool, verbose: bool) -> String {
     if let Some(recorded) = &explained.recorded {
         let _ = writeln!(out, "recorded: {}", recorded.text);
     }
+    out + &verdict(explained, color)
+}
+
+/// One line: whether the target gives what it is compared with.
+pub fn verdict(explained: &Explained, color: bool) -> String {
+    let target = &explained.sides[1].name;
     let against = if explained.recorded.is_some() {
         "the recording"
     } else {
@@ -81,16 +87,15 @@ pub fn terminal(explained: &Explained, color: bool, verbose: bool) -> String {
     let (verdict, text) = if explained.equal {
         (
             Verdict::Aligned,
-            format!("{} gives what {against} has", target.name),
+            format!("{target} gives what {against} has"),
         )
     } else {
         (
             Verdict::Misaligned,
-            format!("{} differs from {against}", target.name),
+            format!("{target} differs from {against}"),
         )
     };
-    let _ = writeln!(out, "{}", paint.verdict(verdict, &visible(&text)));
-    out
+    Paint(color).verdict(verdict, &visible(&text)) + "\n"
 }
 
 fn reads(out: &mut String, start: &str, reads: &[Read], verbose: bool) {
