@@ -176,7 +176,7 @@ fn steps_lead_to_the_simulated_code() {
         "Float",
         "Table",
         "Tables",
-        "Function",
+        "ConvAdd",
         "Pair",
         "Average",
         "Concat",
@@ -270,11 +270,6 @@ fn a_person_can_redo_it() {
         // The labels of TFLite are signed: zero point 7 - 128, and back.
         let code = (rounded - 121).clamp(-128, 127) + 128;
         assert_eq!(number(&side["result"]), code, "{channel}: {}", run.stdout);
-        assert!(
-            run.stdout.contains(&format!("code {code}")),
-            "{}",
-            run.stdout
-        );
     }
 }
 

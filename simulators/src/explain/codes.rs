@@ -226,22 +226,19 @@ impl Element<'_> {
         entry: &dyn Fn(i32) -> i32,
         index: Option<&dyn Fn(i32) -> usize>,
     ) -> Traced<Exact> {
-        let code = match &self.runner.layer.kind {
-            Kind::MaxPool(windows) => {
-                let codes = self.window(windows)?;
-                // The run takes the maximum behind the table.
-                let largest = codes.into_iter().max_by_key(|&code| entry(code));
-                let largest = largest.ok_or("an empty window")?;
-                let how = || "of the window, by the table's entries".into();
-                self.trace.step("maximum", how, largest)
-            }
-            _ => {
-                let Data::Codes { codes, .. } = &self.inputs[0].data else {
-                    return Err("an input without codes".into());
-                };
-                self.read(0, self.inputs[0], self.index);
-                codes[self.index]
-            }
+        let code = if let Kind::MaxPool(windows) = &self.runner.layer.kind {
+            let codes = self.window(windows)?;
+            // The run takes the maximum behind the table.
+            let largest = codes.into_iter().max_by_key(|&code| entry(code));
+            let largest = largest.ok_or("an empty window")?;
+            let how = || "of the window, by the table's entries".into();
+            self.trace.step("maximum", how, largest)
+        } else {
+            let Data::Codes { codes, .. } = &self.inputs[0].data else {
+                return Err("an input without codes".into());
+            };
+            self.read(0, self.inputs[0], self.index);
+            codes[self.index]
         };
         let result = function(code, &mut self.trace);
         if let Some(index) = index {

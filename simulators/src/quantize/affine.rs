@@ -131,15 +131,12 @@ impl Channel {
         if !trace.is_on() {
             return code;
         }
-        let steps = match self.multiplier {
-            Some(multiplier) => {
-                trace.step("multiplier", || "of the quantizer".into(), multiplier);
-                trace.step("in steps", || short(x) + " * multiplier", self.steps(x))
-            }
-            None => {
-                trace.step("scale out", String::new, self.scale);
-                trace.step("in steps", || short(x) + " / scale out", self.steps(x))
-            }
+        let steps = if let Some(multiplier) = self.multiplier {
+            trace.step("multiplier", || "of the quantizer".into(), multiplier);
+            trace.step("in steps", || short(x) + " * multiplier", self.steps(x))
+        } else {
+            trace.step("scale out", String::new, self.scale);
+            trace.step("in steps", || short(x) + " / scale out", self.steps(x))
         };
         if self.bipolar {
             let how = || format!("sign of {} + {}", short(steps), self.zero_point);

@@ -106,13 +106,13 @@ impl Average {
         let rule = self.rule_of(windows);
         if sums_reals(rule) {
             let sums = windows.fold(codes, 0.0f32, |sum, q| sum + self.real_of(q));
-            let code = |(i, sum)| self.real(sum, self.divisor(rule, windows, i), trace);
+            let code = |(i, sum)| self.real(sum, Self::divisor(rule, windows, i), trace);
             return sums.into_iter().enumerate().map(code).collect();
         }
         let zero = self.subtracted(rule);
         let sums = windows.fold(codes, 0i64, |sum, q| sum + self.x.raw(q) - zero);
         let code = |(i, sum)| {
-            let n = i64::from(self.divisor(rule, windows, i));
+            let n = i64::from(Self::divisor(rule, windows, i));
             self.integer(rule, i, sum, n, &windows.kernel, trace)
         };
         sums.into_iter().enumerate().map(code).collect()
@@ -121,7 +121,7 @@ impl Average {
     /// One of [`codes`](Self::codes), step by step; `codes` are those of its window.
     pub fn traced(&self, windows: &Windows, codes: &[i32], index: usize, trace: &mut Trace) -> i32 {
         let rule = self.rule_of(windows);
-        let n = self.divisor(rule, windows, index);
+        let n = Self::divisor(rule, windows, index);
         if sums_reals(rule) {
             trace.step("scale", String::new, self.x.scale_f32());
             let real = |q: &i32| short(self.real_of(*q));
@@ -149,7 +149,7 @@ impl Average {
     }
 
     /// What the sum of a window is divided by.
-    fn divisor(&self, rule: AverageRule, windows: &Windows, index: usize) -> u32 {
+    fn divisor(rule: AverageRule, windows: &Windows, index: usize) -> u32 {
         let whole_kernel = match rule {
             AverageRule::F32Inside => windows.padding_counts,
             rule => rule == AverageRule::F32MeanKernel,
