@@ -19,7 +19,8 @@ use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
 use crate::{
-    cases, encodings, generate, plan, precision, prove, record, recording, report, targets, verify,
+    cases, encodings, explain, generate, plan, precision, prove, record, recording, report,
+    targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".
@@ -45,6 +46,8 @@ Examples:
       dumps of tools and chips as a recording
   align-check plan model.onnx --target tensorrt
       where TensorRT really has its quantizers, and why
+  align-check explain model.onnx --target tflite --layer conv1
+      the worst element of a layer, step by step on both sides, to redo by hand
   align-check targets nnie
       every rule of a target, how it is known, and its source
 
@@ -85,6 +88,9 @@ enum Verb {
     /// For every layer: can any input make a target differ, and which
     #[command(after_help = prove::command::EXAMPLES)]
     Prove(prove::command::ProveArgs),
+    /// The arithmetic of one element, step by step, on both sides: to redo it by hand
+    #[command(after_help = explain::command::EXAMPLES)]
+    Explain(explain::command::ExplainArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -150,6 +156,10 @@ struct CheckArgs {
     /// How layers are fed: with the reference's inputs, with the simulated ones, or both
     #[arg(long, value_enum, default_value_t = ModeArg::Both)]
     mode: ModeArg,
+
+    /// For layers in which no element differs: whether any input at all could make it differ from the reference
+    #[arg(long, conflicts_with_all = ["recorded", "reference", "precision"])]
+    prove: bool,
 
     /// Accept differences of up to N LSB
     #[arg(long, value_name = "N", default_value_t = 0.0)]
@@ -241,6 +251,7 @@ pub fn run() -> u8 {
         Some(Verb::Record(args)) => record(&args),
         Some(Verb::Plan(args)) => plan(&args),
         Some(Verb::Prove(args)) => prove(&args),
+        Some(Verb::Explain(args)) => explain(&args),
         None => check(&cli.check),
     };
     match result {
@@ -343,6 +354,12 @@ fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
+fn explain(args: &explain::command::ExplainArgs) -> Result<u8, Failure> {
+    let (text, code) = explain::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let model_path = args.model.path()?;
     for target in &args.report {
@@ -376,7 +393,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
-    let given = given_samples(args, &model, recording, recorded_inputs)?;
+    let given = given_samples(&args.model.input, &model, recording, recorded_inputs)?;
     let Bound { mut graph, info } =
         (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
     if let Some(folder) = &folder {
@@ -447,8 +464,13 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         isa,
         progress: &|| progress.inc(1),
     };
-    let findings = check.run(&samples)?;
+    let mut findings = check.run(&samples)?;
     progress.finish_and_clear();
+    if args.prove {
+        for (found, target) in findings.targets.iter_mut().zip(&targets) {
+            prove::certify_aligned(&network, target, &exact, found, isa)?;
+        }
+    }
     let cases = match (&args.cases, findings.targets.first()) {
         (Some(folder), Some(found)) => {
             cases::write(&check, &samples, found, folder, &args.target[0])?
@@ -521,7 +543,7 @@ fn specs(names: &[String]) -> Result<Vec<Spec>> {
 }
 
 /// The precision table. Its layers are not those of other targets, so it goes with one that takes it.
-fn types(path: Option<&Path>, specs: &[Spec]) -> Result<Option<Precision>> {
+pub(crate) fn types(path: Option<&Path>, specs: &[Spec]) -> Result<Option<Precision>> {
     let Some(path) = path else {
         return Ok(None);
     };
@@ -549,7 +571,7 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
 }
 
 /// Recorded tensors from a file, or from a recording's folder.
-fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
+pub(crate) fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
     let Some(path) = path else {
         return Ok((None, None));
     };
@@ -561,8 +583,8 @@ fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Fold
 }
 
 /// Samples from files, or from a recording that holds the model's inputs.
-fn given_samples(
-    args: &CheckArgs,
+pub(crate) fn given_samples(
+    input: &[PathBuf],
     model: &Model,
     recording: Option<&Recording>,
     recorded_inputs: Option<PathBuf>,
@@ -570,8 +592,8 @@ fn given_samples(
     let infos = model.inputs();
     let own = recorded_inputs.map(|file| vec![file]);
     let files = match own {
-        Some(own) if args.model.input.is_empty() => own,
-        _ => args.model.input.clone(),
+        Some(own) if input.is_empty() => own,
+        _ => input.to_vec(),
     };
     if !files.is_empty() {
         return inputs::of_files(&files, &infos, true).map(Some);

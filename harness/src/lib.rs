@@ -9,6 +9,7 @@ pub mod cli;
 mod compare;
 mod digest;
 pub mod encodings;
+pub mod explain;
 pub mod failure;
 mod generate;
 pub mod inputs;

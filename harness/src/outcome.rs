@@ -149,6 +149,9 @@ pub enum Verdict {
     /// The target's placement leaves no such tensor: there is nothing to compare.
     #[serde(rename = "no such tensor on the target")]
     NoSuchTensor,
+    /// No input can make it differ from the reference.
+    #[serde(rename = "aligned, proved")]
+    Proved,
     /// No element differed on the given inputs.
     #[serde(rename = "aligned, tested")]
     Aligned,
@@ -174,6 +177,7 @@ impl Verdict {
     pub fn text(self) -> &'static str {
         match self {
             Self::NoSuchTensor => "no such tensor on the target",
+            Self::Proved => "aligned, proved",
             Self::Aligned => "aligned, tested",
             Self::WithinNoise => "within noise",
             Self::WithinTolerance => "within tolerance",
@@ -181,6 +185,11 @@ impl Verdict {
             Self::Misaligned => "misaligned",
             Self::UnknownRule => "unknown rule",
         }
+    }
+
+    /// Whether no element differs.
+    pub fn is_aligned(self) -> bool {
+        matches!(self, Self::Proved | Self::Aligned)
     }
 
     /// Whether it fails a check.

@@ -7,6 +7,7 @@
 
 pub mod adapt;
 mod error;
+pub mod explain;
 pub mod hls4ml;
 pub mod kernels;
 pub mod network;

@@ -14,6 +14,8 @@ use align_check_graph::{
 use align_check_specs::Product;
 
 use crate::error::Error;
+use crate::num::Trace;
+use crate::num::trace::short;
 use crate::ops::{constant, movement::Movement, window::Windows};
 use crate::quantize::CodeGrid;
 use crate::tensor::{Channels, Data, Tensor};
@@ -537,6 +539,42 @@ pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
             }
             Post::Function(function) => crate::ops::real::activation(*function, x),
         };
+    }
+    x
+}
+
+/// [`apply_posts`], step by step.
+pub fn traced_posts(posts: &[Post], mut x: f64, index: usize, trace: &mut Trace) -> f64 {
+    if !trace.is_on() {
+        return apply_posts(posts, x, index);
+    }
+    for post in posts {
+        let (name, how) = match post {
+            Post::Affine { mul, add, channels } => {
+                let c = channels.of_index(index);
+                trace.step("factor", || "behind the operation".into(), mul[c]);
+                trace.step("offset", || "behind the operation".into(), add[c]);
+                ("scaled", short(x) + " * factor + offset")
+            }
+            Post::Clamp { lo, hi } => {
+                let how = format!("{} to {}..{}", short(x), short(*lo), short(*hi));
+                ("clipped", how)
+            }
+            Post::Leaky { slope, channels } if x < 0.0 => {
+                trace.step("slope", String::new, slope[channels.of_index(index)]);
+                ("sloped", short(x) + " * slope")
+            }
+            Post::Leaky { .. } => continue,
+            Post::Function(function) => {
+                let name = crate::rules::unary::name(*function);
+                ("function", format!("{name}({})", short(x)))
+            }
+        };
+        x = trace.step(
+            name,
+            || how,
+            apply_posts(std::slice::from_ref(post), x, index),
+        );
     }
     x
 }

@@ -7,6 +7,7 @@ use crate::kernels::{
     Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs, vectorize,
 };
 use crate::network::{Kind, Layer, Linear, apply_posts};
+use crate::num::Trace;
 use crate::ops::{constant, real};
 use crate::plan::{Finish, FloatFinish, LayerPlan, Paired, Sum};
 use crate::quantize::affine;
@@ -301,12 +302,9 @@ impl Runner<'_> {
                 }
                 self.coded(codes)
             }
-            Finish::Table { table, first } => {
+            Finish::Table(table) => {
                 let codes = match &inputs[0].data {
-                    Data::Codes { codes, .. } => codes
-                        .iter()
-                        .map(|&q| table[(i64::from(q) - first) as usize])
-                        .collect(),
+                    Data::Codes { codes, .. } => codes.iter().map(|&q| table.code(q)).collect(),
                     Data::Real(_) => Vec::new(),
                 };
                 self.coded(self.windowed(codes))
@@ -314,7 +312,6 @@ impl Runner<'_> {
             Finish::Tables {
                 table,
                 blocks,
-                first,
                 inside,
             } => {
                 let codes = match &inputs[0].data {
@@ -323,7 +320,7 @@ impl Runner<'_> {
                         .zip(inside.iter())
                         .map(|(&q, &inside)| {
                             let own = if inside { blocks } else { table };
-                            own[(i64::from(q) - first) as usize]
+                            own.code(q)
                         })
                         .collect(),
                     Data::Real(_) => Vec::new(),
@@ -336,20 +333,16 @@ impl Runner<'_> {
             },
             Finish::Function(function) => {
                 let codes = match &inputs[0].data {
-                    Data::Codes { codes, .. } => codes.iter().map(|&q| function(q)).collect(),
+                    Data::Codes { codes, .. } => codes
+                        .iter()
+                        .map(|&q| function(q, &mut Trace::off()))
+                        .collect(),
                     Data::Real(_) => Vec::new(),
                 };
                 self.coded(self.windowed(codes))
             }
             Finish::Pair(pair) => {
-                let (lo, hi) = pair.clamp;
-                let function = |i: usize, a: i32, b: i32| {
-                    let code = match &pair.blocks {
-                        Some((blocks, inside)) if inside[i] => blocks(a, b),
-                        _ => (pair.function)(a, b),
-                    };
-                    code.clamp(lo, hi)
-                };
+                let function = |i: usize, a: i32, b: i32| pair.traced(i, a, b, &mut Trace::off());
                 let Kind::Binary { operands, .. } = &self.layer.kind else {
                     return self.coded(Vec::new());
                 };
@@ -381,8 +374,9 @@ impl Runner<'_> {
                 self.coded(codes)
             }
             Finish::Values(values, channels) => {
-                let real =
-                    |(i, sum): (usize, i64)| f64::from(values.real(sum, channels.of_index(i)));
+                let real = |(i, sum): (usize, i64)| {
+                    f64::from(values.real(sum, channels.of_index(i), &mut Trace::off()))
+                };
                 let reals = match sums {
                     Sums::I32(sums) => {
                         let sums = sums.iter().map(|&sum| i64::from(sum));
@@ -394,9 +388,10 @@ impl Runner<'_> {
                 Tensor::real(shape, reals)
             }
             Finish::ConvAdd(add, (lo, hi)) => {
-                self.joined(inputs, |v, q| add.code(v, q).clamp(*lo, *hi))
+                let off = &mut Trace::off();
+                self.joined(inputs, |v, q| add.code(v, q, off).clamp(*lo, *hi))
             }
-            Finish::Epilogue(add) => self.joined(inputs, |v, q| add.code(v, q)),
+            Finish::Epilogue(add) => self.joined(inputs, |v, q| add.code(v, q, &mut Trace::off())),
             Finish::Average(average, (lo, hi)) => {
                 let (Kind::Average { windows, .. }, Data::Codes { codes, .. }) =
                     (&self.layer.kind, &inputs[0].data)
@@ -453,7 +448,7 @@ impl Runner<'_> {
                         let x = operand.resolve(inputs);
                         let codes = match (&x.data, function) {
                             (Data::Codes { codes, .. }, Some(f)) => {
-                                codes.iter().map(|&q| f(q)).collect()
+                                codes.iter().map(|&q| f(q, &mut Trace::off())).collect()
                             }
                             (Data::Codes { codes, .. }, None) => codes.clone(),
                             (Data::Real(_), _) => Vec::new(),
@@ -470,7 +465,7 @@ impl Runner<'_> {
     }
 
     /// An addition that a convolution is a part of: from its real and the other operand's code.
-    fn joined(&self, inputs: &[&Tensor], code: impl Fn(f32, i32) -> i32) -> Tensor {
+    fn joined(&self, inputs: &[&Tensor], mut code: impl FnMut(f32, i32) -> i32) -> Tensor {
         let (Kind::Binary { operands, .. }, Some(joined)) = (&self.layer.kind, &self.layer.joined)
         else {
             return self.coded(Vec::new());

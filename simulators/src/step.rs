@@ -9,18 +9,18 @@ use align_check_specs::Overflow;
 
 use crate::adapt::ValueGrid;
 use crate::kernels::Isa;
-use crate::network::{Kind, Layer, Linear, LinearForm, Post, apply_posts};
+use crate::network::{Kind, Layer, Linear, LinearForm, Post, traced_posts};
+use crate::num::Trace;
+use crate::num::trace::short;
 use crate::plan::{Finish, LayerPlan, LinearPlan, Sum};
 use crate::quantize::affine;
 use crate::rules::requantize::Requantizer;
-use crate::tensor::Data;
+use crate::tensor::{Channels, Data};
 
 /// A layer's codes as a function of its sums.
 #[derive(Debug)]
 pub struct Step<'a> {
     rule: Rule<'a>,
-    /// Output codes for one unit of the sum, of each channel.
-    slopes: Vec<f64>,
     isa: Isa,
 }
 
@@ -45,14 +45,22 @@ struct Letter<'a> {
 }
 
 impl Letter<'_> {
-    fn code(&self, sum: i64, channel: usize) -> i32 {
+    fn code(&self, sum: i64, channel: usize, trace: &mut Trace) -> i32 {
         let (m, b) = self.line[channel];
-        let real = sum as f64 * m + b;
+        trace.step("unit", || "what one unit of the sum is worth".into(), m);
+        trace.step("bias", || "as a real".into(), b);
+        let how = || format!("{sum} * unit + bias");
+        let real = trace.step("real", how, sum as f64 * m + b);
         let real = match self.clamp {
-            Some((lo, hi)) => real.max(lo).min(hi),
-            None => apply_posts(self.posts, real, channel * self.inner),
+            Some((lo, hi)) if lo == f64::NEG_INFINITY && hi == f64::INFINITY => real,
+            Some((lo, hi)) => {
+                let how = || format!("{} to {}..{}", short(real), short(lo), short(hi));
+                trace.step("clipped", how, real.max(lo).min(hi))
+            }
+            None => traced_posts(self.posts, real, channel * self.inner, trace),
         };
-        affine::quantize_affine(real as f32, self.quantizer) as i32
+        let single = trace.step("as f32", || short(real), real as f32);
+        self.quantizer.traced(single, trace) as i32
     }
 }
 
@@ -103,7 +111,7 @@ impl<'a> Step<'a> {
             }
             Sum::Real { .. } => return Err("sums of reals".into()),
         }
-        let ValueGrid::Codes { grid, .. } = &plan.out else {
+        let ValueGrid::Codes { .. } = &plan.out else {
             return Err("an output without codes".into());
         };
         let rule = match &plan.finish {
@@ -114,16 +122,7 @@ impl<'a> Step<'a> {
             }
             _ => return Err("the output is not quantized from the sum alone".into()),
         };
-        let folded = layer.folded();
-        let slope = |channel: usize| {
-            let factor = folded.as_ref().map_or(1.0, |folded| folded.mul[channel]);
-            (sums.unit[channel] * factor / grid.scale.at(0)).abs()
-        };
-        Ok(Self {
-            rule,
-            slopes: (0..sums.unit.len()).map(slope).collect(),
-            isa,
-        })
+        Ok(Self { rule, isa })
     }
 
     fn letter(
@@ -137,6 +136,16 @@ impl<'a> Step<'a> {
         };
         if quantizer.scale.values.len() > 1 || quantizer.zero_point.values.len() > 1 {
             return Err("an output with a scale for each channel".into());
+        }
+        let own = layer.channels();
+        let within = |post: &Post| match post {
+            Post::Affine { channels, .. } | Post::Leaky { channels, .. } => {
+                *channels != Channels::ONE && *channels != own
+            }
+            _ => false,
+        };
+        if layer.posts.iter().any(within) {
+            return Err("a factor behind the sum that differs within a channel".into());
         }
         let inner = match linear.form {
             LinearForm::Rows { .. } => 1,
@@ -170,7 +179,15 @@ impl<'a> Step<'a> {
     pub fn code(&self, sum: i64, channel: usize) -> i32 {
         match &self.rule {
             Rule::Requantize(requantizer) => requantizer.code(sum, channel, false).value,
-            Rule::Letter(letter) => letter.code(sum, channel),
+            Rule::Letter(letter) => letter.code(sum, channel, &mut Trace::off()),
+        }
+    }
+
+    /// The code of a sum, step by step.
+    pub fn traced(&self, sum: i64, channel: usize, trace: &mut Trace) -> i32 {
+        match &self.rule {
+            Rule::Requantize(rule) => rule.traced(sum, channel, false, trace).value,
+            Rule::Letter(letter) => letter.code(sum, channel, trace),
         }
     }
 
@@ -213,38 +230,41 @@ impl<'a> Step<'a> {
     fn monotone(&self, channel: usize, from: i64, to: i64, steps: &mut Vec<(i64, i32)>) {
         /// Sums that are listed rather than searched.
         const LISTED: i64 = 512;
+        /// The same where codes change with nearly every sum.
+        const DENSE: i64 = 1 << 20;
         let (first, last) = (self.code(from, channel), self.code(to, channel));
         steps.push((from, first));
         if first == last {
             return;
         }
-        let period = 1.0 / self.slopes[channel];
-        if to - from < LISTED || period < 2.0 {
-            let sums: Vec<i64> = (from..=to).collect();
+        let up = if last > first { 1 } else { -1 };
+        // Codes are clamped at both ends: only what lies between is looked at.
+        let begin = self.boundary(channel, from + 1, to, first + up, up);
+        let end = self.boundary(channel, begin, to, last, up);
+        let (span, codes) = (end - begin, i64::from((last - first).abs()));
+        if span < LISTED || (span < 2 * codes && span < DENSE) {
+            let sums: Vec<i64> = (begin..=end).collect();
             let codes = self.codes(&sums, channel);
-            steps.extend(sums.into_iter().zip(codes).skip(1));
+            steps.extend(sums.into_iter().zip(codes));
             return;
         }
-        let up = if last > first { 1 } else { -1 };
-        // The middle of the range tells where the others are expected, if each lies one period behind the one before.
-        let middle = first + (last - first) / 2;
-        let anchor = self.boundary(channel, from, to, middle, up) as f64;
+        // Steps of one width between the first and the last tell where the others are expected.
         let wanted: Vec<i32> = (1..=(last - first).abs()).map(|n| first + n * up).collect();
-        let expected: Vec<i64> = wanted
-            .iter()
-            .map(|&code| {
-                let guess = anchor + f64::from((code - middle) * up) * period;
-                (guess as i64).clamp(from + 1, to)
-            })
+        let width = span as f64 / (codes - 1).max(1) as f64;
+        let expected: Vec<i64> = (0..wanted.len())
+            .map(|n| ((begin as f64 + n as f64 * width) as i64).clamp(from + 1, to))
             .collect();
-        let pairs: Vec<i64> = expected.iter().flat_map(|&at| [at - 1, at]).collect();
-        let codes = self.codes(&pairs, channel);
-        for ((&code, &at), seen) in wanted.iter().zip(&expected).zip(codes.chunks(2)) {
-            let found = seen[1] == code && (seen[0] - code) * up < 0;
-            let begin = if found {
-                at
-            } else {
-                self.near(channel, (from, to), at, code, up)
+        let around: Vec<i64> = expected
+            .iter()
+            .flat_map(|&at| [at - 2, at - 1, at, at + 1].map(|sum| sum.clamp(from, to)))
+            .collect();
+        let codes = self.codes(&around, channel);
+        let seen = around.chunks(4).zip(codes.chunks(4));
+        for ((&code, &at), (sums, seen)) in wanted.iter().zip(&expected).zip(seen) {
+            let reached = seen.iter().position(|seen| (seen - code) * up >= 0);
+            let begin = match reached {
+                Some(first @ 1..) => sums[first],
+                _ => self.near(channel, (from, to), at, code, up),
             };
             // A code that is jumped over begins where the one behind it does.
             match steps.last_mut() {
@@ -307,6 +327,12 @@ pub fn weight_rows(layer: &Layer) -> Option<Vec<Vec<i64>>> {
         })
         .collect(),
     )
+}
+
+/// Codes less their zero point of a whole window that makes the largest sum of a row of weights (or the smallest).
+pub fn extreme(row: &[i64], (lo, hi): (i64, i64), largest: bool) -> Vec<i64> {
+    let end = |&w: &i64| if (w > 0) == largest { hi } else { lo };
+    row.iter().map(end).collect()
 }
 
 /// The inputs' codes less their zero point: smallest and largest.

@@ -9,8 +9,20 @@ use strum::VariantArray;
 use crate::Placement;
 
 /// Rounding of a real (or of a right shift) to an integer, named without ambiguity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    VariantArray,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Rounding {
     /// Nearest, ties to even (IEEE 754 `roundTiesToEven`, QONNX `ROUND`, `AP_RND_CONV`).
     HalfEven,

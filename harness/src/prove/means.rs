@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::kernels::Isa;
-use align_check_simulators::network::Kind;
+use align_check_simulators::network::{Kind, Post};
 use align_check_simulators::ops::window::Windows;
 use align_check_simulators::plan::Finish;
 use align_check_simulators::tensor::Tensor;
@@ -33,6 +33,22 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     let ValueGrid::Codes { grid, .. } = sides[0].inputs[0] else {
         return Err("an input without codes".into());
     };
+    let several = |post: &Post| match post {
+        Post::Affine { channels, .. } | Post::Leaky { channels, .. } => channels.count > 1,
+        _ => false,
+    };
+    let out_differs = |side: &&Side| match &side.plan.out {
+        ValueGrid::Codes { grid, .. } => !grid.is_uniform(),
+        _ => false,
+    };
+    if !grid.is_uniform()
+        || sides.iter().any(out_differs)
+        || sides
+            .iter()
+            .any(|side| side.layer.posts.iter().any(several))
+    {
+        return Err("a mean with a scale for each channel".into());
+    }
     if !disjoint(windows) {
         return Err("windows overlap: their sums are tested, not proved".into());
     }

@@ -8,9 +8,12 @@
 pub mod command;
 mod input;
 mod means;
+mod overflow;
 mod show;
 mod steps;
 mod tables;
+
+use std::collections::BTreeSet;
 
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::kernels::Isa;
@@ -19,10 +22,12 @@ use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::step::{Reach, Step, reach};
 use align_check_simulators::tensor::{Data, Tensor};
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::check::{Target, grade_text};
+use crate::outcome::{TargetOutcome, Verdict};
 
 pub use show::{json, summary, terminal};
 
@@ -78,6 +83,9 @@ pub enum Certificate {
     Open {
         /// Why.
         why: String,
+        /// An input that overflows the target's accumulator, where that is why.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        overflow: Option<Overflowing>,
     },
 }
 
@@ -112,7 +120,33 @@ pub struct Example {
     pub got: i64,
 }
 
+/// An input that overflows an accumulator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Overflowing {
+    /// Output channels that can overflow.
+    pub channels: usize,
+    /// Of so many.
+    pub of: usize,
+    /// Bits of the accumulator.
+    pub bits: u32,
+    /// The channel that overflows furthest.
+    pub channel: usize,
+    /// What its accumulator should hold: the largest or smallest sum, with the bias.
+    pub sum: i64,
+    /// Codes of the inputs that make it: a whole window in the weights' order (channel, row, column).
+    pub inputs: Vec<i64>,
+}
+
 impl Cases {
+    /// The share of differing cases. It is the rate to expect of inputs only if all cases were equally likely.
+    pub fn uniform_rate(&self) -> f64 {
+        if self.reachable == 0 {
+            0.0
+        } else {
+            self.differing as f64 / self.reachable as f64
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.channels += other.channels;
         self.equal_channels += other.equal_channels;
@@ -233,11 +267,15 @@ pub fn prove(
                 [Some(a), Some(b)] => certify([a, b], isa),
                 _ => Err("no such tensor on one side".into()),
             };
+            let overflow = match (&result, &sides) {
+                (Err(_), [Some(a), Some(_)]) => overflow::find(a),
+                _ => None,
+            };
             LayerProof {
                 name: layer.name.clone(),
                 op: layer.op.clone(),
                 tensor: layer.tensor.clone(),
-                result: result.unwrap_or_else(|why| Certificate::Open { why }),
+                result: result.unwrap_or_else(|why| Certificate::Open { why, overflow }),
                 grade: grade.map_or_else(String::new, grade_text),
             }
         })
@@ -248,6 +286,47 @@ pub fn prove(
         layers,
         seconds: start.elapsed().as_secs_f64(),
     }
+}
+
+/// Gives the layers of a check in which nothing differed the verdict of their proof, where they are equal for all
+/// inputs.
+///
+/// # Errors
+/// A proof that the check contradicts: an internal error.
+pub fn certify_aligned(
+    network: &Network,
+    target: &Target,
+    reference: &Target,
+    found: &mut TargetOutcome,
+    isa: Isa,
+) -> Result<()> {
+    let proof = prove(network, target, reference, &|_| true, isa);
+    let equal: BTreeSet<&str> = proof
+        .layers
+        .iter()
+        .filter(|layer| matches!(layer.result, Certificate::Equal(_)))
+        .map(|layer| layer.tensor.as_str())
+        .collect();
+    for layer in &mut found.layers {
+        if !equal.contains(layer.tensor.as_str()) {
+            continue;
+        }
+        if layer
+            .isolated
+            .as_ref()
+            .is_some_and(|stats| stats.differing > 0)
+        {
+            bail!(
+                "internal error: layer '{}' is proved equal on '{}', and differs",
+                layer.name,
+                found.name
+            );
+        }
+        if layer.verdict == Verdict::Aligned {
+            layer.verdict = Verdict::Proved;
+        }
+    }
+    Ok(())
 }
 
 /// The grid of the codes that both sides can read: the narrower one where one of them saturates earlier.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Cases, Certificate, Proof, SCHEMA};
 use crate::outcome::{ModelInfo, Verdict};
 use crate::report::style::Paint;
-use crate::report::text::{thousands, visible};
+use crate::report::text::{percent, thousands, visible};
 
 /// The JSON report.
 pub fn json(model: &ModelInfo, proof: &Proof) -> String {
@@ -18,6 +18,7 @@ pub fn json(model: &ModelInfo, proof: &Proof) -> String {
         #[serde(flatten)]
         proof: &'a Proof,
         totals: Cases,
+        uniform_rate: f64,
         all_equal: bool,
     }
     let report = Report {
@@ -25,6 +26,7 @@ pub fn json(model: &ModelInfo, proof: &Proof) -> String {
         model,
         proof,
         totals: proof.totals(),
+        uniform_rate: proof.totals().uniform_rate(),
         all_equal: proof.all_equal(),
     };
     // Plain data: nothing in it can fail to serialize.
@@ -80,13 +82,25 @@ pub fn terminal(proof: &Proof, color: bool, verbose: bool) -> String {
                     example.got, example.expected
                 );
             }
-            Certificate::Open { why } => {
+            Certificate::Open { why, overflow } => {
                 let _ = writeln!(
                     text,
                     "  {} {name} ({}): {why}",
                     paint.dim("open"),
                     visible(&layer.op)
                 );
+                if let Some(over) = overflow {
+                    let _ = writeln!(
+                        text,
+                        "          {} of {} channels overflow {} bits; worst: channel {} reaches {} (an input window that \
+                         makes it is in the JSON report)",
+                        thousands(over.channels as u64),
+                        thousands(over.of as u64),
+                        over.bits,
+                        over.channel,
+                        over.sum
+                    );
+                }
             }
         }
     }
@@ -103,8 +117,15 @@ pub fn summary(proof: &Proof) -> String {
             .filter(|layer| wanted(&layer.result))
             .count()
     };
+    let rate = match totals.differing {
+        0 => String::new(),
+        _ => format!(
+            "if every case were equally likely, {} of a run's elements would differ\n",
+            percent(totals.uniform_rate())
+        ),
+    };
     format!(
-        "{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n",
+        "{} layers: {} equal for all inputs, {} differ, {} open; {} in {:.2} s\n{rate}",
         proof.layers.len(),
         of(|c| matches!(c, Certificate::Equal(_))),
         of(|c| matches!(c, Certificate::Differs { .. })),

@@ -62,7 +62,7 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
     if combinations == 0 || combinations > MOST {
         return Err(format!("{combinations} combinations of codes"));
     }
-    let shifts = shifts(layer, plans, combinations, joint);
+    let shifts = shifts(layer, plans, &inputs, combinations, joint);
     let elements = layer.shape.iter().product::<usize>() as u64;
     if shifts.len() as u64 * elements > WORK {
         return Err(format!("{} runs of {elements} elements", shifts.len()));
@@ -127,7 +127,13 @@ pub fn certify(sides: [&Side; 2], isa: Isa) -> Result<Certificate, String> {
 
 /// By how much combinations are shifted against elements, run by run, so that every kind of element sees every one.
 /// Elements are of several kinds where steps differ from channel to channel, or whole blocks from their rest.
-fn shifts(layer: &Layer, plans: [&LayerPlan; 2], combinations: u64, joint: bool) -> Vec<u64> {
+fn shifts(
+    layer: &Layer,
+    plans: [&LayerPlan; 2],
+    inputs: &[&Arc<CodeGrid>],
+    combinations: u64,
+    joint: bool,
+) -> Vec<u64> {
     let blocks = plans.iter().any(|plan| match &plan.finish {
         Finish::Tables { .. } => true,
         Finish::Pair(pair) => pair.blocks.is_some(),
@@ -138,6 +144,20 @@ fn shifts(layer: &Layer, plans: [&LayerPlan; 2], combinations: u64, joint: bool)
         Post::Affine { channels, .. } | Post::Leaky { channels, .. } => channels.count > 1,
         _ => false,
     });
+    // A constant operand, or a scale for each channel, differs from element to element as well.
+    let constants = match &layer.kind {
+        Kind::Binary { operands, .. } => operands.iter().any(|operand| match operand {
+            Operand::Constant(constant) => constant.len() > 1,
+            Operand::Input(_) => false,
+        }),
+        _ => false,
+    };
+    let several = |grid: &ValueGrid| match grid {
+        ValueGrid::Codes { grid, .. } => !grid.is_uniform(),
+        _ => false,
+    };
+    let scales =
+        inputs.iter().any(|grid| !grid.is_uniform()) || plans.iter().any(|plan| several(&plan.out));
     let elements = if joint {
         layer.shape.iter().product::<usize>()
     } else {
@@ -148,7 +168,7 @@ fn shifts(layer: &Layer, plans: [&LayerPlan; 2], combinations: u64, joint: bool)
             .min()
             .unwrap_or(1)
     };
-    let step = if blocks || channels {
+    let step = if blocks || channels || constants || scales {
         1
     } else {
         (elements as u64).max(1)

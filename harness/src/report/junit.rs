@@ -67,7 +67,7 @@ fn suite(out: &mut String, target: &TargetOutcome, outcome: &Outcome) {
         );
         let (tag, message) = match layer.verdict {
             verdict if verdict.fails() => ("failure", message(layer)),
-            Verdict::Aligned => {
+            Verdict::Aligned | Verdict::Proved => {
                 out.push_str("/>\n");
                 continue;
             }

@@ -68,7 +68,7 @@ fn part(out: &mut String, target: &TargetOutcome) {
     let layers = view::worst_first(target);
     let (aligned, differing): (Vec<&LayerOutcome>, Vec<&LayerOutcome>) = layers
         .into_iter()
-        .partition(|layer| layer.verdict == Verdict::Aligned);
+        .partition(|layer| layer.verdict.is_aligned());
     if !differing.is_empty() {
         out.push('\n');
         table(out, &differing);
@@ -76,9 +76,13 @@ fn part(out: &mut String, target: &TargetOutcome) {
     if !aligned.is_empty() {
         let _ = writeln!(
             out,
-            "\n<details><summary>{}: {}</summary>\n",
+            "\n<details><summary>{}: {}{}</summary>\n",
             Verdict::Aligned.text(),
-            count(aligned.len(), "layer")
+            count(aligned.len(), "layer"),
+            match view::layers_with(target, Verdict::Proved) {
+                0 => String::new(),
+                proved => format!(", {proved} of them proved"),
+            }
         );
         table(out, &aligned);
         out.push_str("\n</details>\n");

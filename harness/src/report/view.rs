@@ -13,13 +13,14 @@ use crate::outcome::{
 };
 
 /// All verdicts, worst first.
-pub(crate) const VERDICTS: [Verdict; 7] = [
+pub(crate) const VERDICTS: [Verdict; 8] = [
     Verdict::UnknownRule,
     Verdict::Misaligned,
     Verdict::FloatOnTarget,
     Verdict::WithinTolerance,
     Verdict::WithinNoise,
     Verdict::Aligned,
+    Verdict::Proved,
     Verdict::NoSuchTensor,
 ];
 
@@ -151,6 +152,7 @@ pub(crate) fn look(verdict: Verdict) -> Look {
     let look = |shout, zh, class, color, ansi, level| Look { shout, zh, class, color, ansi, level };
     match verdict {
         Verdict::NoSuchTensor => look("NO SUCH TENSOR", "目标上没有该张量", "absent", "#6f6e77", AnsiColor::Magenta, "none"),
+        Verdict::Proved => look("ALIGNED, proved", "一致（已证明）", "aligned", "#1b7350", AnsiColor::Green, "none"),
         Verdict::Aligned => look("ALIGNED, tested", "一致（已测试）", "aligned", "#1b7350", AnsiColor::Green, "none"),
         Verdict::WithinNoise => look("WITHIN NOISE", "噪声范围内", "noise", "#0b68b8", AnsiColor::Cyan, "none"),
         Verdict::WithinTolerance => look("WITHIN TOLERANCE", "容差范围内", "tolerance", "#7a6100", AnsiColor::Yellow, "note"),
@@ -215,6 +217,7 @@ pub(crate) fn headline(target: &TargetOutcome, inputs: usize) -> String {
         Verdict::FloatOnTarget,
         Verdict::WithinTolerance,
         Verdict::WithinNoise,
+        Verdict::Proved,
         Verdict::NoSuchTensor,
     ] {
         let layers = layers_with(target, verdict);

@@ -8,6 +8,7 @@ mod recorded;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use align_check_graph::{PerChannel, Quantizer};
 use align_check_simulators::adapt::{ValueGrid, put_on};
@@ -137,6 +138,60 @@ pub(crate) fn exhibits(
     Ok(run.exhibits.take())
 }
 
+/// A layer that a target computed in isolation, and what it is compared with.
+pub(crate) struct Judged<'a> {
+    /// The reference's layer, and what it is fed with.
+    pub reference: Runner<'a>,
+    /// The reference's inputs.
+    pub reference_inputs: &'a [Arc<Tensor>],
+    /// The target's layer.
+    pub target: Runner<'a>,
+    /// The target's inputs, on its grids.
+    pub inputs: &'a [Arc<Tensor>],
+    /// The target's sums.
+    pub sums: &'a Sums,
+    /// What it made of them.
+    pub out: &'a Tensor,
+    /// What it is compared with.
+    pub expected: &'a Tensor,
+    /// What one LSB is.
+    pub lsb: &'a Lsb,
+}
+
+/// Shows what one layer of the model becomes on the first target; false where nothing is there to compare it with.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn look(
+    check: &Check,
+    number: usize,
+    sample: &Sample,
+    layer: usize,
+    see: &(dyn Fn(&Judged) + Sync),
+) -> Result<bool> {
+    let seen = AtomicBool::new(false);
+    let see = |judged: &Judged| {
+        seen.store(true, Ordering::Relaxed);
+        see(judged);
+    };
+    let mut run = SampleRun::new(check, number, sample)?;
+    run.see = Some(&see);
+    let compared: Vec<bool> = (0..check.network.layers.len())
+        .map(|at| at == layer)
+        .collect();
+    let mut found = SampleFound::new(check);
+    for (index, last) in last_uses(check).iter().enumerate() {
+        run.layer(index, &compared, &mut found)?;
+        if seen.load(Ordering::Relaxed) {
+            break;
+        }
+        for &value in last {
+            run.free(value);
+        }
+    }
+    Ok(seen.into_inner())
+}
+
 /// For each layer, the values that no target needs after it.
 fn last_uses(check: &Check) -> Vec<Vec<usize>> {
     let mut last = check.network.last_uses();
@@ -178,6 +233,8 @@ struct SampleRun<'a> {
     shown: &'a [usize],
     /// These.
     exhibits: RefCell<Vec<Exhibit>>,
+    /// Who looks at a layer in place of judging it.
+    see: Option<&'a (dyn Fn(&Judged) + Sync)>,
 }
 
 /// A layer of the model on one sample: what it is fed with, and what is expected of it.
@@ -258,6 +315,7 @@ impl<'a> SampleRun<'a> {
             introduced: RefCell::default(),
             shown: &[],
             exhibits: RefCell::default(),
+            see: None,
             base,
             check,
             number,
@@ -528,6 +586,19 @@ impl<'a> SampleRun<'a> {
         let check = self.check;
         let target = &check.targets[made.t];
         let out = made.out;
+        if let Some(see) = self.see {
+            see(&Judged {
+                reference: fed.reference,
+                reference_inputs: &fed.inputs,
+                target: made.runner,
+                inputs: made.inputs,
+                sums: made.sums,
+                out,
+                expected,
+                lsb: &fed.lsb,
+            });
+            return Vec::new();
+        }
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32

@@ -14,5 +14,6 @@ mod sum;
 
 pub use plan::plan;
 pub use precision::{ActivationName, Kind, Precision, Strategy, Table};
+pub(crate) use step::read;
 pub use step::{Core, Fixed, Scale};
 pub use sum::Sum;

@@ -57,7 +57,7 @@ impl Scale {
     }
 
     /// Codes of [`exact`](Self::exact)'s fraction.
-    fn run(&self, x: &FixedType, codes: &[i64]) -> Vec<i128> {
+    pub(crate) fn run(&self, x: &FixedType, codes: &[i64]) -> Vec<i128> {
         let product = x.fraction() + self.scale.0.fraction();
         let wide = product.max(self.bias.0.fraction());
         let (lift, lift_bias) = (wide - product, wide - self.bias.0.fraction());
@@ -216,7 +216,7 @@ impl Fixed {
 }
 
 /// Codes of a type from a tensor.
-fn read(own: &FixedType, tensor: &Tensor) -> Vec<i64> {
+pub(crate) fn read(own: &FixedType, tensor: &Tensor) -> Vec<i64> {
     let step = own.step();
     if let Data::Codes { codes, grid } = &tensor.data
         && grid.is_uniform()

@@ -4,7 +4,7 @@ use align_check_specs::{BiasPosition, ProductRule, TermOrder};
 
 use super::precision::{Strategy, Table};
 use crate::network::Linear;
-use crate::num::FixedType;
+use crate::num::{FixedType, Trace};
 
 /// Sums of products: a dense layer or a convolution.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,7 +166,8 @@ impl Sum {
                         out[m * positions + position] = if exact {
                             self.exact_sum(x, &window, weights, self.bias[m])
                         } else {
-                            self.in_order(x, &window, weights, self.bias[m])
+                            let off = &mut Trace::off();
+                            self.in_order(x, &window, weights, self.bias[m], off)
                         };
                     }
                 }
@@ -182,8 +183,44 @@ impl Sum {
         (sum << shift) + bias
     }
 
+    /// The sum of an output channel over a window `(kernel row, kernel column, channel of the group)`.
+    pub fn traced(&self, x: &FixedType, window: &[i64], m: usize, trace: &mut Trace) -> i64 {
+        let weights = self.row(m);
+        if self.is_exact(x) {
+            let bias = trace.step("bias", || format!("in {}", self.accum), self.bias[m]);
+            let sum = self.exact_sum(x, window, weights, bias);
+            let how = || {
+                format!(
+                    "bias and {} products; none rounds in {}",
+                    window.len(),
+                    self.accum
+                )
+            };
+            return trace.step("accumulator", how, sum);
+        }
+        self.in_order(x, window, weights, self.bias[m], trace)
+    }
+
+    /// Weights of an output channel, in the order of a window.
+    pub fn row(&self, m: usize) -> &[i64] {
+        let taps = self.order.len();
+        &self.weights[m * taps..(m + 1) * taps]
+    }
+
+    /// The order in which terms are added.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
     /// One sum, step by step.
-    fn in_order(&self, x: &FixedType, window: &[i64], weights: &[i64], bias: i64) -> i64 {
+    fn in_order(
+        &self,
+        x: &FixedType,
+        window: &[i64],
+        weights: &[i64],
+        bias: i64,
+        trace: &mut Trace,
+    ) -> i64 {
         let accum = &self.accum;
         let fraction = x.fraction() + self.weight.fraction();
         let product = |k: usize| i128::from(window[k]) * i128::from(weights[k]);
@@ -192,28 +229,45 @@ impl Sum {
         let lift = (wide - accum.fraction()).unsigned_abs();
         let lift_product = (wide - fraction).unsigned_abs();
         let first = self.bias_position == BiasPosition::First;
+        trace.step("bias", || format!("in {accum}"), bias);
         let mut acc = if first { bias } else { 0 };
         match self.product {
             ProductRule::Cast => {
                 for &k in &self.order {
-                    let term = accum.cast(product(k), fraction).value;
-                    acc = accum.add(acc, term).value;
+                    let term = accum.cast(product(k), fraction);
+                    let how = || format!("{} * {} * 2^-{fraction}, cast", window[k], weights[k]);
+                    let term = trace.flagged("term", how, term).value;
+                    let how = || format!("{acc} + {term}");
+                    acc = trace.flagged("sum", how, accum.add(acc, term)).value;
                 }
             }
             ProductRule::Whole => {
                 for &k in &self.order {
                     let sum = (i128::from(acc) << lift) + (product(k) << lift_product);
-                    acc = accum.cast(sum, wide).value;
+                    let how = || {
+                        let product = product(k);
+                        format!(
+                            "{acc} * 2^{lift} + {product} * 2^{lift_product}, of 2^-{wide}, cast"
+                        )
+                    };
+                    acc = trace.flagged("sum", how, accum.cast(sum, wide)).value;
                 }
             }
             ProductRule::AfterSum => {
                 let sum: i128 = self.order.iter().map(|&k| product(k)).sum();
+                let how = || format!("of {} products, in 2^-{fraction}", self.order.len());
+                let sum = trace.step("sum", how, sum);
                 let all = (sum << lift_product) + (i128::from(acc) << lift);
-                acc = accum.cast(all, wide).value;
+                let how =
+                    || format!("{acc} * 2^{lift} + {sum} * 2^{lift_product}, of 2^-{wide}, cast");
+                acc = trace
+                    .flagged("accumulator", how, accum.cast(all, wide))
+                    .value;
             }
         }
         if !first {
-            acc = accum.add(acc, bias).value;
+            let how = || format!("{acc} + bias");
+            acc = trace.flagged("with bias", how, accum.add(acc, bias)).value;
         }
         acc
     }

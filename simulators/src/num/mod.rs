@@ -12,6 +12,7 @@ pub mod gemmlowp;
 pub mod lut;
 mod multiplier;
 mod rounding;
+pub mod trace;
 mod width;
 
 #[cfg(test)]
@@ -22,4 +23,5 @@ pub use fast::{FastMultiplier, shift_right_i64};
 pub use flags::{Flagged, Flags};
 pub use multiplier::{FixedMultiplier, MAX_MANTISSA_BITS, power_of_two};
 pub use rounding::{divide, round, round_f32, round_f64, shift_right};
+pub use trace::{Exact, Trace};
 pub use width::{Width, clamp, saturate, wrap};

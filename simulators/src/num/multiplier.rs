@@ -2,7 +2,7 @@
 
 use align_check_specs::{LeftShift, Rounding, Shift, Step};
 
-use super::{Flagged, Flags, round, saturate, shift_right, wrap};
+use super::{Flagged, Flags, Trace, round, saturate, wrap};
 
 /// Most bits of a mantissa: an accumulator of 64 bits times it still fits `i128` exactly.
 pub const MAX_MANTISSA_BITS: u32 = 62;
@@ -125,6 +125,15 @@ impl FixedMultiplier {
         )
     }
 
+    /// Writes the multiplier down as hardware holds it.
+    pub fn shown(&self, name: &'static str, trace: &mut Trace) {
+        let how = || {
+            let power = self.exponent - self.bits.cast_signed();
+            format!("the factor is this * 2^{power}")
+        };
+        trace.step(name, how, self.mantissa);
+    }
+
     /// Bits that lie between the product and the result.
     pub(super) fn bits_to_drop(self) -> u32 {
         self.bits + self.exponent.min(0).unsigned_abs()
@@ -153,22 +162,48 @@ impl FixedMultiplier {
         left: LeftShift,
         accumulator_bits: u32,
     ) -> Flagged<i64> {
+        self.traced(acc, steps, left, accumulator_bits, &mut Trace::off())
+    }
+
+    /// [`apply`](Self::apply), step by step.
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
+    pub fn traced(
+        &self,
+        acc: i64,
+        steps: &[Step],
+        left: LeftShift,
+        accumulator_bits: u32,
+        trace: &mut Trace,
+    ) -> Flagged<i64> {
         let shifted = if self.exponent > 0 {
-            self.shift_left(acc, left, accumulator_bits)
+            let shifted = self.shift_left(acc, left, accumulator_bits);
+            trace.flagged(
+                "shifted left",
+                || format!("{acc} * 2^{}", self.exponent),
+                shifted,
+            )
         } else {
             Flagged::exact(i128::from(acc))
         };
         let mut remaining = self.bits_to_drop();
-        let mut result = shifted.map(|acc| acc * i128::from(self.mantissa));
+        let mut result = shifted.map(|acc| {
+            let how = || format!("{acc} * {}", self.mantissa);
+            trace.step("product", how, acc * i128::from(self.mantissa))
+        });
         for step in steps {
             let bits = match step.shift {
                 Shift::By(bits) => bits,
                 Shift::Rest => remaining,
             };
             remaining = remaining.saturating_sub(bits);
-            result = result.and_then(|x| shift_right(x, bits, step.rounding));
+            result = result.and_then(|x| trace.shift_right(x, bits, step.rounding));
             if let Some(width) = step.saturate {
-                result = result.and_then(|x| saturate(x, width)).map(i128::from);
+                let how = || format!("to {width} bits");
+                result = result
+                    .and_then(|x| trace.flagged("saturated", how, saturate(x, width)))
+                    .map(i128::from);
             }
         }
         result.and_then(|x| saturate(x, 64))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use align_check_graph::{Activation, DynamicPart, Quantizer};
 
 use crate::hls4ml::Fixed;
+use crate::num::Trace;
 use crate::rules::average::Average;
 use crate::rules::elementwise::PairFunction;
 use crate::rules::epilogue::Epilogue;
@@ -42,20 +43,13 @@ pub enum Finish {
         channels: Channels,
     },
     /// A table from input code to output code.
-    Table {
-        /// Outputs, from input code `first` on.
-        table: Vec<i32>,
-        /// Input code of the first entry.
-        first: i64,
-    },
+    Table(Table),
     /// A table, and another one for elements in whole blocks of a vector kernel.
     Tables {
-        /// Outputs, from input code `first` on.
-        table: Vec<i32>,
+        /// The table.
+        table: Table,
         /// The same for elements in blocks.
-        blocks: Vec<i32>,
-        /// Input code of the first entry.
-        first: i64,
+        blocks: Table,
         /// Which elements these are.
         inside: Arc<[bool]>,
     },
@@ -92,6 +86,37 @@ pub enum Finish {
     Thresholds(Box<Counted>),
 }
 
+/// Outputs of every input code.
+pub struct Table {
+    entries: Vec<i32>,
+    first: i64,
+    /// What made the entries.
+    pub function: CodeFunction,
+}
+
+impl Table {
+    /// The entries of a function, from input code `first` on.
+    pub fn new(entries: Vec<i32>, first: i64, function: CodeFunction) -> Self {
+        Self {
+            entries,
+            first,
+            function,
+        }
+    }
+
+    /// Which entry an input code has.
+    #[inline]
+    pub fn index(&self, code: i32) -> usize {
+        (i64::from(code) - self.first) as usize
+    }
+
+    /// The output of an input code.
+    #[inline]
+    pub fn code(&self, code: i32) -> i32 {
+        self.entries[self.index(code)]
+    }
+}
+
 /// A function of two codes.
 pub struct Pair {
     /// Itself.
@@ -100,6 +125,23 @@ pub struct Pair {
     pub clamp: (i32, i32),
     /// Elements in whole blocks of a vector kernel, and their function.
     pub blocks: Option<(PairFunction, Arc<[bool]>)>,
+}
+
+impl Pair {
+    /// The code of an element, step by step.
+    #[inline]
+    pub fn traced(&self, index: usize, a: i32, b: i32, trace: &mut Trace) -> i32 {
+        let code = match &self.blocks {
+            Some((blocks, inside)) if inside[index] => blocks(a, b, trace),
+            _ => (self.function)(a, b, trace),
+        };
+        let (lo, hi) = self.clamp;
+        let clamped = code.clamp(lo, hi);
+        if clamped == code {
+            return code;
+        }
+        trace.step("clipped", || format!("{code} to {lo}..{hi}"), clamped)
+    }
 }
 
 /// `[quantize]` of a layer's reals.
@@ -122,7 +164,7 @@ impl std::fmt::Debug for Finish {
             Self::Letter(_) => "Letter",
             Self::Real => "Real",
             Self::Requantize { .. } => "Requantize",
-            Self::Table { .. } => "Table",
+            Self::Table(_) => "Table",
             Self::Tables { .. } => "Tables",
             Self::Resample(_) => "Resample",
             Self::Function(_) => "Function",

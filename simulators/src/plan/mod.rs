@@ -28,7 +28,7 @@ use crate::rules::fake_quantize::Values;
 use crate::rules::thresholds;
 use crate::tensor::Channels;
 
-pub use finish::{Finish, FloatFinish, Pair};
+pub use finish::{Finish, FloatFinish, Pair, Table};
 pub use sum::{LinearPlan, OtherBias, Paired, Sum};
 
 /// A layer under a target's rules.

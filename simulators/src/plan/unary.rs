@@ -3,13 +3,14 @@
 use align_check_graph::Activation;
 use align_check_specs::{Bounds, HardSwishRule, RescaleRule, SigmoidRule};
 
-use super::{Ending, Finish, Planner, clamp_codes, same_grid};
+use super::{Ending, Finish, Planner, Table, clamp_codes, same_grid};
 use crate::network::{Folded, Kind, Post};
+use crate::num::Trace;
 use crate::rules::Labels;
 use crate::rules::unary::{self, CodeFunction};
 
 /// Largest table that is made for an operation with one quantized input.
-const TABLE: i64 = 1 << 16;
+const MOST_ENTRIES: i64 = 1 << 16;
 
 /// What Quark writes behind a hard sigmoid: `(2731 / 2^14) / (1 / 6)`, which the DPU's own constant includes.
 const DPU_SIGMOID_GAIN: f64 = 2731.0 * 6.0 / 16384.0;
@@ -66,8 +67,17 @@ impl Planner<'_> {
                 if same_grid(x, out) && !own {
                     let (lo, hi) = clamp_codes(out, &folded, Bounds::HalfAway);
                     // The same grid: nothing is computed, codes may lie in another range.
-                    let function: CodeFunction =
-                        Box::new(move |code| out.store(x.raw(code)).clamp(lo, hi));
+                    let function: CodeFunction = Box::new(move |code, trace| {
+                        let raw = x.raw(code);
+                        let how = || format!("code {raw}, the same grid");
+                        let raw = trace.step("input", how, raw);
+                        let code = out.stored(raw, trace);
+                        trace.step(
+                            "clipped",
+                            || format!("{code} to {lo}..{hi}"),
+                            code.clamp(lo, hi),
+                        )
+                    });
                     Some((function, "activations"))
                 } else {
                     let (rule, name) = match ops.relu {
@@ -126,13 +136,14 @@ impl Planner<'_> {
 
     fn table(&self, function: CodeFunction, rule: &str, x: Labels, out: Labels) -> Finish {
         let (min, max) = match self.codes(0) {
-            Some((grid, _)) if grid.max - grid.min < TABLE => (grid.min, grid.max),
+            Some((grid, _)) if grid.max - grid.min < MOST_ENTRIES => (grid.min, grid.max),
             _ => return Finish::Function(function),
         };
-        let entries = |function: CodeFunction| -> Vec<i32> {
-            (min..=max).map(|code| function(code as i32)).collect()
+        let entries = |function: &CodeFunction| -> Vec<i32> {
+            let code = |code| function(code as i32, &mut Trace::off());
+            (min..=max).map(code).collect()
         };
-        let table = entries(function);
+        let table = Table::new(entries(&function), min, function);
         let blocks = match (rule, self.spec.ops.rescale) {
             ("ops.rescale", Some(rule)) if matches!(self.layer.kind, Kind::Pass) => {
                 unary::rescale_blocks(rule, self.spec, x, out)
@@ -142,13 +153,12 @@ impl Planner<'_> {
         match blocks {
             Some((function, block)) => Finish::Tables {
                 table,
-                blocks: entries(function),
-                first: min,
+                blocks: Table::new(entries(&function), min, function),
                 inside: self
                     .layer
                     .in_blocks(self.layer.shape.iter().product(), block),
             },
-            None => Finish::Table { table, first: min },
+            None => Finish::Table(table),
         }
     }
 }

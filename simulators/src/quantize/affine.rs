@@ -11,6 +11,8 @@ use align_check_graph::{Affine, Rounding, ZeroPointAdded};
 
 use super::bipolar;
 use super::letter::{self, specialized};
+use crate::num::trace::short;
+use crate::num::{self, Flagged, Flags, Trace};
 
 /// The parameters of one channel, as the executor's `f32` arithmetic sees them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,6 +123,47 @@ impl Channel {
             let outside = self.outside() as i64;
             ((self.min - outside) as f32, (self.max - outside) as f32)
         }
+    }
+
+    /// [`quantize_affine`], step by step.
+    pub fn traced(self, x: f32, trace: &mut Trace) -> i64 {
+        let code = quantize_affine(x, self);
+        if !trace.is_on() {
+            return code;
+        }
+        let steps = if let Some(multiplier) = self.multiplier {
+            trace.step("multiplier", || "of the quantizer".into(), multiplier);
+            trace.step("in steps", || short(x) + " * multiplier", self.steps(x))
+        } else {
+            trace.step("scale out", String::new, self.scale);
+            trace.step("in steps", || short(x) + " / scale out", self.steps(x))
+        };
+        if self.bipolar {
+            let how = || format!("sign of {} + {}", short(steps), self.zero_point);
+            return trace.step("code", how, code);
+        }
+        let inside = if self.inside == 0.0 {
+            steps
+        } else {
+            let how = || format!("{} + {}", short(steps), self.inside);
+            trace.step("with zero point", how, steps + self.inside)
+        };
+        let (min, max) = self.bounds();
+        let clamped = self.clamped(x);
+        if clamped != inside {
+            let how = || format!("{} to {min}..{max}", short(inside));
+            let clamped = Flagged::new(clamped, Flags::SATURATED);
+            let _ = trace.flagged("clamped", how, clamped);
+        }
+        let rounded = self.level(x) - self.outside();
+        let how = || format!("{} of {}", letter::name(self.rounding), short(clamped));
+        let flags = num::round(clamped.into(), align_check_specs::Rounding::HalfEven).flags;
+        let _ = trace.flagged("rounded", how, Flagged::new(rounded, flags));
+        if self.outside() != 0.0 {
+            let how = || format!("{rounded} + {}", self.outside());
+            trace.step("with zero point", how, rounded + self.outside());
+        }
+        trace.step("code", String::new, code)
     }
 
     #[inline]

@@ -8,6 +8,18 @@
 
 use align_check_graph::Rounding;
 
+/// A rounding mode's name, as specs write it: `HalfEven` is `half-even`.
+pub fn name(rounding: Rounding) -> String {
+    let mut name = String::new();
+    for letter in format!("{rounding:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
+}
+
 /// From here on every `f32` is an integer.
 const INTEGERS: f32 = 8_388_608.0;
 

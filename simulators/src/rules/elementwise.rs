@@ -11,11 +11,12 @@ use super::fake_quantize;
 use super::qnnpack;
 use super::real::RealQuantizer;
 use super::unary::{factor, last_rounding, shift_rounding};
-use crate::num::{self, FixedMultiplier, gemmlowp};
+use crate::num::trace::short;
+use crate::num::{self, FixedMultiplier, Trace, gemmlowp};
 use crate::ops::real::binary;
 
 /// A function from two stored codes to a stored code.
-pub type PairFunction = Box<dyn Fn(i32, i32) -> i32 + Send + Sync>;
+pub type PairFunction = Box<dyn Fn(i32, i32, &mut Trace) -> i32 + Send + Sync>;
 
 /// Whether the first operand of a result is one element over its innermost run: along its last axis that is
 /// longer than one. So is the only element of a result.
@@ -42,12 +43,12 @@ pub fn add(
         AddRule::Exact => return None,
         AddRule::F32 => {
             let quantizer = RealQuantizer::new(&spec.quantize, out);
-            Box::new(move |qa, qb| {
-                let (va, vb) = (
-                    a.steps(qa) as f32 * a.scale_f32(),
-                    b.steps(qb) as f32 * b.scale_f32(),
-                );
-                quantizer.code(if sign < 0 { va - vb } else { va + vb })
+            Box::new(move |qa, qb, trace| {
+                let va = a.real_f32("first", qa, trace);
+                let vb = b.real_f32("second", qb, trace);
+                let sum = if sign < 0 { va - vb } else { va + vb };
+                let sum = trace.step("sum", || joined(sign, va, vb), sum);
+                quantizer.traced(sum, trace)
             })
         }
         AddRule::F32Fma => f32_fma(spec, sign, [a, b], out),
@@ -56,7 +57,7 @@ pub fn add(
                 return None;
             }
             let add = qnnpack::Add::new([a, b], out)?;
-            Box::new(move |qa, qb| add.code(qa, qb))
+            Box::new(move |qa, qb, trace| add.code(qa, qb, trace))
         }
         AddRule::FakeQuantize => fake_quantize::add(op, [a, b], out)?,
         AddRule::F32Ratios | AddRule::F32RatiosFma | AddRule::F32RatiosFmaConstant => {
@@ -65,7 +66,7 @@ pub fn add(
             }
             let sum = ratios(rule, if repeats_first { [b, a] } else { [a, b] }, out);
             if repeats_first {
-                Box::new(move |qa, qb| sum(qb, qa))
+                Box::new(move |qa, qb, trace| sum(qb, qa, trace))
             } else {
                 sum
             }
@@ -79,10 +80,11 @@ pub fn add(
                 return shifted(a, b, out);
             }
             let sum = Q31Sum::new(rule, spec, [a, b], out);
-            Box::new(move |qa, qb| {
-                let [va, vb] = [(sum.ma, a.steps(qa)), (sum.mb, b.steps(qb))]
-                    .map(|(m, steps)| sum.apply(m, steps << sum.left));
-                sum.code(va + sign * vb)
+            Box::new(move |qa, qb, trace| {
+                let va = sum.operand("first", sum.ma, a, qa, trace);
+                let vb = sum.operand("second", sum.mb, b, qb, trace);
+                let total = trace.step("sum", || joined(sign, va, vb), va + sign * vb);
+                sum.code(total, trace)
             })
         }
         AddRule::Q21HalfUp => {
@@ -100,9 +102,15 @@ pub fn add(
             let bits = u32::try_from(shift)
                 .ok()
                 .filter(|bits| (1..63).contains(bits))?;
-            Box::new(move |qa, qb| {
-                let sum = a.steps(qa) * ma + b.steps(qb) * mb;
-                out.store(((sum + (1 << (bits - 1))) >> bits) + out.zero_point)
+            Box::new(move |qa, qb, trace| {
+                let va = a.traced_steps("first", qa, trace);
+                let vb = b.traced_steps("second", qb, trace);
+                let how = || format!("{va} * {ma} + {vb} * {mb}");
+                let sum = trace.step("sum", how, va * ma + vb * mb);
+                let half = 1i64 << (bits - 1);
+                let how = || format!("({sum} + {half}) >> {bits}");
+                let v = trace.step("shifted", how, (sum + half) >> bits);
+                out.placed(v, trace)
             })
         }
         AddRule::RequantizeEach => {
@@ -120,10 +128,13 @@ pub fn add(
                 factor(&spec.requantize, &spec.accumulator, unit, wide, open).ok()
             };
             let (ra, rb) = (through(a)?, through(b)?);
-            Box::new(move |qa, qb| {
-                let va = i64::from(ra.code(a.steps(qa), 0, false).value);
-                let vb = i64::from(rb.code(b.steps(qb), 0, false).value);
-                out.store(va + sign * vb + out.zero_point)
+            Box::new(move |qa, qb, trace| {
+                let va = a.traced_steps("first", qa, trace);
+                let va = i64::from(ra.traced(va, 0, false, trace).value);
+                let vb = b.traced_steps("second", qb, trace);
+                let vb = i64::from(rb.traced(vb, 0, false, trace).value);
+                let sum = trace.step("sum", || joined(sign, va, vb), va + sign * vb);
+                out.placed(sum, trace)
             })
         }
         AddRule::Q8Floor => {
@@ -137,10 +148,18 @@ pub fn add(
             let zeros = a.zero_point as f64 * ra + sign as f64 * b.zero_point as f64 * rb;
             let offset =
                 num::round_f64((out.zero_point as f64 - zeros) * unit, Rounding::HalfAway) as i64;
-            Box::new(move |qa, qb| {
-                let first = (a.raw(qa) * ia + b.raw(qb) * ib) >> 8;
-                let second = num::saturate(i128::from(first + offset), 16).value;
-                out.store((second + ((1 << shift) >> 1)) >> shift)
+            Box::new(move |qa, qb, trace| {
+                let (ra, rb) = (a.raw(qa), b.raw(qb));
+                let how = || format!("code {ra} * {ia} + code {rb} * {ib}");
+                let sum = trace.step("sum", how, ra * ia + rb * ib);
+                let first = trace.step("shifted", || format!("{sum} >> 8"), sum >> 8);
+                let fitted = num::saturate(i128::from(first + offset), 16);
+                let how = || format!("{first} + {offset}, in 16 bits");
+                let second = trace.flagged("with zero point", how, fitted).value;
+                let half = (1 << shift) >> 1;
+                let how = || format!("({second} + {half}) >> {shift}");
+                let raw = trace.step("shifted", how, (second + half) >> shift);
+                out.stored(raw, trace)
             })
         }
         AddRule::AlignedShift | AddRule::RoundedOnce => {
@@ -148,15 +167,17 @@ pub fn add(
                 AddRule::RoundedOnce => last_rounding(spec),
                 _ => shift_rounding(spec),
             };
-            Box::new(move |qa, qb| {
+            Box::new(move |qa, qb, trace| {
                 // Power-of-two scales, or integers over a power of two: every step is exact in f64 but the
                 // rounding.
-                let v = binary(
-                    op,
-                    a.steps(qa) as f64 * a.scale,
-                    b.steps(qb) as f64 * b.scale,
-                );
-                out.store(num::round_f64(v / out.scale, rounding) as i64 + out.zero_point)
+                let va = a.real_f64("first", qa, trace);
+                let vb = b.real_f64("second", qb, trace);
+                let sum = trace.step("sum", || joined(sign, va, vb), binary(op, va, vb));
+                trace.step("scale out", String::new, out.scale);
+                let how = || short(sum) + " / scale out";
+                let v = trace.step("in steps", how, sum / out.scale);
+                let v = trace.round_f64(v, rounding) as i64;
+                out.placed(v, trace)
             })
         }
     })
@@ -165,12 +186,21 @@ pub fn add(
 /// `f32-fma`: codes are dequantized by one fused multiply-add.
 fn f32_fma(spec: &Spec, sign: i64, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
     let quantizer = RealQuantizer::new(&spec.quantize, out);
-    let real = |x: Labels| {
+    let real = |name: &'static str, x: Labels| {
         let (scale, offset) = (x.scale_f32(), -(x.zero_point as f32) * x.scale_f32());
-        move |code: i32| (x.raw(code) as f32).mul_add(scale, offset)
+        move |code: i32, trace: &mut Trace| {
+            trace.step("scale", || format!("of the {name}"), scale);
+            trace.step("offset", || format!("-{} * scale", x.zero_point), offset);
+            let how = || format!("fma(code {}, scale, offset)", x.raw(code));
+            trace.step(name, how, (x.raw(code) as f32).mul_add(scale, offset))
+        }
     };
-    let (ra, rb, sign) = (real(a), real(b), sign as f32);
-    Box::new(move |qa, qb| quantizer.code(ra(qa) + sign * rb(qb)))
+    let (ra, rb) = (real("first", a), real("second", b));
+    Box::new(move |qa, qb, trace| {
+        let (va, vb) = (ra(qa, trace), rb(qb, trace));
+        let sum = trace.step("sum", || joined(sign, va, vb), va + sign as f32 * vb);
+        quantizer.traced(sum, trace)
+    })
 }
 
 /// The rules of the family `f32-ratios`, with the operands in their order.
@@ -183,14 +213,24 @@ fn ratios(rule: AddRule, [a, b]: [Labels; 2], out: Labels) -> PairFunction {
     };
     let fixed = out.zero_point as f32 - zeros;
     let fused = rule != AddRule::F32Ratios;
-    Box::new(move |qa, qb| {
+    Box::new(move |qa, qb, trace| {
         let (va, vb) = (a.raw(qa) as f32, b.raw(qb) as f32);
+        trace.step("ratio a", || "f32(sa / sy)".into(), ra);
+        trace.step("ratio b", || "f32(sb / sy)".into(), rb);
+        trace.step(
+            "constant",
+            || "zy - (ratio a * za + ratio b * zb)".into(),
+            fixed,
+        );
         let v = if fused {
-            va.mul_add(ra, vb.mul_add(rb, fixed))
+            let how = || format!("fma(code {va}, ratio a, fma(code {vb}, ratio b, constant))");
+            trace.step("in steps", how, va.mul_add(ra, vb.mul_add(rb, fixed)))
         } else {
-            (fixed + va * ra) + vb * rb
+            let how = || format!("(constant + code {va} * ratio a) + code {vb} * ratio b");
+            trace.step("in steps", how, (fixed + va * ra) + vb * rb)
         };
-        out.store(num::round_f32(v, Rounding::HalfEven) as i64)
+        let raw = trace.round_f32(v, Rounding::HalfEven) as i64;
+        out.stored(raw, trace)
     })
 }
 
@@ -200,10 +240,18 @@ fn shifted(a: Labels, b: Labels, out: Labels) -> Option<PairFunction> {
     let exponent = num::power_of_two(out.scale)?;
     let down = |x: Labels| u32::try_from(exponent - num::power_of_two(x.scale)?).ok();
     let (down_a, down_b) = (down(a)?, down(b)?);
-    Some(Box::new(move |qa, qb| {
-        let va = gemmlowp::divide_by_pot(a.steps(qa), down_a.min(62));
-        let vb = gemmlowp::divide_by_pot(b.steps(qb), down_b.min(62));
-        out.store(va + vb + out.zero_point)
+    Some(Box::new(move |qa, qb, trace| {
+        let mut operand = |name, x: Labels, code, down: u32| {
+            let steps = x.traced_steps(name, code, trace);
+            let how = || format!("{steps} / 2^{down}, half-away");
+            trace.step("shifted", how, gemmlowp::divide_by_pot(steps, down.min(62)))
+        };
+        let (va, vb) = (
+            operand("first", a, qa, down_a),
+            operand("second", b, qb, down_b),
+        );
+        let sum = trace.step("sum", || joined(1, va, vb), va + vb);
+        out.placed(sum, trace)
     }))
 }
 
@@ -236,14 +284,44 @@ impl Q31Sum {
         }
     }
 
-    fn apply(&self, m: FixedMultiplier, v: i64) -> i64 {
-        m.apply(v, &self.steps, LeftShift::Wrap, 32).value
+    fn apply(&self, m: FixedMultiplier, v: i64, trace: &mut Trace) -> i64 {
+        m.shown("multiplier", trace);
+        m.traced(v, &self.steps, LeftShift::Wrap, 32, trace).value
     }
 
-    fn code(&self, sum: i64) -> i32 {
-        self.out
-            .store(self.apply(self.mo, sum) + self.out.zero_point)
+    /// An operand on twice the larger scale.
+    fn operand(
+        &self,
+        name: &'static str,
+        m: FixedMultiplier,
+        x: Labels,
+        code: i32,
+        trace: &mut Trace,
+    ) -> i64 {
+        let v = self.lifted(name, x, code, trace);
+        self.apply(m, v, trace)
     }
+
+    fn lifted(&self, name: &'static str, x: Labels, code: i32, trace: &mut Trace) -> i64 {
+        let steps = x.traced_steps(name, code, trace);
+        let how = || format!("{steps} * 2^{}", self.left);
+        trace.step("shifted left", how, steps << self.left)
+    }
+
+    fn code(&self, sum: i64, trace: &mut Trace) -> i32 {
+        let v = self.apply(self.mo, sum, trace);
+        self.out.placed(v, trace)
+    }
+}
+
+/// `a + b`, or `a - b`.
+fn joined<V: Into<num::Exact>>(sign: i64, a: V, b: V) -> String {
+    format!(
+        "{} {} {}",
+        short(a),
+        if sign < 0 { '-' } else { '+' },
+        short(b)
+    )
 }
 
 /// How kernels walk over two operands that are broadcast to each other, in the file's order.
@@ -313,20 +391,31 @@ pub fn add_blocks(
     };
     let sum = Q31Sum::new(rule, spec, [a, b], out);
     // optimized/integer_ops/add.h, optimized/optimized_ops.h AddElementwise, AddScalarBroadcast
-    let part = move |m: FixedMultiplier, steps: i64, left: u32| {
+    let part = move |m: FixedMultiplier, v: i64, trace: &mut Trace| {
         let down = (-m.exponent).max(0) as u32;
-        let v = steps << left;
-        let high = |v: i64| (v * m.mantissa + (1 << 30)) >> 31;
+        m.shown("multiplier", trace);
+        let high = |v: i64, trace: &mut Trace| {
+            let how = || format!("({v} * {} + 2^30) >> 31", m.mantissa);
+            trace.step("high product", how, (v * m.mantissa + (1 << 30)) >> 31)
+        };
+        let shifted = |v: i64, trace: &mut Trace| {
+            trace.step("shifted", || format!("{v} >> {down}"), v >> down)
+        };
         if folded {
-            high(v >> down)
+            let v = shifted(v, trace);
+            high(v, trace)
         } else {
-            high(v) >> down
+            let v = high(v, trace);
+            shifted(v, trace)
         }
     };
-    let function: PairFunction = Box::new(move |qa, qb| {
-        let va = part(sum.ma, a.steps(qa), sum.left);
-        let vb = part(sum.mb, b.steps(qb), sum.left);
-        sum.code(va + vb)
+    let function: PairFunction = Box::new(move |qa, qb, trace| {
+        let v = sum.lifted("first", a, qa, trace);
+        let va = part(sum.ma, v, trace);
+        let v = sum.lifted("second", b, qb, trace);
+        let vb = part(sum.mb, v, trace);
+        let total = trace.step("sum", || joined(1, va, vb), va + vb);
+        sum.code(total, trace)
     });
     Some((function, run, block))
 }
@@ -357,8 +446,22 @@ pub fn mul(
     [a, b]: [Labels; 2],
     out: Labels,
 ) -> Result<Option<PairFunction>, String> {
-    let product = move |qa: i32, qb: i32| a.steps(qa) * b.steps(qb);
+    let product = move |qa: i32, qb: i32, trace: &mut Trace| {
+        let va = a.traced_steps("first", qa, trace);
+        let vb = b.traced_steps("second", qb, trace);
+        trace.step("product", || format!("{va} * {vb}"), va * vb)
+    };
     let combined = a.scale_f32() * b.scale_f32() / out.scale_f32();
+    let scaled = move |qa: i32, qb: i32, trace: &mut Trace| {
+        let product = product(qa, qb, trace);
+        trace.step(
+            "multiplier",
+            || "f32(sa * sb) / sy, in f32".into(),
+            combined,
+        );
+        let how = || format!("{product} * multiplier");
+        trace.step("scaled", how, product as f32 * combined)
+    };
     let requantized = |derivation: Derivation| -> Result<PairFunction, String> {
         let requantize = Requantize {
             derivation,
@@ -372,52 +475,70 @@ pub fn mul(
             out,
             open,
         )?;
-        Ok(Box::new(move |qa, qb| {
-            requantizer.code(product(qa, qb), 0, false).value
+        Ok(Box::new(move |qa, qb, trace| {
+            let product = product(qa, qb, trace);
+            requantizer.traced(product, 0, false, trace).value
         }))
     };
     Ok(Some(match rule {
         MulRule::Exact => return Ok(None),
         MulRule::F32 => {
             let quantizer = RealQuantizer::new(&spec.quantize, out);
-            Box::new(move |qa, qb| {
-                quantizer.code(
-                    (a.steps(qa) as f32 * a.scale_f32()) * (b.steps(qb) as f32 * b.scale_f32()),
-                )
+            Box::new(move |qa, qb, trace| {
+                let va = a.real_f32("first", qa, trace);
+                let vb = b.real_f32("second", qb, trace);
+                let how = || format!("{} * {}", short(va), short(vb));
+                let product = trace.step("product", how, va * vb);
+                quantizer.traced(product, trace)
             })
         }
         MulRule::F32Combined => {
             let inside = spec.quantize.zero_point == ZeroPointPosition::InsideRounding;
             let (rounding, zero) = (spec.quantize.rounding, out.zero_point as f32);
-            Box::new(move |qa, qb| {
-                let v = product(qa, qb) as f32 * combined;
-                let v = if inside {
-                    num::round_f32(v + zero, rounding)
+            Box::new(move |qa, qb, trace| {
+                let v = scaled(qa, qb, trace);
+                let raw = if inside {
+                    let how = || format!("{} + {zero}", short(v));
+                    let v = trace.step("with zero point", how, v + zero);
+                    trace.round_f32(v, rounding)
                 } else {
-                    num::round_f32(v, rounding) + zero
+                    let v = trace.round_f32(v, rounding);
+                    trace.step("with zero point", || format!("{v} + {zero}"), v + zero)
                 };
-                out.store(v as i64)
+                out.stored(raw as i64, trace)
             })
         }
         MulRule::F32CombinedInside => {
             let zero = out.zero_point as f32;
-            Box::new(move |qa, qb| {
-                let v = product(qa, qb) as f32 * combined + zero;
-                out.store(num::round_f32(v, Rounding::HalfEven) as i64)
+            Box::new(move |qa, qb, trace| {
+                let v = scaled(qa, qb, trace);
+                let how = || format!("{} + {zero}", short(v));
+                let v = trace.step("with zero point", how, v + zero);
+                let raw = trace.round_f32(v, Rounding::HalfEven);
+                out.stored(raw as i64, trace)
             })
         }
-        MulRule::F32CombinedHalfEven => Box::new(move |qa, qb| {
-            let v = num::round_f32(product(qa, qb) as f32 * combined, Rounding::HalfEven);
-            out.store(v as i64 + out.zero_point)
+        MulRule::F32CombinedHalfEven => Box::new(move |qa, qb, trace| {
+            let v = scaled(qa, qb, trace);
+            let v = trace.round_f32(v, Rounding::HalfEven);
+            out.placed(v as i64, trace)
         }),
         MulRule::RequantizeF32ScaleInt16 => {
             // optimized/optimized_ops.h MulElementwise: the zero point is added to int16 lanes
             let m = FixedMultiplier::from_real(f64::from(combined), 31, Rounding::HalfAway).value;
             let steps = spec.requantize.steps.clone();
-            Box::new(move |qa, qb| {
-                let v = m.apply(product(qa, qb), &steps, LeftShift::Wrap, 32).value;
-                let v = num::saturate(v.into(), 16).value + out.zero_point;
-                out.store(num::wrap(v.into(), 16).value)
+            Box::new(move |qa, qb, trace| {
+                let product = product(qa, qb, trace);
+                m.shown("multiplier", trace);
+                let v = m.traced(product, &steps, LeftShift::Wrap, 32, trace).value;
+                let fitted = num::saturate(v.into(), 16);
+                let v = trace
+                    .flagged("saturated", || "to 16 bits".into(), fitted)
+                    .value;
+                let how = || format!("{v} + {}, in 16 bits", out.zero_point);
+                let wrapped = num::wrap((v + out.zero_point).into(), 16);
+                let raw = trace.flagged("with zero point", how, wrapped).value;
+                out.stored(raw, trace)
             })
         }
         MulRule::FakeQuantize => fake_quantize::mul([a, b], out),
@@ -497,7 +618,11 @@ mod tests {
                     let down = mo.exponent.unsigned_abs();
                     let v = shift_right(high(sum, mo.mantissa), down, Rounding::HalfAway).value;
                     let wanted = (v + 3).clamp(-128, 127);
-                    assert_eq!(i128::from(function(qa, qb)), wanted, "{sa} {sb} {qa} {qb}");
+                    assert_eq!(
+                        i128::from(function(qa, qb, &mut Trace::off())),
+                        wanted,
+                        "{sa} {sb} {qa} {qb}"
+                    );
                 }
             }
         }
@@ -523,7 +648,11 @@ mod tests {
                         - i128::from(b.steps(qb)) * fixed(sb) as i128;
                     let v = shift_right(exact, shift as u32, Rounding::HalfUp).value;
                     let wanted = (v - 5).clamp(-128, 127);
-                    assert_eq!(i128::from(sub(qa, qb)), wanted, "{sa} {sb} {qa} {qb}");
+                    assert_eq!(
+                        i128::from(sub(qa, qb, &mut Trace::off())),
+                        wanted,
+                        "{sa} {sb} {qa} {qb}"
+                    );
                 }
             }
         }
@@ -538,9 +667,9 @@ mod tests {
         let rule = MulRule::RequantizeF32ScaleInt16;
         let product = mul(rule, &spec, [byte(1.0), byte(1.0)], out);
         let product = product.expect("scales that fit").expect("a rule of codes");
-        assert_eq!(product(0, 9), 255);
+        assert_eq!(product(0, 9, &mut Trace::off()), 255);
         // 65025 steps of 1000 saturate at 32767; + 255 wraps to -32514.
-        assert_eq!(product(255, 255), 0);
+        assert_eq!(product(255, 255, &mut Trace::off()), 0);
     }
 
     #[test]
@@ -554,7 +683,7 @@ mod tests {
             (-6, 1, -1),
             (32767, 32767, 32767),
         ] {
-            assert_eq!(add(a, b), wanted, "{a} {b}");
+            assert_eq!(add(a, b, &mut Trace::off()), wanted, "{a} {b}");
         }
         assert!(shifted(grid(-12), grid(-12), grid(-14)).is_none());
     }

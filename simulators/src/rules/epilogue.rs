@@ -4,6 +4,8 @@ use align_check_specs::Quantize;
 
 use super::Labels;
 use super::real::RealQuantizer;
+use crate::num::Trace;
+use crate::num::trace::short;
 
 /// From the real of a convolution and a code to a code.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,10 +27,17 @@ impl Epilogue {
     }
 
     /// The stored code of `relu(v + (q - z) * s)`.
-    pub fn code(&self, v: f32, other: i32) -> i32 {
+    pub fn code(&self, v: f32, other: i32, trace: &mut Trace) -> i32 {
         let x = &self.other;
-        let real = (x.raw(other) - x.zero_point) as f32 * x.scale_f32();
+        let steps = x.traced_steps("other", other, trace);
+        let scale = trace.step("scale", || "of the other operand".into(), x.scale_f32());
+        let how = || format!("{steps} * scale");
+        let real = trace.step("other", how, steps as f32 * scale);
+        let how = || format!("{} + {}", short(v), short(real));
+        let sum = trace.step("sum", how, v + real);
         let (low, high) = self.bounds;
-        self.quantizer.code((v + real).max(low).min(high))
+        let how = || format!("{} to {}..{}", short(sum), short(low), short(high));
+        let sum = trace.step("clipped", how, sum.max(low).min(high));
+        self.quantizer.traced(sum, trace)
     }
 }

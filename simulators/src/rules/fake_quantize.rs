@@ -11,7 +11,8 @@ use super::Labels;
 use super::elementwise::PairFunction;
 use super::requantize::Unit;
 use super::unary::CodeFunction;
-use crate::num;
+use crate::num::Trace;
+use crate::num::trace::short;
 
 /// A shift this far from the smallest code is no shift.
 const NO_SHIFT: f32 = 1e-4;
@@ -70,13 +71,32 @@ impl FakeQuantizer {
 
     /// The stored code of a real.
     pub fn code(&self, x: f32) -> i32 {
+        self.traced(x, &mut Trace::off())
+    }
+
+    /// [`code`](Self::code), step by step.
+    pub fn traced(&self, x: f32, trace: &mut Trace) -> i32 {
         let [low, high] = self.range;
-        let scaled = x.max(low).min(high) * self.k;
+        trace.step("low", || "end of the range".into(), low);
+        trace.step("high", || "end of the range".into(), high);
+        let clamped = trace.step(
+            "clamped",
+            || format!("{} to low..high", short(x)),
+            x.max(low).min(high),
+        );
+        let k = trace.step("k", || "levels / (high - low)".into(), self.k);
+        let scaled = trace.step("scaled", || short(clamped) + " * k", clamped * k);
         let raw = match self.shift {
-            None => num::round_f32(scaled, self.rounding) as i64,
-            Some(shift) => num::round_f32(scaled - shift, self.rounding) as i64 + self.out.min,
+            None => trace.round_f32(scaled, self.rounding) as i64,
+            Some(shift) => {
+                let shift = trace.step("shift", || "low * k".into(), shift);
+                let v = trace.step("shifted", || short(scaled) + " - shift", scaled - shift);
+                let rounded = trace.round_f32(v, self.rounding) as i64;
+                let how = || format!("{rounded} + {}", self.out.min);
+                trace.step("from the smallest", how, rounded + self.out.min)
+            }
         };
-        self.out.store(raw)
+        self.out.stored(raw, trace)
     }
 }
 
@@ -86,8 +106,25 @@ pub fn add(op: Binary, [a, b]: [Labels; 2], out: Labels) -> Option<PairFunction>
         return None;
     }
     let (first, sum) = (Steps::new(a, b), Sum::new(b, out));
-    Some(Box::new(move |qa, qb| {
-        sum.code(first.value((a.raw(qa) - a.min) as f32), qb)
+    Some(Box::new(move |qa, qb, trace| {
+        let n = trace.step(
+            "first",
+            || format!("code {} - {}", a.raw(qa), a.min),
+            a.raw(qa) - a.min,
+        );
+        trace.step(
+            "step",
+            || "of the first in steps of the second".into(),
+            first.step,
+        );
+        trace.step(
+            "low",
+            || "of the first in steps of the second".into(),
+            first.low,
+        );
+        let x = first.value(n as f32);
+        trace.step("on the second", || format!("fma({n}, step, low)"), x);
+        sum.code(x, qb, trace)
     }))
 }
 
@@ -127,8 +164,11 @@ impl Sum {
         }
     }
 
-    fn code(&self, x: f32, kept: i32) -> i32 {
-        self.quantizer.code(x + self.kept.raw(kept) as f32)
+    fn code(&self, x: f32, kept: i32, trace: &mut Trace) -> i32 {
+        let kept = self.kept.raw(kept);
+        let how = || format!("{} + code {kept}", short(x));
+        let sum = trace.step("sum", how, x + kept as f32);
+        self.quantizer.traced(sum, trace)
     }
 }
 
@@ -176,17 +216,30 @@ impl ConvAdd {
     }
 
     /// The stored code.
-    pub fn code(&self, v: f32, kept: i32) -> i32 {
+    pub fn code(&self, v: f32, kept: i32, trace: &mut Trace) -> i32 {
         let other = self.sum.kept;
         match &self.inner {
             None => {
-                let x = v / other.scale_f32() - other.zero_point as f32;
-                self.sum.code(x, kept)
+                let (scale, zero) = (other.scale_f32(), other.zero_point as f32);
+                trace.step("scale", || "of the other operand".into(), scale);
+                let how = || format!("{} / scale - {zero}", short(v));
+                let x = trace.step("on the other", how, v / scale - zero);
+                self.sum.code(x, kept, trace)
             }
             Some((clip, line)) => {
-                let x = v.mul_add(clip.k, clip.i).max(clip.low).min(clip.high);
-                let sum = x + other.raw(kept) as f32;
-                line.code(sum, self.sum.quantizer.out, Rounding::HalfEven)
+                trace.step("k", || "of the quantizer between".into(), clip.k);
+                trace.step("i", || "of the quantizer between".into(), clip.i);
+                let x = v.mul_add(clip.k, clip.i);
+                let x = trace.step("on the other", || format!("fma({}, k, i)", short(v)), x);
+                let how = || {
+                    let (low, high) = (short(clip.low), short(clip.high));
+                    format!("{} to {low}..{high}", short(x))
+                };
+                let x = trace.step("clipped", how, x.max(clip.low).min(clip.high));
+                let raw = other.raw(kept);
+                let how = || format!("{} + code {raw}", short(x));
+                let sum = trace.step("sum", how, x + raw as f32);
+                line.code(sum, self.sum.quantizer.out, Rounding::HalfEven, trace)
             }
         }
     }
@@ -217,10 +270,15 @@ impl Values {
     }
 
     /// The real of a sum.
-    pub fn real(&self, sum: i64, channel: usize) -> f32 {
+    pub fn real(&self, sum: i64, channel: usize, trace: &mut Trace) -> f32 {
         let [scale, bias] = self.channels[channel];
         let [low, high] = self.clamp;
-        (sum as f32 * scale + bias).max(low).min(high)
+        trace.step("multiplier", || "scale of the sum".into(), scale);
+        trace.step("bias", || "as f32".into(), bias);
+        let how = || format!("{sum} * multiplier + bias");
+        let v = trace.step("real", how, sum as f32 * scale + bias);
+        let how = || format!("{} to {}..{}", short(v), short(low), short(high));
+        trace.step("clipped", how, v.max(low).min(high))
     }
 }
 
@@ -232,7 +290,12 @@ pub fn mul([a, b]: [Labels; 2], out: Labels) -> PairFunction {
         move |code: i32| ((x.raw(code) - x.min) as f32).mul_add(step, low)
     };
     let (ra, rb) = (real(a), real(b));
-    Box::new(move |qa, qb| quantizer.code(ra(qa) * rb(qb)))
+    Box::new(move |qa, qb, trace| {
+        let va = trace.step("first", || format!("real of code {}", a.raw(qa)), ra(qa));
+        let vb = trace.step("second", || format!("real of code {}", b.raw(qb)), rb(qb));
+        let product = trace.step("product", || "first * second".into(), va * vb);
+        quantizer.traced(product, trace)
+    })
 }
 
 /// `rescale = "fake-quantize"`, with a clamp of reals.
@@ -241,7 +304,13 @@ pub fn rescale(x: Labels, out: Labels, clamp: (f64, f64)) -> CodeFunction {
     // The conversion truncates, and saturates at infinities.
     let bound = |real: f64| (real / x.scale + x.zero_point as f64) as i64;
     let (low, high) = (bound(clamp.0), bound(clamp.1));
-    Box::new(move |code| quantizer.code((x.raw(code).max(low).min(high) - x.zero_point) as f32))
+    Box::new(move |code, trace| {
+        let raw = x.raw(code);
+        let how = || format!("code {raw} to {low}..{high}, - zero point {}", x.zero_point);
+        let steps = raw.max(low).min(high) - x.zero_point;
+        let steps = trace.step("input", how, steps);
+        quantizer.traced(steps as f32, trace)
+    })
 }
 
 /// `average = "fake-quantize"`: from a sum of raw codes and the number of elements.
@@ -265,10 +334,23 @@ impl Mean {
     }
 
     /// The stored code.
-    pub fn code(&self, sum: i64, n: i64) -> i32 {
-        let v = sum as f32 / n as f32;
-        let raw = num::round_f32(v.mul_add(self.k, self.i), Rounding::HalfEven);
-        self.out.store(raw as i64 + self.out.min)
+    pub fn code(&self, sum: i64, n: i64, trace: &mut Trace) -> i32 {
+        let v = trace.step("mean", || format!("{sum} / {n}"), sum as f32 / n as f32);
+        trace.step("k", || "levels / (high - low)".into(), self.k);
+        trace.step(
+            "i",
+            || "-low * levels / (high - low) - zero point in * k".into(),
+            self.i,
+        );
+        let v = trace.step(
+            "scaled",
+            || format!("fma({}, k, i)", short(v)),
+            v.mul_add(self.k, self.i),
+        );
+        let raw = trace.round_f32(v, Rounding::HalfEven) as i64;
+        let how = || format!("{raw} + {}", self.out.min);
+        let raw = trace.step("from the smallest", how, raw + self.out.min);
+        self.out.stored(raw, trace)
     }
 }
 
@@ -302,13 +384,21 @@ impl Line {
         }
     }
 
-    fn code(&self, v: f32, out: Labels, rounding: Rounding) -> i32 {
-        let v = if self.fused && self.i != 0.0 {
-            v.mul_add(self.k, self.i)
+    fn code(&self, v: f32, out: Labels, rounding: Rounding, trace: &mut Trace) -> i32 {
+        let (k, i) = (self.k, self.i);
+        trace.step("k", || "factor of the quantizer".into(), k);
+        trace.step("i", || "offset of the quantizer".into(), i);
+        let v = if self.fused && i != 0.0 {
+            trace.step(
+                "in steps",
+                || format!("fma({}, k, i)", short(v)),
+                v.mul_add(k, i),
+            )
         } else {
-            v * self.k + self.i
+            trace.step("in steps", || short(v) + " * k + i", v * k + i)
         };
-        out.store(num::round_f32(v, rounding) as i64)
+        let raw = trace.round_f32(v, rounding) as i64;
+        out.stored(raw, trace)
     }
 }
 
@@ -411,20 +501,36 @@ impl Channel {
     }
 
     /// The real of a sum: before the quantizer, in reals where nothing is folded.
-    pub fn value(&self, sum: i64) -> f32 {
-        let v = (sum + self.zeros) as f32 * self.scale + self.bias;
-        v.max(self.clamp.0).min(self.clamp.1)
+    pub fn value(&self, sum: i64, trace: &mut Trace) -> f32 {
+        let raw = match self.zeros {
+            0 => sum,
+            zeros => trace.step(
+                "of raw codes",
+                || format!("{sum} + {zeros}: zero point in * sum of the weights"),
+                sum + zeros,
+            ),
+        };
+        let (scale, bias) = (self.scale, self.bias);
+        trace.step("multiplier", || "scale of the sum".into(), scale);
+        trace.step("bias", || "as f32".into(), bias);
+        let how = || format!("{raw} * multiplier + bias");
+        let v = trace.step("real", how, raw as f32 * scale + bias);
+        let (low, high) = self.clamp;
+        let how = || format!("{} to {}..{}", short(v), short(low), short(high));
+        trace.step("clipped", how, v.max(low).min(high))
     }
 
-    /// The code of a sum.
-    pub fn code(&self, sum: i64, out: Labels, rounding: Rounding) -> i32 {
-        self.line.code(self.value(sum), out, rounding)
+    /// The code of a sum, step by step.
+    pub fn traced(&self, sum: i64, out: Labels, rounding: Rounding, trace: &mut Trace) -> i32 {
+        let v = self.value(sum, trace);
+        self.line.code(v, out, rounding, trace)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num;
 
     const U8: Labels = Labels {
         scale: 0.047_100_001_573_562_62,

@@ -3,17 +3,24 @@
 use align_check_specs::{AverageRule, Rounding};
 
 use super::Labels;
-use crate::num;
+use crate::num::Trace;
+use crate::num::trace::short;
 
 /// The stored code of a mean of `n` codes whose distances from the zero point add up to `sum`.
-pub fn code(rule: AverageRule, sum: i64, n: i64, out: Labels) -> i32 {
-    let mean = sum as f32 * (1.0 / n as f32);
+pub fn code(rule: AverageRule, sum: i64, n: i64, out: Labels, trace: &mut Trace) -> i32 {
+    let inverse = trace.step("reciprocal", || format!("1 / {n}"), 1.0 / n as f32);
+    let how = || format!("{sum} * reciprocal");
+    let mean = trace.step("mean", how, sum as f32 * inverse);
     let zero = out.zero_point as f32;
-    let raw = match rule {
-        AverageRule::F32MeanInside => num::round_f32(mean + zero, Rounding::HalfEven),
-        _ => num::round_f32(mean, Rounding::HalfEven) + zero,
+    let raw = if rule == AverageRule::F32MeanInside {
+        let how = || format!("{} + {zero}", short(mean));
+        let v = trace.step("with zero point", how, mean + zero);
+        trace.round_f32(v, Rounding::HalfEven)
+    } else {
+        let v = trace.round_f32(mean, Rounding::HalfEven);
+        trace.step("with zero point", || format!("{v} + {zero}"), v + zero)
     };
-    out.store(raw as i64)
+    out.stored(raw as i64, trace)
 }
 
 #[cfg(test)]
@@ -46,7 +53,11 @@ mod tests {
                     (AverageRule::F32MeanInside, inside),
                 ] {
                     let wanted = raw.clamp(0, 255);
-                    assert_eq!(i64::from(code(rule, sum, 4, out)), wanted, "{rule:?} {sum}");
+                    assert_eq!(
+                        i64::from(code(rule, sum, 4, out, &mut Trace::off())),
+                        wanted,
+                        "{rule:?} {sum}"
+                    );
                 }
             }
         }
@@ -62,6 +73,9 @@ mod tests {
             relabel: 0,
         };
         // 91 / 14 is a tie, 91 * f32(1 / 14) lies above it.
-        assert_eq!(code(AverageRule::F32Mean, 91, 14, out), 7);
+        assert_eq!(
+            code(AverageRule::F32Mean, 91, 14, out, &mut Trace::off()),
+            7
+        );
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use align_check_specs::{Bounds, Rounding};
 
-use crate::num;
+use crate::num::{self, Flagged, Trace};
 use crate::quantize::CodeGrid;
 
 /// A uniform grid, with the target's own labels of its codes.
@@ -66,6 +66,53 @@ impl Labels {
     /// Clamps a code in the target's label and gives it the stored label.
     pub fn store(&self, raw: i64) -> i32 {
         (raw.clamp(self.min, self.max) - self.relabel) as i32
+    }
+
+    /// [`store`](Self::store), step by step.
+    pub fn stored(&self, raw: i64, trace: &mut Trace) -> i32 {
+        if !trace.is_on() {
+            return self.store(raw);
+        }
+        let how = || format!("{raw} to {}..{}", self.min, self.max);
+        let clamped = trace.flagged("clamped", how, num::clamp(raw.into(), self.min, self.max));
+        self.relabelled(clamped, trace).value
+    }
+
+    /// A code in the target's label with the stored label.
+    pub fn relabelled(&self, raw: Flagged<i64>, trace: &mut Trace) -> Flagged<i32> {
+        let code = raw.map(|raw| (raw - self.relabel) as i32);
+        if self.relabel != 0 {
+            let how = || format!("{} - {}: the model's label of it", raw.value, self.relabel);
+            trace.step("code", how, code.value);
+        }
+        code
+    }
+
+    /// [`steps`](Self::steps), with what is subtracted.
+    pub fn traced_steps(&self, name: &'static str, code: i32, trace: &mut Trace) -> i64 {
+        let how = || format!("code {} - zero point {}", self.raw(code), self.zero_point);
+        trace.step(name, how, self.steps(code))
+    }
+
+    /// The real of a code in `f32`.
+    pub fn real_f32(&self, name: &'static str, code: i32, trace: &mut Trace) -> f32 {
+        let steps = self.traced_steps(name, code, trace);
+        let scale = trace.step("scale", || format!("of the {name}"), self.scale_f32());
+        trace.step(name, || format!("{steps} * scale"), steps as f32 * scale)
+    }
+
+    /// The real of a code in `f64`.
+    pub fn real_f64(&self, name: &'static str, code: i32, trace: &mut Trace) -> f64 {
+        let steps = self.traced_steps(name, code, trace);
+        let scale = trace.step("scale", || format!("of the {name}"), self.scale);
+        trace.step(name, || format!("{steps} * scale"), steps as f64 * scale)
+    }
+
+    /// Zero point and clamp behind a rounding.
+    pub fn placed(&self, v: i64, trace: &mut Trace) -> i32 {
+        let how = || format!("{v} + {}", self.zero_point);
+        let raw = trace.step("with zero point", how, v + self.zero_point);
+        self.stored(raw, trace)
     }
 
     /// The code of a fused activation's bound, in the target's label.

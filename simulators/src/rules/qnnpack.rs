@@ -5,7 +5,7 @@
 use align_check_specs::Rounding;
 
 use super::Labels;
-use crate::num;
+use crate::num::{self, Trace};
 
 /// Bits below the leading one of the larger multiplier.
 const FRACTION: i32 = 21;
@@ -38,11 +38,19 @@ impl Add {
     }
 
     /// The stored code of a sum.
-    pub fn code(&self, a: i32, b: i32) -> i32 {
+    pub fn code(&self, a: i32, b: i32, trace: &mut Trace) -> i32 {
+        let va = self.inputs[0].traced_steps("first", a, trace);
+        let vb = self.inputs[1].traced_steps("second", b, trace);
         let [ma, mb] = self.multipliers;
-        let sum = self.inputs[0].steps(a) * ma + self.inputs[1].steps(b) * mb;
+        let how = || format!("{va} * {ma} + {vb} * {mb}");
+        let sum = trace.step("sum", how, va * ma + vb * mb);
         let v = num::shift_right_i64(sum, self.shift, Rounding::HalfAway);
-        self.out.store(v + self.out.zero_point)
+        if trace.is_on() {
+            // The definition, which the fast shift is held equal to.
+            let shifted = trace.shift_right(sum.into(), self.shift, Rounding::HalfAway);
+            debug_assert_eq!(shifted.value, v.into());
+        }
+        self.out.placed(v, trace)
     }
 }
 
@@ -81,7 +89,11 @@ mod tests {
             for qa in 0..256 {
                 for qb in 0..256 {
                     let wanted = definition(&add, i64::from(qa), i64::from(qb));
-                    assert_eq!(i64::from(add.code(qa, qb)), wanted, "{qa} {qb}");
+                    assert_eq!(
+                        i64::from(add.code(qa, qb, &mut Trace::off())),
+                        wanted,
+                        "{qa} {qb}"
+                    );
                 }
             }
         }

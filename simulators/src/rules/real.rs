@@ -1,10 +1,11 @@
 //! A real to a code by a target's `[quantize]` rule.
 
-use align_check_specs::{DequantizeRule, Division, Quantize, Rounding, ZeroPointPosition};
+use align_check_specs::{DequantizeRule, Division, Quantize, ZeroPointPosition};
 
 use super::Labels;
 use super::fake_quantize::FakeQuantizer;
-use crate::num::{self, Width};
+use crate::num::trace::short;
+use crate::num::{Trace, Width};
 
 /// `[quantize]`, bound to one output grid.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,33 +29,54 @@ impl RealQuantizer {
 
     /// The stored code of a real.
     pub fn code(&self, x: f32) -> i32 {
+        self.traced(x, &mut Trace::off())
+    }
+
+    /// [`code`](Self::code), step by step.
+    pub fn traced(&self, x: f32, trace: &mut Trace) -> i32 {
         let zero = self.out.zero_point as f32;
+        let scale = self.out.scale_f32();
         let quotient = match self.rule.division {
-            Division::DivideF32 | Division::Model => x / self.out.scale_f32(),
-            Division::ReciprocalF32 | Division::ModelReciprocalF32 => x * self.inverse,
-            Division::FakeQuantize => return self.fake.code(x),
-            Division::DivideF64 => {
-                return self.round_f64(f64::from(x) / self.out.scale);
+            Division::DivideF32 | Division::Model => {
+                trace.step("scale out", String::new, scale);
+                trace.step("in steps", || short(x) + " / scale out", x / scale)
             }
+            Division::ReciprocalF32 | Division::ModelReciprocalF32 => {
+                trace.step("scale out", String::new, scale);
+                trace.step("reciprocal", || "1 / scale out".into(), self.inverse);
+                trace.step("in steps", || short(x) + " * reciprocal", x * self.inverse)
+            }
+            Division::FakeQuantize => return self.fake.traced(x, trace),
+            Division::DivideF64 => return self.in_f64(x, trace),
         };
         let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding
             || self.rule.division.is_model();
-        let raw = if inside {
-            round(quotient + zero, self.rule.rounding)
-        } else {
-            round(quotient, self.rule.rounding) + zero
-        };
-        self.out.store(raw as i64)
+        if inside {
+            let how = || format!("{} + {zero}", short(quotient));
+            let v = trace.step("with zero point", how, quotient + zero);
+            let raw = trace.round_f32(v, self.rule.rounding) as i64;
+            return self.out.stored(raw, trace);
+        }
+        let v = trace.round_f32(quotient, self.rule.rounding);
+        let how = || format!("{v} + {zero}");
+        let raw = trace.step("with zero point", how, v + zero);
+        self.out.stored(raw as i64, trace)
     }
 
-    fn round_f64(&self, quotient: f64) -> i32 {
+    fn in_f64(&self, x: f32, trace: &mut Trace) -> i32 {
         let zero = self.out.zero_point as f64;
+        let scale = trace.step("scale out", String::new, self.out.scale);
+        let how = || short(x) + " / scale out";
+        let quotient = trace.step("in steps", how, f64::from(x) / scale);
         let raw = if self.rule.zero_point == ZeroPointPosition::InsideRounding {
-            num::round_f64(quotient + zero, self.rule.rounding)
+            let how = || format!("{} + {zero}", short(quotient));
+            let v = trace.step("with zero point", how, quotient + zero);
+            trace.round_f64(v, self.rule.rounding)
         } else {
-            num::round_f64(quotient, self.rule.rounding) + zero
+            let v = trace.round_f64(quotient, self.rule.rounding);
+            trace.step("with zero point", || format!("{v} + {zero}"), v + zero)
         };
-        self.out.store(raw as i64)
+        self.out.stored(raw as i64, trace)
     }
 }
 
@@ -74,16 +96,26 @@ pub struct Dequantizer {
 impl Dequantizer {
     /// The real of an integer of a channel.
     pub fn real(&self, n: i64, channel: usize) -> f32 {
-        let sum = i128::from(n) + i128::from(self.start[channel]);
-        let (sum, unit) = (self.width.fit(sum).value, self.unit[channel]);
+        self.traced(n, channel, &mut Trace::off())
+    }
+
+    /// [`real`](Self::real), step by step.
+    pub fn traced(&self, n: i64, channel: usize, trace: &mut Trace) -> f32 {
+        let start = self.start[channel];
+        let fitted = self.width.fit(i128::from(n) + i128::from(start));
+        let sum = trace
+            .flagged("sum", || format!("{n} + {start}"), fitted)
+            .value;
         match self.rule {
-            DequantizeRule::F32 => sum as f32 * unit as f32,
-            DequantizeRule::F64 => (sum as f64 * unit) as f32,
+            DequantizeRule::F32 => {
+                let unit = trace.step("scale", String::new, self.unit[channel] as f32);
+                trace.step("real", || format!("{sum} * scale"), sum as f32 * unit)
+            }
+            DequantizeRule::F64 => {
+                let unit = trace.step("scale", String::new, self.unit[channel]);
+                let real = trace.step("real", || format!("{sum} * scale"), sum as f64 * unit);
+                trace.step("as f32", || short(real), real as f32)
+            }
         }
     }
-}
-
-/// Rounds an `f32` to an integer.
-fn round(x: f32, rounding: Rounding) -> f32 {
-    num::round_f32(x, rounding)
 }

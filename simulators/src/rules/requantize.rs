@@ -8,7 +8,8 @@ use align_check_specs::{
 use super::Labels;
 use super::fake_quantize;
 use crate::kernels::{Isa, vectorize};
-use crate::num::{self, FastMultiplier, FixedMultiplier, Flagged, Flags, Width};
+use crate::num::trace::short;
+use crate::num::{self, Exact, FastMultiplier, FixedMultiplier, Flagged, Flags, Trace, Width};
 
 /// What one unit of the accumulator is worth, and the bias, of one channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -183,16 +184,31 @@ impl Requantizer {
 
     /// The sum with its bias, and the stored code. `initialized`: the sum started from the bias.
     pub fn code(&self, sum: i64, channel: usize, initialized: bool) -> Flagged<i32> {
+        self.traced(sum, channel, initialized, &mut Trace::off())
+    }
+
+    /// [`code`](Self::code), step by step.
+    pub fn traced(
+        &self,
+        sum: i64,
+        channel: usize,
+        initialized: bool,
+        trace: &mut Trace,
+    ) -> Flagged<i32> {
         let c = &self.channels[channel];
         let acc = if initialized {
             Flagged::exact(sum)
         } else {
-            self.width.fit(i128::from(sum) + i128::from(c.bias))
+            let fitted = self.width.fit(i128::from(sum) + i128::from(c.bias));
+            match c.bias {
+                0 => fitted,
+                bias => trace.flagged("with bias", || format!("{sum} + {bias}"), fitted),
+            }
         };
-        acc.and_then(|acc| self.finish(acc, c))
+        acc.and_then(|acc| self.finish(acc, c, trace))
     }
 
-    fn finish(&self, acc: i64, c: &Channel) -> Flagged<i32> {
+    fn finish(&self, acc: i64, c: &Channel, trace: &mut Trace) -> Flagged<i32> {
         let first = self
             .rule
             .steps
@@ -200,50 +216,59 @@ impl Requantizer {
             .map_or(Rounding::HalfEven, |s| s.rounding);
         match self.rule.multiplier {
             Multiplier::F32 => {
-                let v = match self.bias {
-                    BiasFormat::F32InAccumulator => (acc as f32 + c.bias_f32) * c.m as f32,
-                    BiasFormat::F32AfterScale => acc as f32 * c.m as f32 + c.bias_f32,
-                    _ => acc as f32 * c.m as f32,
-                };
-                self.round(f64::from(v), first, true)
+                let v = self.scaled_f32(acc, c.m as f32, c, trace);
+                self.round(f64::from(v), first, true, trace)
             }
             Multiplier::F32TwoSteps { division } => {
-                let v = match self.bias {
-                    BiasFormat::F32InAccumulator => (acc as f32 + c.bias_f32) * c.unit,
-                    BiasFormat::F32AfterScale => acc as f32 * c.unit + c.bias_f32,
-                    _ => acc as f32 * c.unit,
-                };
-                let scale = self.out.scale_f32();
+                let v = self.scaled_f32(acc, c.unit, c, trace);
+                let scale = trace.step("scale out", String::new, self.out.scale_f32());
                 let v = match division {
-                    Division::ReciprocalF32 => v * (1.0 / scale),
-                    _ => v / scale,
+                    Division::ReciprocalF32 => {
+                        let inverse =
+                            trace.step("reciprocal", || "1 / scale out".into(), 1.0 / scale);
+                        trace.step("in steps", || short(v) + " * reciprocal", v * inverse)
+                    }
+                    _ => trace.step("in steps", || short(v) + " / scale out", v / scale),
                 };
-                self.round(f64::from(v), first, true)
+                self.round(f64::from(v), first, true, trace)
             }
             Multiplier::F32Reduced { .. } => {
-                self.round(f64::from(acc as f32 * c.m as f32), first, true)
+                let m = trace.step("multiplier", String::new, c.m as f32);
+                let v = trace.step("scaled", || format!("{acc} * multiplier"), acc as f32 * m);
+                self.round(f64::from(v), first, true, trace)
             }
             Multiplier::F64 | Multiplier::F64Reduced { .. } | Multiplier::Exact => {
-                self.round(acc as f64 * c.m + c.bias_exact, first, false)
+                let m = trace.step("multiplier", String::new, c.m);
+                let scaled = trace.step("scaled", || format!("{acc} * multiplier"), acc as f64 * m);
+                let v = if c.bias_exact == 0.0 {
+                    scaled + c.bias_exact
+                } else {
+                    let bias = trace.step("bias", || "in steps of the output".into(), c.bias_exact);
+                    trace.step("with bias", || short(scaled) + " + bias", scaled + bias)
+                };
+                self.round(v, first, false, trace)
             }
             Multiplier::FakeQuantize { .. } => {
-                let code = |fake: &fake_quantize::Channel| fake.code(acc, self.out, first);
+                let code = |fake: &fake_quantize::Channel| fake.traced(acc, self.out, first, trace);
                 Flagged::exact(c.fake.as_ref().map_or(0, code))
             }
             Multiplier::PowerOfTwo => {
-                let (acc, shift) = match self.slope {
-                    Some((numerator, shift)) if acc < 0 => (
-                        i128::from(acc) * i128::from(numerator),
-                        c.shift + shift as i32,
-                    ),
+                let (sum, shift) = match self.slope {
+                    Some((numerator, shift)) if acc < 0 => {
+                        let how = || format!("{acc} * {numerator}");
+                        let sloped = i128::from(acc) * i128::from(numerator);
+                        (trace.step("sloped", how, sloped), c.shift + shift as i32)
+                    }
                     _ => (i128::from(acc), c.shift),
                 };
                 let shifted = if shift >= 0 {
-                    num::shift_right(acc, shift as u32, first)
+                    trace.shift_right(sum, shift as u32, first)
                 } else {
-                    Flagged::exact(acc << (-shift).min(62))
+                    let left = (-shift).min(62);
+                    let how = || format!("{sum} * 2^{left}");
+                    Flagged::exact(trace.step("shifted left", how, sum << left))
                 };
-                shifted.and_then(|v| self.place(v))
+                shifted.and_then(|v| self.place(v, trace))
             }
             Multiplier::Fixed { .. }
             | Multiplier::FixedAbsolute { .. }
@@ -252,49 +277,102 @@ impl Requantizer {
                 let Some(fixed) = c.fixed else {
                     return Flagged::exact(0);
                 };
+                fixed.shown("multiplier", trace);
                 fixed
-                    .apply(
+                    .traced(
                         acc,
                         steps(&self.rule, c.behind),
                         self.rule.left_shift,
                         self.width.bits,
+                        trace,
                     )
-                    .and_then(|v| self.place(i128::from(v)))
+                    .and_then(|v| self.place(i128::from(v), trace))
             }
         }
     }
 
+    /// An accumulator times a factor in `f32`, with the bias where the rule adds it.
+    fn scaled_f32(&self, acc: i64, m: f32, c: &Channel, trace: &mut Trace) -> f32 {
+        trace.step("multiplier", String::new, m);
+        let x = acc as f32;
+        if trace.is_on() && x as i64 != acc {
+            trace.step("accumulator", || format!("{acc} as f32"), x);
+        }
+        let bias = match self.bias {
+            BiasFormat::F32InAccumulator | BiasFormat::F32AfterScale => {
+                trace.step("bias", || "as f32".into(), c.bias_f32)
+            }
+            _ => 0.0,
+        };
+        let times = |x: f32| short(x) + " * multiplier";
+        match self.bias {
+            BiasFormat::F32InAccumulator => {
+                let x = trace.step("with bias", || short(x) + " + bias", x + bias);
+                trace.step("scaled", || times(x), x * m)
+            }
+            BiasFormat::F32AfterScale => {
+                let v = trace.step("scaled", || times(x), x * m);
+                trace.step("with bias", || short(v) + " + bias", v + bias)
+            }
+            _ => trace.step("scaled", || times(x), x * m),
+        }
+    }
+
     /// Zero point and clamp of an integer.
-    fn place(&self, v: i128) -> Flagged<i32> {
+    fn place(&self, v: i128, trace: &mut Trace) -> Flagged<i32> {
         let zero = match self.rule.zero_point {
             ZeroPointPosition::InBias => 0,
             _ => i128::from(self.out.zero_point),
         };
-        let relabel = self.out.relabel;
-        num::clamp(v + zero, self.lo, self.hi).map(|v| (v - relabel) as i32)
+        let how = || format!("{v} + {zero}");
+        let raw = trace.step("with zero point", how, v + zero);
+        self.clamped(raw, trace)
+    }
+
+    /// The last clamp, and the stored label.
+    fn clamped(&self, raw: i128, trace: &mut Trace) -> Flagged<i32> {
+        let how = || format!("{raw} to {}..{}", self.lo, self.hi);
+        let clamped = trace.flagged("clamped", how, num::clamp(raw, self.lo, self.hi));
+        self.out.relabelled(clamped, trace)
     }
 
     /// Zero point, rounding and clamp of a real; `single`: its sums with the zero point are `f32`.
-    fn round(&self, v: f64, rounding: Rounding, single: bool) -> Flagged<i32> {
+    fn round(&self, v: f64, rounding: Rounding, single: bool, trace: &mut Trace) -> Flagged<i32> {
         let zero = self.out.zero_point as f64;
         let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding;
+        let shown = |v: f64| {
+            if single {
+                Exact::F32(v as f32)
+            } else {
+                Exact::F64(v)
+            }
+        };
         let mut v = match (inside, single) {
             (true, true) => f64::from(v as f32 + zero as f32),
             (true, false) => v + zero,
             (false, _) => v,
         };
+        if inside {
+            trace.step("with zero point", || format!("+ {zero}"), shown(v));
+        }
         let mut flags = Flags::default();
         if self.rule.clamp == ClampOrder::BeforeRounding {
             let shift = if inside { 0.0 } else { zero };
-            let clamped = v.max(self.lo as f64 - shift).min(self.hi as f64 - shift);
+            let (lo, hi) = (self.lo as f64 - shift, self.hi as f64 - shift);
+            let clamped = v.max(lo).min(hi);
             flags |= Flags::SATURATED.when(clamped != v);
+            let how = || format!("{} to {lo}..{hi}", shown(v).short());
+            let _ = trace.flagged("clamped", how, Flagged::new(shown(clamped), flags));
             v = clamped;
         }
         let rounded = num::round(v, rounding).flag(flags);
+        trace.rounded(shown(v), v, rounding, rounded);
         rounded.and_then(|v| {
             let raw = v as i128 + if inside { 0 } else { zero as i128 };
-            let relabel = self.out.relabel;
-            num::clamp(raw, self.lo, self.hi).map(|v| (v - relabel) as i32)
+            if !inside {
+                trace.step("with zero point", || format!("{v} + {zero}"), raw);
+            }
+            self.clamped(raw, trace)
         })
     }
 

@@ -9,7 +9,8 @@ use align_check_graph::{PerChannel, Quantizer};
 use align_check_specs::{Compare, SumDivision, ThresholdArithmetic, ThresholdRules};
 
 use crate::network::{Kind, Layer, LinearBias, Post};
-use crate::num;
+use crate::num::trace::short;
+use crate::num::{self, Trace};
 use crate::plan::LinearPlan;
 use crate::quantize::CodeGrid;
 use crate::tensor::Channels;
@@ -34,6 +35,28 @@ impl Counted {
             Compare::Above => row.partition_point(|&t| x > f64::from(t)),
         };
         self.first + self.step * count as i32
+    }
+
+    /// The code of a real (which is `f32` on the target) or of a sum, at an element, step by step.
+    pub fn traced(&self, x: f64, index: usize, trace: &mut Trace) -> i32 {
+        let channel = self.channels.of_index(index);
+        let code = self.code(x, channel);
+        let row = &self.rows[channel];
+        let count = ((code - self.first) / self.step).unsigned_abs() as usize;
+        let word = match self.compare {
+            Compare::AtLeast => "at least",
+            Compare::Above => "above",
+        };
+        if let Some(&t) = count.checked_sub(1).and_then(|at| row.get(at)) {
+            trace.step("last reached", || format!("threshold {count}"), t);
+        }
+        if let Some(&t) = row.get(count) {
+            trace.step("next", || format!("threshold {}", count + 1), t);
+        }
+        let how = || format!("of {}, that {} is {word}", row.len(), short(x));
+        trace.step("thresholds", how, count as i64);
+        let how = || format!("{} + {} * {count}", self.first, self.step);
+        trace.step("code", how, code)
     }
 
     /// Codes of reals, which are `f32` on the target.

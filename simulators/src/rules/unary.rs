@@ -11,11 +11,12 @@ use super::fake_quantize;
 use super::real::RealQuantizer;
 use super::requantize::{Requantizer, Unit};
 use crate::num::lut::{self, TableInput};
-use crate::num::{self, FixedMultiplier, gemmlowp};
+use crate::num::trace::short;
+use crate::num::{self, FixedMultiplier, Trace, gemmlowp};
 use crate::ops::real::activation;
 
 /// A function from stored code to stored code.
-pub type CodeFunction = Box<dyn Fn(i32) -> i32 + Send + Sync>;
+pub type CodeFunction = Box<dyn Fn(i32, &mut Trace) -> i32 + Send + Sync>;
 
 const NO_BIAS: Bias = Bias {
     format: BiasFormat::Int32,
@@ -69,8 +70,11 @@ pub fn rescale(
         RescaleRule::F32 => {
             let quantizer = RealQuantizer::new(&spec.quantize, out);
             let (lo, hi) = (clamp.0 as f32, clamp.1 as f32);
-            Box::new(move |code| {
-                quantizer.code((x.steps(code) as f32 * x.scale_f32()).max(lo).min(hi))
+            Box::new(move |code, trace| {
+                let v = x.real_f32("input", code, trace);
+                let how = || format!("{} to {}..{}", short(v), short(lo), short(hi));
+                let v = trace.step("clipped", how, v.max(lo).min(hi));
+                quantizer.traced(v, trace)
             })
         }
         RescaleRule::FakeQuantize => fake_quantize::rescale(x, out, clamp),
@@ -88,9 +92,11 @@ pub fn rescale(
             // XNNPACK src/microparams-init.c xnn_init_qs8_cvt_scalar_params
             Some(factor) => {
                 let (lo, hi) = out.bounds(Bounds::HalfAway, clamp);
-                Box::new(move |code| {
-                    let v = (x.steps(code) * factor + 128) >> 8;
-                    out.store((v + out.zero_point).clamp(lo, hi))
+                Box::new(move |code, trace| {
+                    let steps = x.traced_steps("input", code, trace);
+                    let how = || format!("({steps} * {factor} + 128) >> 8");
+                    let v = trace.step("shifted", how, (steps * factor + 128) >> 8);
+                    bounded(v, (lo, hi), out, trace)
                 })
             }
             None => requantized(&spec.requantize, spec, x, out, clamp)?,
@@ -100,22 +106,40 @@ pub fn rescale(
             let gain = x.scale_f32() * (1.0 / out.scale_f32());
             let bias = -x.zero_point as f32 * gain;
             let (lo, hi) = out.bounds(Bounds::HalfAway, clamp);
-            Box::new(move |code| {
-                let v = num::round_f32(x.raw(code) as f32 * gain + bias, Rounding::HalfAway);
-                out.store((v as i64 + out.zero_point).clamp(lo, hi))
+            Box::new(move |code, trace| {
+                trace.step("gain", || "sx * (1 / sy), in f32".into(), gain);
+                trace.step("bias", || "-zx * gain".into(), bias);
+                let raw = x.raw(code);
+                let how = || format!("code {raw} * gain + bias");
+                let v = trace.step("in steps", how, raw as f32 * gain + bias);
+                let v = trace.round_f32(v, Rounding::HalfAway) as i64;
+                bounded(v, (lo, hi), out, trace)
             })
         }
         RescaleRule::Q15 => {
             // hexagon_nn quantize.c: sat16((2*d*g + 0x8000) >> 16), zero point after.
             let gain = num::round_f64(x.scale / out.scale * 32768.0, Rounding::HalfAway) as i64;
             let (lo, hi) = real_clamp(out, clamp);
-            Box::new(move |code| {
-                let v = (x.steps(code) * gain + (1 << 14)) >> 15;
-                let v = v.clamp(i64::from(i16::MIN), i64::from(i16::MAX)) + out.zero_point;
-                out.store(v.clamp(lo, hi))
+            Box::new(move |code, trace| {
+                let steps = x.traced_steps("input", code, trace);
+                let v = (steps * gain + (1 << 14)) >> 15;
+                let how = || format!("({steps} * {gain} + 2^14) >> 15, in 16 bits");
+                let v = trace
+                    .flagged("shifted", how, num::saturate(v.into(), 16))
+                    .value;
+                bounded(v, (lo, hi), out, trace)
             })
         }
     }))
+}
+
+/// Zero point, the codes of a fused clamp, and the type's.
+fn bounded(v: i64, (lo, hi): (i64, i64), out: Labels, trace: &mut Trace) -> i32 {
+    let how = || format!("{v} + {}", out.zero_point);
+    let raw = trace.step("with zero point", how, v + out.zero_point);
+    let how = || format!("{raw} to {lo}..{hi}");
+    let raw = trace.step("clipped", how, raw.clamp(lo, hi));
+    out.stored(raw, trace)
 }
 
 /// The rounding that ends `[requantize]`.
@@ -132,8 +156,9 @@ fn requantized(
     clamp: (f64, f64),
 ) -> Result<CodeFunction, String> {
     let requantizer = factor(rule, &spec.accumulator, (x.scale, 1.0), out, clamp)?;
-    Ok(Box::new(move |code| {
-        requantizer.code(x.steps(code), 0, false).value
+    Ok(Box::new(move |code, trace| {
+        let steps = x.traced_steps("input", code, trace);
+        requantizer.traced(steps, 0, false, trace).value
     }))
 }
 
@@ -202,10 +227,10 @@ pub fn leaky_relu(
         let rule = &spec.requantize;
         let positive = factor(rule, &spec.accumulator, (x.scale, 1.0), out, open)?;
         let negative = factor(rule, &spec.accumulator, (x.scale, slope), out, open)?;
-        Ok(Box::new(move |code| {
-            let steps = x.steps(code);
+        Ok(Box::new(move |code, trace| {
+            let steps = x.traced_steps("input", code, trace);
             let side = if steps >= 0 { &positive } else { &negative };
-            side.code(steps, 0, false).value
+            side.traced(steps, 0, false, trace).value
         }))
     };
     Ok(Some(match rule {
@@ -213,9 +238,15 @@ pub fn leaky_relu(
         LeakyReluRule::F32 => {
             let quantizer = RealQuantizer::new(&spec.quantize, out);
             let slope = slope as f32;
-            Box::new(move |code| {
-                let v = x.steps(code) as f32 * x.scale_f32();
-                quantizer.code(if v < 0.0 { v * slope } else { v })
+            Box::new(move |code, trace| {
+                let v = x.real_f32("input", code, trace);
+                let v = if v < 0.0 {
+                    trace.step("slope", String::new, slope);
+                    trace.step("sloped", || short(v) + " * slope", v * slope)
+                } else {
+                    v
+                };
+                quantizer.traced(v, trace)
             })
         }
         LeakyReluRule::TwoRequantizes => two()?,
@@ -229,8 +260,8 @@ pub fn leaky_relu(
             let signed = rule == LeakyReluRule::TwoRequantizesF32Signed;
             let down = slope < 0.0;
             let rule_steps = spec.requantize.steps.clone();
-            Box::new(move |code| {
-                let steps = x.steps(code);
+            Box::new(move |code, trace| {
+                let steps = x.traced_steps("input", code, trace);
                 let (m, sign) = match (steps >= 0, down) {
                     (true, _) => (positive, 1),
                     (false, true) if signed => {
@@ -244,8 +275,16 @@ pub fn leaky_relu(
                     (false, true) => (negative, -1),
                     (false, false) => (negative, 1),
                 };
-                let v = m.apply(steps, &rule_steps, LeftShift::Wrap, 32).value;
-                out.store(sign * v + out.zero_point)
+                m.shown("multiplier", trace);
+                let v = m
+                    .traced(steps, &rule_steps, LeftShift::Wrap, 32, trace)
+                    .value;
+                let v = if sign < 0 {
+                    trace.step("negated", || "the multiplier has no sign".into(), -v)
+                } else {
+                    v
+                };
+                out.placed(v, trace)
             })
         }
         LeakyReluRule::Q8HalfUp => {
@@ -253,23 +292,38 @@ pub fn leaky_relu(
             let ratio = x.scale_f32() / out.scale_f32();
             let fixed = |m: f32| num::round_f32(256.0 * m, Rounding::HalfEven) as i64;
             let (positive, negative) = (fixed(ratio), fixed(ratio * slope as f32));
-            Box::new(move |code| {
-                let steps = x.steps(code);
+            Box::new(move |code, trace| {
+                let steps = x.traced_steps("input", code, trace);
                 let m = if steps > 0 { positive } else { negative };
-                out.store(((steps * m + 128) >> 8) + out.zero_point)
+                let how = || format!("({steps} * {m} + 128) >> 8");
+                let v = trace.step("shifted", how, (steps * m + 128) >> 8);
+                out.placed(v, trace)
             })
         }
         LeakyReluRule::Alpha26Over256 => {
             let rounding = shift_rounding(spec);
             let (numerator, shift) = DPU_SLOPE;
             let slope = numerator as f64 * libm::exp2(-f64::from(shift));
-            Box::new(move |code| {
-                let v = x.steps(code) as f64 * x.scale;
-                let v = if v < 0.0 { v * slope } else { v };
-                out.store(num::round_f64(v / out.scale, rounding) as i64 + out.zero_point)
+            Box::new(move |code, trace| {
+                let v = x.real_f64("input", code, trace);
+                let v = if v < 0.0 {
+                    let how = || format!("{} * {numerator} / 2^{shift}", short(v));
+                    trace.step("sloped", how, v * slope)
+                } else {
+                    v
+                };
+                divided(v, rounding, out, trace)
             })
         }
     }))
+}
+
+/// A real in steps of the output, rounded.
+fn divided(v: f64, rounding: Rounding, out: Labels, trace: &mut Trace) -> i32 {
+    trace.step("scale out", String::new, out.scale);
+    let v = trace.step("in steps", || short(v) + " / scale out", v / out.scale);
+    let v = trace.round_f64(v, rounding) as i64;
+    out.placed(v, trace)
 }
 
 /// The rounding of a shift target.
@@ -292,43 +346,60 @@ pub fn sigmoid(
     x: Labels,
     out: Labels,
 ) -> Option<CodeFunction> {
-    let value = move |code: i32| {
-        activation(function, f64::from(x.steps(code) as f32 * x.scale_f32())) as f32
+    let value = move |code: i32, trace: &mut Trace| {
+        let v = x.real_f32("input", code, trace);
+        let how = || format!("{}({})", name(function), short(v));
+        trace.step("function", how, activation(function, f64::from(v)) as f32)
     };
     match rule {
         SigmoidRule::Exact | SigmoidRule::NnieTable => None,
         SigmoidRule::F32Table => {
             let quantizer = RealQuantizer::new(quantize, out);
-            Some(Box::new(move |code| quantizer.code(value(code))))
+            Some(Box::new(move |code, trace| {
+                let v = value(code, trace);
+                quantizer.traced(v, trace)
+            }))
         }
         SigmoidRule::MlasTable => {
             let quantizer = RealQuantizer::new(quantize, out);
             matches!(function, Activation::Sigmoid).then(|| -> CodeFunction {
-                Box::new(move |code| {
-                    quantizer.code(mlas_logistic(x.steps(code) as f32 * x.scale_f32()))
+                Box::new(move |code, trace| {
+                    let v = x.real_f32("input", code, trace);
+                    let how = || format!("MLAS' rational function of {}", short(v));
+                    let v = trace.step("function", how, mlas_logistic(v));
+                    quantizer.traced(v, trace)
                 })
             })
         }
         SigmoidRule::LitertTable => {
             let inverse = 1.0 / out.scale_f32();
-            let value = move |code: i32| match function {
+            let value = move |code: i32, trace: &mut Trace| match function {
                 // 1 / (1 + exp(-x)), every operation in f32 (tflite/kernels/activations.cc)
                 Activation::Sigmoid => {
-                    let v = x.steps(code) as f32 * x.scale_f32();
-                    1.0 / (1.0 + libm::exp(f64::from(-v)) as f32)
+                    let v = x.real_f32("input", code, trace);
+                    let exp = libm::exp(f64::from(-v)) as f32;
+                    let exp = trace.step("exp", || format!("exp(-{})", short(v)), exp);
+                    trace.step("function", || "1 / (1 + exp)".into(), 1.0 / (1.0 + exp))
                 }
-                _ => value(code),
+                _ => value(code, trace),
             };
-            Some(Box::new(move |code| {
-                let v = num::round_f32(value(code) * inverse, Rounding::HalfAway);
-                out.store(v as i64 + out.zero_point)
+            Some(Box::new(move |code, trace| {
+                let v = value(code, trace);
+                trace.step("reciprocal", || "1 / scale out".into(), inverse);
+                let v = trace.step("in steps", || short(v) + " * reciprocal", v * inverse);
+                let v = trace.round_f32(v, Rounding::HalfAway);
+                out.placed(v as i64, trace)
             }))
         }
         SigmoidRule::F32TableInside => {
             let (inverse, zero) = (1.0 / out.scale_f32(), out.zero_point as f32);
-            Some(Box::new(move |code| {
-                let v = num::round_f32(value(code) * inverse + zero, Rounding::HalfEven);
-                out.store(v as i64)
+            Some(Box::new(move |code, trace| {
+                let v = value(code, trace);
+                trace.step("reciprocal", || "1 / scale out".into(), inverse);
+                let how = || format!("{} * reciprocal + {zero}", short(v));
+                let v = trace.step("with zero point", how, v * inverse + zero);
+                let raw = trace.round_f32(v, Rounding::HalfEven);
+                out.stored(raw as i64, trace)
             }))
         }
         SigmoidRule::Int16Table | SigmoidRule::Int16TableOrGemmlowp => {
@@ -339,19 +410,38 @@ pub fn sigmoid(
             let gemmlowp = lut::gemmlowp_shift(x.scale, tanh)
                 .filter(|_| rule == SigmoidRule::Int16TableOrGemmlowp);
             let table = TableInput::new(x.scale, tanh);
-            Some(Box::new(move |code| {
-                let code = x.steps(code);
-                let v = match (gemmlowp, tanh) {
-                    (Some(shift), true) => gemmlowp::tanh_16(gemmlowp::saturate_16(code << shift)),
-                    (Some(shift), false) => {
-                        gemmlowp::logistic_16(gemmlowp::saturate_16(code << shift))
-                    }
-                    (None, true) => table.tanh(code),
-                    (None, false) => table.logistic(code),
+            Some(Box::new(move |code, trace| {
+                let code = x.traced_steps("input", code, trace);
+                let (v, how) = match (gemmlowp, tanh) {
+                    (Some(shift), true) => (
+                        gemmlowp::tanh_16(gemmlowp::saturate_16(code << shift)),
+                        "gemmlowp's tanh in 16 bits",
+                    ),
+                    (Some(shift), false) => (
+                        gemmlowp::logistic_16(gemmlowp::saturate_16(code << shift)),
+                        "gemmlowp's logistic in 16 bits",
+                    ),
+                    (None, true) => (table.tanh(code), "TFLite's 16-bit table of tanh"),
+                    (None, false) => (table.logistic(code), "TFLite's 16-bit table of logistic"),
                 };
-                out.store(v + out.zero_point)
+                let v = trace.step("function", || format!("{how}, of {code}"), v);
+                out.placed(v, trace)
             }))
         }
+    }
+}
+
+/// A function's name.
+pub(crate) fn name(function: Activation) -> &'static str {
+    match function {
+        Activation::Relu => "relu",
+        Activation::Clip { .. } => "clip",
+        Activation::LeakyRelu { .. } => "leaky-relu",
+        Activation::PRelu => "prelu",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Tanh => "tanh",
+        Activation::HardSigmoid { .. } => "hard-sigmoid",
+        Activation::HardSwish => "hard-swish",
     }
 }
 
@@ -403,9 +493,12 @@ pub fn hard_swish(
                 quantize.zero_point = ZeroPointPosition::InsideRounding;
             }
             let quantizer = RealQuantizer::new(&quantize, out);
-            Some(Box::new(move |code| {
-                let v = activation(function, f64::from(x.steps(code) as f32 * x.scale_f32()));
-                quantizer.code(v as f32)
+            Some(Box::new(move |code, trace| {
+                let v = x.real_f32("input", code, trace);
+                let how = || format!("{}({})", name(function), short(v));
+                let v = activation(function, f64::from(v)) as f32;
+                let v = trace.step("function", how, v);
+                quantizer.traced(v, trace)
             }))
         }
         HardSwishRule::Int16FixedPoint => {
@@ -419,17 +512,22 @@ pub fn hard_swish(
                 return None;
             }
             let rounding = shift_rounding(spec);
-            let round = move |v: f64| num::round_f64(v, rounding);
-            Some(Box::new(move |code| {
-                let v = x.steps(code) as f64 * x.scale;
+            Some(Box::new(move |code, trace| {
+                let v = x.real_f64("input", code, trace);
                 let hard = (v + 3.0).clamp(0.0, 6.0) * 2731.0 / 16384.0;
+                let how = || format!("({} + 3 to 0..6) * 2731 / 2^14", short(v));
+                let hard = trace.step("hard sigmoid", how, hard);
                 let v = if matches!(function, Activation::HardSwish) {
                     // The hard sigmoid is an int8 with 7 fractional bits of its own.
-                    round(hard * 128.0).min(127.0) / 128.0 * v
+                    let how = || format!("{} * 128", short(hard));
+                    let own = trace.step("in 8 bits", how, hard * 128.0);
+                    let own = trace.round_f64(own, rounding).min(127.0);
+                    let how = || format!("{own} / 128 * {}", short(v));
+                    trace.step("product", how, own / 128.0 * v)
                 } else {
                     hard
                 };
-                out.store(round(v / out.scale) as i64 + out.zero_point)
+                divided(v, rounding, out, trace)
             }))
         }
     }
@@ -451,9 +549,11 @@ fn int16_hard_swish(x: Labels, out: Labels) -> CodeFunction {
     let high = 1.0 / 128.0 * x.scale_f32();
     let (out_m, out_e) = q15(high / out.scale_f32());
     let (relu_m, relu_e) = q15(high / (3.0 / 32768.0));
-    Box::new(move |code| {
-        let value = x.steps(code) * 128;
-        let on_output = high_mul_16(value, out_m);
+    Box::new(move |code, trace| {
+        let steps = x.traced_steps("input", code, trace);
+        let value = trace.step("value", || format!("{steps} * 128"), steps * 128);
+        let how = || format!("high product of {value} and {out_m}, 16 bits");
+        let on_output = trace.step("on the output", how, high_mul_16(value, out_m));
         let mut relu = value;
         if relu_e > 0 {
             relu = saturate_16(relu << (relu_e - 1));
@@ -464,9 +564,15 @@ fn int16_hard_swish(x: Labels, out: Labels) -> CodeFunction {
         } else if relu_e < 0 {
             relu = divide_by_pot(relu, relu_e.unsigned_abs());
         }
-        let relu = (relu + (1 << 15)) >> 1;
-        let product = saturate_16(relu * on_output / 32768);
-        let v = divide_by_pot(product, (-out_e).max(0) as u32);
-        out.store(v + out.zero_point)
+        let how = || format!("{value} by {relu_m} * 2^({relu_e} - 15), 16 bits");
+        let relu = trace.step("of relu6", how, relu);
+        let how = || format!("({relu} + 2^15) >> 1");
+        let relu = trace.step("relu6", how, (relu + (1 << 15)) >> 1);
+        let how = || format!("{relu} * {on_output} / 2^15, 16 bits");
+        let product = trace.step("product", how, saturate_16(relu * on_output / 32768));
+        let down = (-out_e).max(0) as u32;
+        let how = || format!("{product} / 2^{down}, half-away");
+        let v = trace.step("shifted", how, divide_by_pot(product, down));
+        out.placed(v, trace)
     })
 }

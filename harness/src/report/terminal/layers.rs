@@ -64,7 +64,7 @@ pub(super) fn table(
     if !hidden.is_empty() {
         let aligned = hidden
             .iter()
-            .filter(|layer| layer.verdict == Verdict::Aligned)
+            .filter(|layer| layer.verdict.is_aligned())
             .count();
         let absent = hidden.iter().filter(|layer| layer.absent.is_some()).count();
         let what = if aligned + absent == hidden.len() && shown.is_empty() && absent > 0 {
@@ -201,6 +201,7 @@ fn grid(layers: &[&LayerOutcome], style: Style, roomy: bool) -> Grid {
 pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::NoSuchTensor => "no tensor",
+        Verdict::Proved => "proved",
         Verdict::Aligned => "aligned",
         Verdict::WithinNoise => "noise",
         Verdict::WithinTolerance => "tolerance",

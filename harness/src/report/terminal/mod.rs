@@ -8,7 +8,7 @@ use grid::{Column, Grid, Look};
 use super::style::Paint;
 use super::text::{bytes, count, number, thousands, visible, wrap};
 use super::view;
-use crate::outcome::{Outcome, TargetOutcome, Verdict};
+use crate::outcome::{Against, Outcome, TargetOutcome, Verdict};
 
 /// So many targets get a table in place of a verdict line each.
 const MANY_TARGETS: usize = 4;
@@ -167,6 +167,11 @@ impl Page {
         let mut verdict = Column::left("verdict", None);
         let mut counts: Vec<(Verdict, Column)> = view::VERDICTS
             .into_iter()
+            // Proofs have a column where somebody asked for them.
+            .filter(|&verdict| {
+                let proved = |target: &TargetOutcome| view::layers_with(target, verdict) > 0;
+                verdict != Verdict::Proved || outcome.targets.iter().any(proved)
+            })
             .map(|verdict| (verdict, Column::right(layers::word(verdict))))
             .collect();
         let mut first = Column::left("first", Some(8));
@@ -374,6 +379,10 @@ impl Page {
         if worst.fails() {
             steps.push("--report json=out.json (all numbers) or html=out.html".to_owned());
         } else {
+            let proved = |target: &TargetOutcome| view::layers_with(target, Verdict::Proved) > 0;
+            if outcome.against == Against::Reference && !outcome.targets.iter().any(proved) {
+                steps.push("--prove (which layers no input can make differ)".to_owned());
+            }
             steps.push("--report junit=align.xml (for CI)".to_owned());
         }
         let weak = |target: &&TargetOutcome| target.grade == "hypothesis" && target.name != "exact";
