@@ -21,7 +21,7 @@ use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
 use crate::{
-    calibrate, encodings, generate, plan, precision, prove, record, recording, report, targets,
+    calibrate, encodings, generate, infer, plan, precision, prove, record, recording, report, targets,
     verify,
 };
 
@@ -88,6 +88,9 @@ enum Verb {
     /// For every layer: can any input make a target differ, and which
     #[command(after_help = prove::command::EXAMPLES)]
     Prove(prove::command::ProveArgs),
+    /// Finds the arithmetic that made recorded tensors: the rules, and a spec that says them
+    #[command(after_help = infer::command::EXAMPLES)]
+    Infer(infer::command::InferArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -264,6 +267,7 @@ pub fn run() -> u8 {
         Some(Verb::Record(args)) => record(&args),
         Some(Verb::Plan(args)) => plan(&args),
         Some(Verb::Prove(args)) => prove(&args),
+        Some(Verb::Infer(args)) => infer(&args),
         None => check(&cli.check),
     };
     match result {
@@ -378,6 +382,12 @@ fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
+fn infer(args: &infer::command::InferArgs) -> Result<u8, Failure> {
+    let (text, code) = infer::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let Some(model_path) = &args.model else {
         return Err(anyhow!("no model given").into());
@@ -410,7 +420,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
-    let given = given_samples(args, &model, recording, recorded_inputs)?;
+    let given = given_samples(&args.input, &model, recording, recorded_inputs)?;
     let no_shapes = BTreeMap::new();
     let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
     let graph: Graph = model.graph(shapes)?;
@@ -530,7 +540,7 @@ fn say(source: &str, applied: Applied, info: &mut ModelInfo) {
 }
 
 /// A model without any quantizer has nothing to compare.
-fn float_model(model: &Model) -> Failure {
+pub(crate) fn float_model(model: &Model) -> Failure {
     anyhow!(
         "{}: nothing is quantized in it, so there is nothing to check; quantizers come from --encodings FILE \
          (a toolchain's), or from --calibrate minmax --input FILE (approximate)",
@@ -606,7 +616,7 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
 }
 
 /// Recorded tensors from a file, or from a recording's folder.
-fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
+pub(crate) fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
     let Some(path) = path else {
         return Ok((None, None));
     };
@@ -618,8 +628,8 @@ fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Fold
 }
 
 /// Samples from files, or from a recording that holds the model's inputs.
-fn given_samples(
-    args: &CheckArgs,
+pub(crate) fn given_samples(
+    input: &[PathBuf],
     model: &Model,
     recording: Option<&Recording>,
     recorded_inputs: Option<PathBuf>,
@@ -627,8 +637,8 @@ fn given_samples(
     let infos = model.inputs();
     let own = recorded_inputs.map(|file| vec![file]);
     let files = match own {
-        Some(own) if args.input.is_empty() => own,
-        _ => args.input.clone(),
+        Some(own) if input.is_empty() => own,
+        _ => input.to_vec(),
     };
     if !files.is_empty() {
         return inputs::of_files(&files, &infos, true).map(Some);
@@ -656,7 +666,7 @@ fn given_samples(
     inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos, true).map(Some)
 }
 
-fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
+pub(crate) fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

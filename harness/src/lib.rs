@@ -9,6 +9,7 @@ mod digest;
 pub mod encodings;
 pub mod failure;
 mod generate;
+pub mod infer;
 pub mod inputs;
 pub mod lint;
 mod noise;

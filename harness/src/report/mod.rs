@@ -19,4 +19,6 @@ pub use junit::junit;
 pub use markdown::markdown;
 pub use terminal::{terminal, verdict_lines};
 pub use verify::{verify_json, verify_terminal};
-pub use write::{check_json, check_one_of, check_target, write, write_json, write_one_of};
+pub use write::{
+    check_json, check_one_of, check_target, save_text, write, write_json, write_one_of,
+};

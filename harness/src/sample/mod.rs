@@ -2,7 +2,7 @@
 //! run, layer by layer.
 
 mod own;
-mod recorded;
+pub(crate) mod recorded;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
