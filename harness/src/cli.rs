@@ -91,6 +91,9 @@ enum Verb {
     /// Finds the arithmetic that made recorded tensors: the rules, and a spec that says them
     #[command(after_help = infer::command::EXAMPLES)]
     Infer(infer::command::InferArgs),
+    /// Writes inputs that are directed at ties and ends of ranges, or at the differences of two targets
+    #[command(name = "gen-inputs", after_help = generate::command::EXAMPLES)]
+    GenInputs(generate::command::GenerateArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -268,6 +271,7 @@ pub fn run() -> u8 {
         Some(Verb::Plan(args)) => plan(&args),
         Some(Verb::Prove(args)) => prove(&args),
         Some(Verb::Infer(args)) => infer(&args),
+        Some(Verb::GenInputs(args)) => gen_inputs(&args),
         None => check(&cli.check),
     };
     match result {
@@ -384,6 +388,12 @@ fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
 
 fn infer(args: &infer::command::InferArgs) -> Result<u8, Failure> {
     let (text, code) = infer::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
+fn gen_inputs(args: &generate::command::GenerateArgs) -> Result<u8, Failure> {
+    let (text, code) = generate::command::run(args)?;
     print(&text)?;
     Ok(code)
 }

@@ -307,7 +307,7 @@ impl<'a> World<'a> {
                     values[dead] = None;
                 }
             }
-            if !site.fed.is_empty() && label != MOVED && select(layer) {
+            if !site.fed.is_empty() && select(layer) {
                 found.sites.push(site);
             }
         }

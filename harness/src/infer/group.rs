@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::count::{self, Count, Facts, plan, spec_of};
-use super::feed::{FLOAT, Frame, QUANTIZE, Site, World};
+use super::feed::{FLOAT, Frame, MOVED, QUANTIZE, Site, World};
 use super::point::{Point, is_sums};
 use super::sums::{Found, Telling};
-use super::zoo;
+use super::zoo::{self, Open};
 
 /// Survivors of the sample that are run on every element.
 const VERIFIED: usize = 160;
@@ -33,6 +33,10 @@ pub struct Class {
     pub survivors: u64,
     /// Of these, those that were run on every element and are as good there; [`point`](Self::point) is the first.
     pub verified: Vec<Point>,
+    /// The points themselves; where there are very many, the first ones.
+    pub candidates: Vec<Point>,
+    /// What the scales leave open.
+    open: Option<Open>,
     /// Elements among the most telling ones.
     pub telling: usize,
     /// Shipped targets that have one of the verified points.
@@ -117,9 +121,30 @@ impl Class {
         total
     }
 
-    /// Whether a point is among the survivors: decisions that the data does not touch may be any.
+    /// Whether a point is among the survivors. Decisions that cannot change a code with these scales (a clamp in front of
+    /// the rounding, the rounding of a bias that is an integer, an accumulator that nothing leaves) may be any.
     pub fn admits(&self, point: &Point) -> bool {
-        self.verified.contains(point)
+        let point = self.plain(point);
+        self.verified.contains(&point)
+            || self.candidates.contains(&point)
+            || self.verified.iter().any(|own| self.plain(own) == point)
+    }
+
+    /// A point with the plainest of each decision that cannot change a code here.
+    fn plain(&self, point: &Point) -> Point {
+        let mut point = point.clone();
+        if let Some(rule) = &mut point.requantize {
+            rule.clamp = align_check_specs::ClampOrder::AfterRounding;
+            if let Some(open) = self.open {
+                zoo::plain(rule, point.bias.as_mut(), open);
+            }
+        }
+        if let (Some(accumulator), Some(bits)) = (&mut point.accumulator, self.sum_bits) {
+            if accumulator.bits.is_none_or(|own| own >= bits) {
+                *accumulator = zoo::wide(bits);
+            }
+        }
+        point
     }
 }
 
@@ -181,7 +206,8 @@ impl Search<'_, '_> {
             let spec = spec_of(self.base(), &self.world.specs, point, site.label);
             let plan = plan(site, &spec, self.world.isa)?;
             // A rule that does not reach the layer is no rule of it.
-            if plan.float && !matches!(site.label, FLOAT | QUANTIZE) && point.whole.is_none() {
+            let in_float = point.op.is_none() && !is_sums(site.label);
+            if plan.float && !in_float && point.whole.is_none() {
                 return None;
             }
             let only = only.map(|only| &only[index][..]);
@@ -388,6 +414,8 @@ impl Search<'_, '_> {
             tried: found.tried + shipped.len() as u64,
             survivors: found.count.max(verified.len() as u64),
             verified,
+            candidates: found.points,
+            open: sums.as_ref().map(Telling::open),
             telling: elements,
             targets,
             neighbours: (0, 0),
@@ -418,10 +446,18 @@ impl Search<'_, '_> {
                     ..Point::default()
                 })
                 .collect()
+        } else if label == MOVED {
+            vec![Point::default()]
         } else if is_sums(label) {
             Vec::new()
         } else {
-            zoo::op_points(label, &self.requantizes(), &self.quantizes())
+            let mut points = zoo::op_points(label, &self.requantizes(), &self.quantizes());
+            // Computed in float.
+            points.extend(self.quantizes().into_iter().map(|quantize| Point {
+                quantize: Some(quantize),
+                ..Point::default()
+            }));
+            points
         };
         let wrong: Vec<Option<u64>> = points
             .par_iter()

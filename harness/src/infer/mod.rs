@@ -25,8 +25,9 @@ use anyhow::Result;
 
 use crate::check::Target;
 use crate::inputs::{Recording, Sample};
+use crate::verify::Loaded;
 use count::spec_of;
-use feed::{FLOAT, Frame, MOVED, Site, Sites, World};
+use feed::{FLOAT, Frame, Site, Sites, World};
 use group::Search;
 
 pub use count::{Count, Facts};
@@ -99,6 +100,24 @@ pub struct Question<'a> {
     pub isa: Isa,
     /// Called as the search goes on.
     pub progress: &'a (dyn Fn() + Sync),
+}
+
+/// Finds the rules that made a recording that was loaded to be verified.
+///
+/// # Errors
+/// As [`infer`].
+pub fn of(loaded: &Loaded) -> Result<Inference> {
+    infer(&Question {
+        graph: &loaded.graph,
+        network: &loaded.network,
+        exact: &loaded.exact,
+        samples: &loaded.samples.samples,
+        recorded: &loaded.recorded,
+        source: "a recording".into(),
+        select: &|_| true,
+        isa: loaded.isa,
+        progress: &|| {},
+    })
 }
 
 /// Finds the rules that made a recording.
@@ -219,7 +238,7 @@ fn search<'s, 'a>(
 /// Layers by kind and signedness, sums first: operations may refer to how they end.
 fn groups<'s, 'a>(sites: &'s [Site<'a>]) -> Vec<Vec<&'s Site<'a>>> {
     let mut groups: BTreeMap<(bool, &str, bool), Vec<&Site>> = BTreeMap::new();
-    for site in sites.iter().filter(|site| site.label != MOVED) {
+    for site in sites {
         let key = (!point::is_sums(site.label), site.label, site.unsigned);
         groups.entry(key).or_default().push(site);
     }

@@ -9,7 +9,7 @@ use align_check_specs::{
 };
 use strum::VariantArray as _;
 
-use super::feed::{FLOAT, QUANTIZE, section};
+use super::feed::{FLOAT, MOVED, QUANTIZE, section};
 
 /// Rules of one kind of operation; a part that the kind does not use is absent.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -180,6 +180,9 @@ impl Point {
                 ..Self::default()
             };
         }
+        if label == MOVED {
+            return Self::default();
+        }
         let quantize = Some(spec.quantize.clone());
         if label == QUANTIZE || label == FLOAT {
             return Self {
@@ -255,7 +258,7 @@ impl Point {
         match (self.op, label) {
             (Some(op), _) => op.set(&mut spec.ops),
             // A kind without a rule is computed in float.
-            (None, label) if !is_sums(label) && label != QUANTIZE => spec.ops = Ops::default(),
+            (None, label) if !is_sums(label) && label != QUANTIZE && label != MOVED => spec.ops = Ops::default(),
             _ => {}
         }
     }
@@ -366,6 +369,11 @@ impl Point {
             "quantize.tail",
         ];
         let op = words.iter().find(|(path, _)| path.starts_with("ops."));
+        if words.is_empty() {
+            parts.push("codes are moved, nothing is computed");
+        } else if op.is_none() && self.quantize.is_some() {
+            parts.push("in float, then quantized");
+        }
         parts.extend(op.map(|(_, value)| value.as_str()));
         parts.extend(keys.iter().filter_map(|key| words.get(*key).map(String::as_str)));
         parts.join("; ")

@@ -1,7 +1,6 @@
 //! The search for the end of sums of products: exact sums are made once, then some million ends are tried on the
 //! elements that tell most.
 
-use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::network::Kind;
 use align_check_simulators::rules::requantize::Requantizer;
 use align_check_simulators::run::Sums;
@@ -13,10 +12,10 @@ use rayon::prelude::*;
 
 use super::feed::Site;
 use super::point::Point;
-use super::zoo::{self, Open};
+use super::zoo::{self, Open, Outer};
 
 /// Most survivors that are kept one by one.
-pub(super) const KEPT: usize = 20_000;
+pub(super) const KEPT: usize = 100_000;
 
 /// How many of the best prefixes are tried with all steps, where nothing reproduces the sample.
 const BEAM: usize = 40;
@@ -32,8 +31,8 @@ struct Cell {
 pub(super) struct Telling<'a> {
     sites: &'a [&'a Site<'a>],
     cells: Vec<Cell>,
-    /// Elements in all cells.
-    pub elements: usize,
+    /// For each layer, the channel with the largest multiplier.
+    largest: Vec<usize>,
 }
 
 /// What was found on the sample.
@@ -88,11 +87,18 @@ impl<'a> Telling<'a> {
         // Channels of all layers in turn, those with the most telling elements first.
         cells.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.site.cmp(&b.1.site)));
         let cells: Vec<Cell> = cells.into_iter().map(|(_, cell)| cell).collect();
-        let elements = cells.iter().map(|cell| cell.elements.len()).sum();
+        let largest = sites
+            .iter()
+            .map(|site| {
+                let units = site.binding.as_ref().map_or(&[][..], |binding| &binding.units);
+                let m = |c: &usize| (units[*c].x * units[*c].w).abs();
+                (0..units.len()).max_by(|a, b| m(a).total_cmp(&m(b))).unwrap_or(0)
+            })
+            .collect();
         Some(Self {
             sites,
             cells,
-            elements,
+            largest,
         })
     }
 
@@ -128,6 +134,7 @@ impl<'a> Telling<'a> {
             biases: false,
             powers: true,
             bounds: false,
+            per_tensor: self.sites.iter().all(|site| one_scale(site)),
         };
         for site in self.sites {
             let Some(binding) = &site.binding else { continue };
@@ -153,9 +160,9 @@ impl<'a> Telling<'a> {
         limit: u64,
     ) -> Option<u64> {
         // Whether a channel's end depends on the other channels.
-        let whole = rule.tail.is_some()
-            || matches!(rule.multiplier, Multiplier::FixedAbsolute { .. })
-            || bias.format == BiasFormat::Int8Shifted;
+        let whole = rule.tail.is_some() || bias.format == BiasFormat::Int8Shifted;
+        // One position for all channels follows from the largest multiplier: that channel goes with each.
+        let absolute = matches!(rule.multiplier, Multiplier::FixedAbsolute { .. });
         let mut own: Vec<Option<Requantizer>> = Vec::new();
         if whole {
             own.resize_with(self.sites.len(), || None);
@@ -191,6 +198,10 @@ impl<'a> Telling<'a> {
                     *slot = Some(bind(&binding.units)?);
                 }
                 (slot.as_ref()?, cell.channel)
+            } else if absolute {
+                let largest = self.largest[cell.site];
+                single = bind(&[binding.units[cell.channel], binding.units[largest]])?;
+                (&single, 0)
             } else {
                 single = bind(&binding.units[cell.channel..=cell.channel])?;
                 (&single, 0)
@@ -221,106 +232,75 @@ impl<'a> Telling<'a> {
     }
 
     /// Tries the whole zoo with one accumulator. `limit`: what the best known point gets wrong.
-    pub fn search(&self, accumulator: &Accumulator, limit: u64, progress: &(dyn Fn() + Sync)) -> Found {
-        let open = self.open();
-        let outers = zoo::outers(open);
-        // Known steps first.
-        let short: Vec<(u64, u64)> = outers
-            .par_iter()
-            .map(|outer| {
-                let mut best = (u64::MAX, 0);
-                let mut bound = limit;
-                for steps in zoo::short_steps(outer) {
-                    best.1 += 1;
-                    let point = outer.point(&steps, None, accumulator);
-                    if let Some(wrong) = self.of_point(&point, bound.max(32)) {
-                        best.0 = best.0.min(wrong);
-                        bound = bound.min(wrong);
+    pub fn search(
+        &self,
+        accumulator: &Accumulator,
+        limit: u64,
+        progress: &(dyn Fn() + Sync),
+    ) -> Found {
+        let outers = zoo::outers(self.open());
+        let mut tried = 0;
+        let mut bound = limit;
+        // The best of each, where nothing is exact so far: known steps, then all steps behind the best multipliers.
+        if bound > 0 {
+            let short = self.best(&outers, zoo::short_steps, accumulator, bound, progress);
+            tried += short.iter().map(|own| own.1).sum::<u64>();
+            bound = short.iter().map(|own| own.0).min().unwrap_or(bound).min(bound);
+            if bound > 0 {
+                let mut order: Vec<usize> =
+                    (0..outers.len()).filter(|&i| outers[i].shifts()).collect();
+                order.sort_by_key(|&i| (short[i].0, i));
+                let beam: Vec<Outer> =
+                    order.into_iter().take(BEAM).map(|i| outers[i].clone()).collect();
+                let long = self.best(&beam, zoo::long_steps, accumulator, bound, progress);
+                tried += long.iter().map(|own| own.1).sum::<u64>();
+                bound = long.iter().map(|own| own.0).min().unwrap_or(bound).min(bound);
+                if bound > 0 {
+                    // Multipliers that the wrong steps hid.
+                    let best = long.iter().enumerate().min_by_key(|(i, own)| (own.0, *i));
+                    let steps = best.and_then(|(i, _)| {
+                        self.hits(&beam[i], &zoo::long_steps(&beam[i]), accumulator, bound).1.pop()
+                    });
+                    if let Some(steps) = steps.and_then(|point| point.requantize).map(|r| r.steps) {
+                        let known = |_: &Outer| vec![steps.clone()];
+                        let again = self.best(&outers, known, accumulator, bound, progress);
+                        bound = again.iter().map(|own| own.0).min().unwrap_or(bound).min(bound);
                     }
                 }
-                progress();
-                best
-            })
-            .collect();
-        let mut tried: u64 = short.iter().map(|s| s.1).sum();
-        let mut bound = short.iter().map(|s| s.0).min().unwrap_or(u64::MAX).min(limit);
-        if bound > 0 {
-            // Nothing is exact: all steps behind the best multipliers.
-            let mut order: Vec<usize> = (0..outers.len()).collect();
-            order.sort_by_key(|&i| (short[i].0, i));
-            let beam: Vec<usize> = order
-                .into_iter()
-                .filter(|&i| outers[i].shifts())
-                .take(BEAM)
-                .collect();
-            let long: Vec<(u64, u64)> = beam
-                .par_iter()
-                .map(|&i| {
-                    let mut best = (u64::MAX, 0);
-                    let mut own = bound;
-                    for steps in zoo::long_steps(&outers[i]) {
-                        best.1 += 1;
-                        let point = outers[i].point(&steps, None, accumulator);
-                        if let Some(wrong) = self.of_point(&point, own) {
-                            best.0 = best.0.min(wrong);
-                            own = own.min(wrong);
-                        }
-                    }
-                    progress();
-                    best
-                })
-                .collect();
-            tried += long.iter().map(|l| l.1).sum::<u64>();
-            bound = long.iter().map(|l| l.0).min().unwrap_or(u64::MAX).min(bound);
+            }
         }
         // Everything that is as good as the best.
-        let hits: Vec<(u64, Vec<Point>, u64)> = outers
+        let mut found: Vec<(u64, Vec<Point>)> = outers
             .par_iter()
             .map(|outer| {
-                let mut count = 0;
-                let mut points = Vec::new();
-                let mut tried = 0;
-                let mut one = |steps: &[Step], tail: Option<StepsTail>| {
-                    tried += 1;
-                    let point = outer.point(steps, tail, accumulator);
-                    if self.of_point(&point, bound) == Some(bound) {
-                        count += 1;
-                        if points.len() < KEPT / 64 {
-                            points.push(point);
-                        }
-                    }
-                };
-                for steps in zoo::short_steps(outer) {
-                    one(&steps, None);
-                }
-                // Where something is wrong with every point, a few million more say nothing.
-                if bound == 0 {
-                    for steps in zoo::long_steps(outer) {
-                        one(&steps, None);
-                    }
-                }
-                if matches!(outer.multiplier, Multiplier::Fixed { bits: 31, .. }) {
-                    for block in [4, 8, 16] {
-                        for steps in zoo::short_steps(outer) {
-                            for behind in zoo::short_steps(outer).into_iter().take(30) {
-                                if behind != steps && steps.len() + behind.len() == 4 {
-                                    one(&steps, Some(StepsTail { block, steps: behind }));
-                                }
-                            }
-                        }
-                    }
-                }
                 progress();
-                (count, points, tried)
+                self.hits(outer, &zoo::short_steps(outer), accumulator, bound)
             })
             .collect();
-        let mut points: Vec<Point> = Vec::new();
-        let mut count = 0;
-        for (own, found, more) in hits {
-            count += own;
-            tried += more;
-            points.extend(found);
-        }
+        tried += outers.iter().map(|o| zoo::short_steps(o).len() as u64).sum::<u64>();
+        // A few million more, with the biases that are possible, where something is exact: else they say nothing.
+        let possible = if bound == 0 {
+            self.possible(&outers, &found, accumulator, bound)
+        } else {
+            Vec::new()
+        };
+        let long: Vec<&Outer> =
+            outers.iter().filter(|o| o.shifts() && possible.contains(&o.bias)).collect();
+        let more: Vec<(u64, Vec<Point>)> = long
+            .par_iter()
+            .map(|outer| {
+                progress();
+                let mut own = self.hits(outer, &zoo::long_steps(outer), accumulator, bound);
+                let tails = self.tails(outer, accumulator, bound);
+                own.0 += tails.len() as u64;
+                own.1.extend(tails);
+                own
+            })
+            .collect();
+        tried += long.iter().map(|o| zoo::long_steps(o).len() as u64).sum::<u64>();
+        found.extend(more);
+        let count = found.iter().map(|own| own.0).sum();
+        let mut points: Vec<Point> = found.into_iter().flat_map(|own| own.1).collect();
         points.sort_by_key(Point::complexity);
         points.truncate(KEPT);
         Found {
@@ -330,6 +310,152 @@ impl<'a> Telling<'a> {
             tried,
         }
     }
+
+    /// For each, what its best steps get wrong, and how many were tried.
+    fn best(
+        &self,
+        outers: &[Outer],
+        steps: impl Fn(&Outer) -> Vec<Vec<Step>> + Sync,
+        accumulator: &Accumulator,
+        limit: u64,
+        progress: &(dyn Fn() + Sync),
+    ) -> Vec<(u64, u64)> {
+        let one = |outer: &Outer| {
+            let mut rule = outer.rule();
+            let mut best = (u64::MAX, 0);
+            let mut bound = limit;
+            for steps in steps(outer) {
+                best.1 += 1;
+                rule.steps = steps;
+                let wrong = self.wrong(&rule, &outer.bias, accumulator, bound.max(24));
+                if let Some(wrong) = wrong {
+                    best.0 = best.0.min(wrong);
+                    bound = bound.min(wrong);
+                }
+            }
+            progress();
+            best
+        };
+        outers.par_iter().map(one).collect()
+    }
+
+    /// The steps that get no more wrong than the best: how many there are, and the points.
+    fn hits(
+        &self,
+        outer: &Outer,
+        steps: &[Vec<Step>],
+        accumulator: &Accumulator,
+        bound: u64,
+    ) -> (u64, Vec<Point>) {
+        let mut rule = outer.rule();
+        let (mut count, mut points) = (0, Vec::new());
+        for steps in steps {
+            rule.steps.clone_from(steps);
+            if self.wrong(&rule, &outer.bias, accumulator, bound) == Some(bound) {
+                count += 1;
+                if points.len() < KEPT / 16 {
+                    points.push(outer.point(steps, None, accumulator));
+                }
+            }
+        }
+        (count, points)
+    }
+
+    /// Biases that some exact point has, and those that are the same integers.
+    fn possible(
+        &self,
+        outers: &[Outer],
+        found: &[(u64, Vec<Point>)],
+        accumulator: &Accumulator,
+        bound: u64,
+    ) -> Vec<Bias> {
+        let mut known: Vec<Bias> = Vec::new();
+        fn add(known: &mut Vec<Bias>, bias: &Bias) {
+            if !known.contains(bias) {
+                known.push(bias.clone());
+            }
+        }
+        for (outer, (count, _)) in outers.iter().zip(found) {
+            if *count > 0 {
+                add(&mut known, &outer.bias);
+            }
+        }
+        if known.is_empty() {
+            // Only long steps are exact: with which biases, the usual multipliers tell.
+            for outer in outers.iter().filter(|o| o.shifts()).take(64) {
+                if self.hits(outer, &zoo::long_steps(outer), accumulator, bound).0 > 0 {
+                    add(&mut known, &outer.bias);
+                }
+            }
+        }
+        let mut all: Vec<Bias> = Vec::new();
+        for outer in outers {
+            if !all.contains(&outer.bias) {
+                all.push(outer.bias.clone());
+            }
+        }
+        if known.is_empty() {
+            return all;
+        }
+        let integers = |bias: &Bias| -> Option<Vec<i64>> {
+            let outer = outers.iter().find(|o| o.shifts() && o.bias == *bias)?;
+            let mut initial = Vec::new();
+            for site in self.sites {
+                let binding = site.binding.as_ref()?;
+                let requantizer = Requantizer::new(
+                    &outer.rule(),
+                    bias,
+                    accumulator,
+                    &binding.units,
+                    binding.out,
+                    binding.clamp,
+                )
+                .ok()?;
+                initial.extend((0..requantizer.channels()).map(|c| requantizer.initial(c)));
+            }
+            Some(initial)
+        };
+        let same: Vec<Option<Vec<i64>>> = known.iter().map(integers).collect();
+        all.retain(|bias| known.contains(bias) || {
+            let own = integers(bias);
+            own.is_some() && same.contains(&own)
+        });
+        all
+    }
+
+    /// Other steps behind the last block of channels, as vector kernels have them.
+    fn tails(&self, outer: &Outer, accumulator: &Accumulator, bound: u64) -> Vec<Point> {
+        let usual = Multiplier::Fixed {
+            bits: 31,
+            rounding: align_check_specs::Rounding::HalfAway,
+        };
+        if outer.multiplier != usual {
+            return Vec::new();
+        }
+        let two: Vec<Vec<Step>> = zoo::short_steps(outer)
+            .into_iter()
+            .filter(|steps| steps.len() == 2)
+            .take(30)
+            .collect();
+        let mut found = Vec::new();
+        let mut rule = outer.rule();
+        for block in [4, 8, 16] {
+            for steps in &two {
+                for behind in two.iter().filter(|behind| *behind != steps) {
+                    rule.steps.clone_from(steps);
+                    let tail = StepsTail {
+                        block,
+                        steps: behind.clone(),
+                    };
+                    rule.tail = Some(tail.clone());
+                    if self.wrong(&rule, &outer.bias, accumulator, bound) == Some(bound) {
+                        found.push(outer.point(steps, Some(tail), accumulator));
+                    }
+                }
+            }
+        }
+        found
+    }
 }
 
 /// Whether a layer's weights have one scale.
@@ -338,9 +464,4 @@ fn one_scale(site: &Site) -> bool {
         Kind::Linear(linear) => linear.weights.grid().is_none_or(|grid| grid.is_uniform()),
         _ => true,
     }
-}
-
-/// Whether two layers' outputs are codes of one signedness.
-pub(super) fn has_codes(site: &Site) -> bool {
-    matches!(site.plan.out, ValueGrid::Codes { .. })
 }

@@ -66,21 +66,33 @@ pub(super) struct Open {
     pub powers: bool,
     /// Bounds of fused activations depend on how they are rounded.
     pub bounds: bool,
+    /// The weights of every layer have one scale.
+    pub per_tensor: bool,
 }
 
 impl Outer {
+    /// The rule without its steps.
+    pub fn rule(&self) -> Requantize {
+        Requantize {
+            multiplier: self.multiplier,
+            derivation: self.derivation,
+            steps: Vec::new(),
+            left_shift: self.left_shift,
+            zero_point: self.zero_point,
+            clamp: ClampOrder::AfterRounding,
+            bias: None,
+            bounds: self.bounds,
+            tail: None,
+        }
+    }
+
+    /// The point with one set of steps.
     pub fn point(&self, steps: &[Step], tail: Option<StepsTail>, width: &Accumulator) -> Point {
         Point {
             requantize: Some(Requantize {
-                multiplier: self.multiplier,
-                derivation: self.derivation,
                 steps: steps.to_vec(),
-                left_shift: self.left_shift,
-                zero_point: self.zero_point,
-                clamp: ClampOrder::AfterRounding,
-                bias: None,
-                bounds: self.bounds,
                 tail,
+                ..self.rule()
             }),
             bias: Some(self.bias.clone()),
             accumulator: Some(width.clone()),
@@ -215,6 +227,50 @@ pub(super) fn outers(open: Open) -> Vec<Outer> {
     outers
 }
 
+/// Gives decisions that cannot change a code their plainest value.
+pub(super) fn plain(rule: &mut Requantize, bias: Option<&mut Bias>, open: Open) {
+    let shifts = matches!(
+        rule.multiplier,
+        Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Best { .. }
+    );
+    if !(shifts && open.left_shifts) {
+        rule.left_shift = LeftShift::Wrap;
+    }
+    if matches!(rule.multiplier, Multiplier::Exact | Multiplier::PowerOfTwo) {
+        rule.derivation = Derivation::F64;
+    }
+    if rule.derivation == Derivation::F32ProductPerTensor {
+        rule.derivation = if open.per_tensor {
+            Derivation::F32ProductF64Quotient
+        } else {
+            Derivation::F64
+        };
+    }
+    if rule.multiplier == Multiplier::PowerOfTwo
+        && let Some(first) = rule.steps.first()
+    {
+        // A shift has one rounding, and a result without steps of its own.
+        rule.steps = once(first.rounding);
+    }
+    if !open.bounds {
+        rule.bounds = None;
+    }
+    if let Some(bias) = bias {
+        let integer = matches!(
+            bias.format,
+            BiasFormat::Int32 | BiasFormat::Int32ReciprocalF32
+        );
+        if !open.biases && integer {
+            bias.format = BiasFormat::Int32;
+        }
+        if !(open.biases && integer)
+            && !matches!(bias.format, BiasFormat::Int8Shifted | BiasFormat::Int8Times128)
+        {
+            bias.rounding = Rounding::HalfEven;
+        }
+    }
+}
+
 /// The biases that a multiplier can go with.
 fn biases(multiplier: Multiplier, open: bool) -> Vec<Bias> {
     let bias = |format, rounding| Bias { format, rounding };
@@ -326,6 +382,7 @@ pub(super) fn requantizes(powers: bool) -> Vec<Requantize> {
         biases: false,
         powers,
         bounds: false,
+        per_tensor: false,
     };
     let common = |outer: &Outer| match outer.multiplier {
         Multiplier::Fixed { bits, rounding } => {
