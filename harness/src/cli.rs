@@ -686,6 +686,17 @@ pub(crate) fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
     ProgressBar::new(steps as u64).with_style(style)
 }
 
+/// As [`bar`], of work whose length nobody knows.
+pub(crate) fn counter(what: &str, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{{spinner}} {{pos}} {what}, {{elapsed}}");
+    let style = ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
+}
+
 /// The process's largest resident set, from Linux's `/proc`; nothing elsewhere.
 fn peak_process_bytes() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -13,7 +13,7 @@ use super::show::Afterwards;
 use super::{Inference, Question, infer, json, summary, terminal};
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::cli::{
-    MISALIGNED, Patterns, bar, float_model, given_samples, read_recording, threads, unsupported,
+    MISALIGNED, Patterns, counter, float_model, given_samples, read_recording, threads, unsupported,
 };
 use crate::encodings;
 use crate::failure::Failure;
@@ -136,7 +136,7 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     let exact = Target::new(&network, exact, None, isa).map_err(refused)?;
     let select = |layer: &Layer| patterns.select(layer);
     let source = recording_name(&args.recorded);
-    let bar = bar(0, "steps", args.quiet);
+    let bar = counter("parts of the zoo tried", args.quiet);
     if let Some(types) = &types {
         let found = super::infer_types(&super::Types {
             network: &network,
@@ -171,10 +171,7 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
         source,
         select: &select,
         isa,
-        progress: &|| {
-            bar.inc_length(1);
-            bar.inc(1);
-        },
+        progress: &|| bar.inc(1),
     };
     let found = infer(&question)?;
     bar.finish_and_clear();

@@ -1,5 +1,7 @@
 //! One kind of operation: which points of the zoo reproduce what was recorded of it.
 
+use align_check_simulators::plan::{Finish, Sum};
+use align_check_simulators::run::{Runner, Sums};
 use align_check_specs::{Accumulator, Order, Overflow, Quantize, Requantize, Spec};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use super::count::{self, Count, Facts, plan, spec_of};
 use super::feed::{FLOAT, Frame, MOVED, QUANTIZE, Site, World};
 use super::point::{Point, is_sums};
 use super::sums::{Found, Telling};
-use super::zoo::{self, Open};
+use super::zoo;
 
 /// Survivors of the sample that are run on every element.
 const VERIFIED: usize = 160;
@@ -35,8 +37,10 @@ pub struct Class {
     pub verified: Vec<Point>,
     /// The points themselves; where there are very many, the first ones.
     pub candidates: Vec<Point>,
-    /// What the scales leave open.
-    open: Option<Open>,
+    /// The most telling elements of sums with what is known of their scales.
+    told: Option<Telling>,
+    /// Whether more points survive than were counted.
+    pub more: bool,
     /// Elements among the most telling ones.
     pub telling: usize,
     /// Shipped targets that have one of the verified points.
@@ -121,13 +125,20 @@ impl Class {
         total
     }
 
-    /// Whether a point is among the survivors. Decisions that cannot change a code with these scales (a clamp in front of
-    /// the rounding, the rounding of a bias that is an integer, an accumulator that nothing leaves) may be any.
+    /// Whether a point is among the survivors: as good as the best on the most telling elements. Decisions that cannot
+    /// change a code with these scales (a clamp in front of the rounding, the rounding of a bias that is an integer, an
+    /// accumulator that nothing leaves) may be any.
     pub fn admits(&self, point: &Point) -> bool {
         let point = self.plain(point);
-        self.verified.contains(&point)
-            || self.candidates.contains(&point)
-            || self.verified.iter().any(|own| self.plain(own) == point)
+        let same = self.verified.contains(&point) || self.candidates.contains(&point);
+        // More survive than are listed: one that is not listed is tried.
+        let narrow = |own: &Point| own.accumulator == point.accumulator;
+        let tried = || {
+            let told = self.told.as_ref()?;
+            let own = told.of_point(&self.point, u64::MAX)?;
+            Some(narrow(&self.plain(&self.point)) && told.of_point(&point, own)? <= own)
+        };
+        same || self.verified.iter().any(|own| self.plain(own) == point) || tried().unwrap_or(false)
     }
 
     /// A point with the plainest of each decision that cannot change a code here.
@@ -135,8 +146,8 @@ impl Class {
         let mut point = point.clone();
         if let Some(rule) = &mut point.requantize {
             rule.clamp = align_check_specs::ClampOrder::AfterRounding;
-            if let Some(open) = self.open {
-                zoo::plain(rule, point.bias.as_mut(), open);
+            if let Some(told) = &self.told {
+                zoo::plain(rule, point.bias.as_mut(), told.open);
             }
         }
         if let (Some(accumulator), Some(bits)) = (&mut point.accumulator, self.sum_bits) {
@@ -328,7 +339,7 @@ impl Search<'_, '_> {
     /// The best rule for some layers of one kind, as if they had one.
     fn one(&self, sites: &[&Site]) -> Option<Class> {
         let (label, unsigned) = (sites[0].label, sites[0].unsigned);
-        let quota = (4096 / 19 / sites.len()).clamp(8, 64);
+        let quota = (2048 / 19 / sites.len()).clamp(6, 48);
         let told: Vec<(Vec<Vec<usize>>, Facts)> = sites
             .par_iter()
             .map(|site| count::telling(site, quota, self.world.isa))
@@ -354,12 +365,21 @@ impl Search<'_, '_> {
             .then(|| Telling::new(sites, &telling))
             .flatten();
         let elements = telling.iter().flatten().map(Vec::len).sum();
-        let sum_bits = sums.as_ref().map(Telling::bits);
+        let sum_bits = sums.as_ref().map(|sums| sums.bits);
         let mut found = match &sums {
             Some(sums) => {
-                let width = zoo::wide(sum_bits.unwrap_or(32));
-                let found = sums.search(&width, best, self.progress);
-                self.narrower(sites, &telling, sums, found, sum_bits.unwrap_or(32))
+                let bits = sum_bits.unwrap_or(32);
+                let (widths, like) = match best {
+                    0 => (vec![zoo::wide(bits)], None),
+                    _ => self.widths(sites, &telling, sums, bits),
+                };
+                let known: Vec<Point> = shipped
+                    .iter()
+                    .zip(&counted)
+                    .filter(|(_, count)| count.is_some())
+                    .map(|((point, _), _)| point.clone())
+                    .collect();
+                self.end_of(sites, &telling, sums, &widths, like, (&known, best))
             }
             None => self.listed(sites, &telling, label, best),
         };
@@ -415,7 +435,8 @@ impl Search<'_, '_> {
             survivors: found.count.max(verified.len() as u64),
             verified,
             candidates: found.points,
-            open: sums.as_ref().map(Telling::open),
+            told: sums.clone(),
+            more: found.more,
             telling: elements,
             targets,
             neighbours: (0, 0),
@@ -480,6 +501,7 @@ impl Search<'_, '_> {
             points: good,
             wrong: bound,
             tried,
+            more: false,
         }
     }
 
@@ -516,26 +538,24 @@ impl Search<'_, '_> {
         found
     }
 
-    /// Where nothing is exact, sums may have left a narrower accumulator.
-    fn narrower(
+    /// The accumulators that explain most, narrower ones than sums need where they explain more; and the end of sums
+    /// that they were tried with.
+    fn widths(
         &self,
         sites: &[&Site],
         telling: &[Vec<Vec<usize>>],
         sums: &Telling,
-        found: Found,
         needed: u32,
-    ) -> Found {
-        if found.wrong == 0 || needed <= 8 {
-            return found;
-        }
+    ) -> (Vec<Accumulator>, Option<Point>) {
+        let wide = zoo::wide(needed);
         let width = |bits: u32, overflow, order| Accumulator {
             bits: Some(bits),
             overflow,
             order,
         };
+        let best = sums.quick(&wide);
         // Sums that wrap are the exact ones, modulo the width; those that saturate are made again, in order.
-        let best: Vec<&Point> = found.points.iter().take(4).collect();
-        let mut tried = Vec::new();
+        let mut tried = vec![wide.clone()];
         for bits in 8..needed.min(64) {
             tried.push(width(bits, Overflow::Wrap, Order::ChannelFirst));
         }
@@ -544,62 +564,112 @@ impl Search<'_, '_> {
             .map(|site| site.elements() * site.layer.terms() as u64)
             .sum();
         if products < MOST_PRODUCTS {
-            for bits in 8..=needed.min(63) {
+            for bits in 8..needed.min(64) {
                 for order in [Order::ChannelFirst, Order::ChannelLast] {
                     tried.push(width(bits, Overflow::Saturate, order));
                 }
             }
         }
-        let counts: Vec<(u64, Accumulator)> = tried
+        let counts: Vec<(u64, usize)> = tried
             .par_iter()
-            .filter_map(|accumulator| {
-                let wrong = best.iter().filter_map(|point| {
-                    let mut point = (*point).clone();
-                    point.accumulator = Some(accumulator.clone());
-                    if accumulator.overflow == Overflow::Wrap {
-                        return sums.of_point(&point, found.wrong);
-                    }
-                    let count = self.count(sites, &point, Some(telling), found.wrong)?;
-                    Some(count.differing)
-                });
-                Some((wrong.min()?, accumulator.clone()))
-            })
-            .collect();
-        let Some((wrong, accumulator)) = counts.iter().min_by_key(|(wrong, _)| *wrong) else {
-            return found;
-        };
-        if *wrong >= found.wrong {
-            return found;
-        }
-        if accumulator.overflow == Overflow::Wrap {
-            let mut narrow = sums.search(accumulator, *wrong, self.progress);
-            narrow.tried += found.tried + tried.len() as u64;
-            return narrow;
-        }
-        // Saturated sums: what the exact ones left open, with every accumulator that is as good.
-        let mut points = Vec::new();
-        for (own, accumulator) in &counts {
-            if own == wrong {
-                for point in found.points.iter().take(200) {
+            .map(|accumulator| {
+                let wrong = best.iter().enumerate().filter_map(|(index, point)| {
                     let mut point = point.clone();
                     point.accumulator = Some(accumulator.clone());
-                    points.push(point);
-                }
-            }
-        }
-        let good: Vec<Point> = points
-            .into_par_iter()
-            .filter(|point| {
-                self.count(sites, point, Some(telling), *wrong)
-                    .is_some_and(|count| count.differing == *wrong)
+                    if accumulator.overflow == Overflow::Saturate {
+                        let count = self.count(sites, &point, Some(telling), u64::MAX)?;
+                        return Some((count.differing, index));
+                    }
+                    Some((sums.of_point(&point, u64::MAX)?, index))
+                });
+                wrong.min().unwrap_or((u64::MAX, 0))
             })
             .collect();
-        Found {
-            count: good.len() as u64,
-            points: good,
-            wrong: *wrong,
-            tried: found.tried + tried.len() as u64,
+        let least = counts.iter().map(|count| count.0).min().unwrap_or(u64::MAX);
+        let good: Vec<usize> = (0..tried.len()).filter(|&i| counts[i].0 == least).collect();
+        if good.contains(&0) {
+            return (vec![wide], None);
         }
+        let like = good.first().and_then(|&i| best.get(counts[i].1)).cloned();
+        (good.into_iter().map(|i| tried[i].clone()).collect(), like)
+    }
+
+    /// The end of sums with the first of some accumulators. The others stand beside it where their sums are the same on
+    /// the telling elements.
+    fn end_of(
+        &self,
+        sites: &[&Site],
+        telling: &[Vec<Vec<usize>>],
+        sums: &Telling,
+        accumulators: &[Accumulator],
+        like: Option<Point>,
+        (known, best): (&[Point], u64),
+    ) -> Found {
+        let first = &accumulators[0];
+        let remake = |accumulator: &Accumulator| {
+            let mut point = like.clone()?;
+            point.accumulator = Some(accumulator.clone());
+            self.remade(sites, &point)
+        };
+        if first.overflow != Overflow::Saturate {
+            return sums.search(first, known, best, self.progress);
+        }
+        let made = remake(first);
+        let again = made.as_ref().and_then(|made| Telling::with(sites, telling, Some(made)));
+        let (Some(made), Some(again)) = (&made, again) else {
+            return sums.search(&zoo::wide(64), known, best, self.progress);
+        };
+        let mut found = again.search(first, known, best, self.progress);
+        let own = found.points.clone();
+        for other in accumulators.iter().skip(1).filter(|a| a.overflow == Overflow::Saturate) {
+            let same = remake(other).is_some_and(|other| {
+                let pairs = made.iter().flatten().zip(other.iter().flatten());
+                let mut chosen = telling.iter().flatten();
+                pairs.into_iter().all(|(a, b)| {
+                    let chosen = chosen.next();
+                    chosen.is_none_or(|chosen| chosen.iter().all(|&at| a.at(at) == b.at(at)))
+                })
+            });
+            if same {
+                found.count += own.len() as u64;
+                found.points.extend(own.iter().cloned().map(|mut point| {
+                    point.accumulator = Some(other.clone());
+                    point
+                }));
+            }
+        }
+        found
+    }
+
+    /// Sums with a point's accumulator, for each layer and sample, less the bias that they started from.
+    fn remade(&self, sites: &[&Site], point: &Point) -> Option<Vec<Vec<Sums>>> {
+        let remade = sites.iter().map(|site| {
+            let spec = spec_of(self.base(), &self.world.specs, point, site.label);
+            let plan = plan(site, &spec, self.world.isa)?;
+            let runner = Runner {
+                layer: site.layer,
+                plan: &plan,
+                isa: self.world.isa,
+            };
+            let binding = site.binding.as_ref()?;
+            let Finish::Requantize { requantizer, .. } = &plan.finish else {
+                return None;
+            };
+            let begun = plan.linear.as_ref().is_some_and(|linear| {
+                matches!(&linear.sum, Sum::InOrder { initialized: true, .. })
+            });
+            let feds = site.fed.iter().map(|fed| {
+                let mut sums = runner.sums(&super::feed::borrowed(&fed.inputs));
+                if let (true, Sums::I64(sums, _)) = (begun, &mut sums) {
+                    for (at, sum) in sums.iter_mut().enumerate() {
+                        *sum -= requantizer.initial(binding.channels.of_index(at));
+                    }
+                }
+                sums
+            });
+            Some(feds.collect())
+        });
+        remade.collect()
     }
 
     /// Runs the survivors of the sample on every element; the best ones, simple ones first, with what they get wrong

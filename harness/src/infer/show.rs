@@ -160,8 +160,9 @@ fn one(text: &mut String, class: &Class, paint: Paint) {
     );
     let _ = writeln!(
         text,
-        "  search    {} points tried, {} as good on the {} most telling elements; {} of {} neighbours refuted",
+        "  search    {} points tried, {}{} as good on the {} most telling elements; {} of {} neighbours refuted",
         thousands(class.tried),
+        if class.more { "more than " } else { "" },
         thousands(class.survivors),
         thousands(class.telling as u64),
         class.neighbours.1,
@@ -269,6 +270,7 @@ fn class_json(class: &Class) -> Value {
         "points_tried": class.tried,
         "telling_elements": class.telling,
         "survivors_on_telling_elements": class.survivors,
+        "more_survive": class.more,
         "survivors_on_all_elements": class.verified.iter().map(super::Point::words).collect::<Vec<_>>(),
         "neighbours": class.neighbours.0,
         "neighbours_refuted": class.neighbours.1,

@@ -2,6 +2,7 @@
 //! elements that tell most.
 
 use align_check_simulators::network::Kind;
+use align_check_simulators::plan::Binding;
 use align_check_simulators::rules::requantize::Requantizer;
 use align_check_simulators::run::Sums;
 use align_check_simulators::tensor::Data;
@@ -15,12 +16,42 @@ use super::point::Point;
 use super::zoo::{self, Open, Outer};
 
 /// Most survivors that are kept one by one.
-pub(super) const KEPT: usize = 100_000;
+const KEPT: usize = 4_000;
 
-/// How many of the best prefixes are tried with all steps, where nothing reproduces the sample.
+/// Survivors after which the search for more ends.
+const ENOUGH: u64 = 20_000;
+
+/// Multipliers that are tried with all steps before it is asked whether there are enough.
+const PART: usize = 16;
+
+/// Steps behind one multiplier after which no more are sought.
+const MOST_STEPS: usize = 400;
+
+/// How many of the best multipliers are tried with all steps, where nothing reproduces the sample.
 const BEAM: usize = 40;
 
+/// How many of the best common multipliers name the families of which all are tried then.
+const FAMILIES: usize = 10;
+
+/// Elements that tell which multipliers are worth a closer look.
+const AT_FIRST: usize = 700;
+
+/// The best steps behind one multiplier.
+struct Best {
+    wrong: u64,
+    steps: Vec<Step>,
+    tried: u64,
+}
+
+/// Positions, the best first.
+fn ranked(all: &[Best]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|&i| (all[i].wrong, i));
+    order
+}
+
 /// Elements of one channel of a layer, and what was recorded for them.
+#[derive(Debug, Clone)]
 struct Cell {
     site: usize,
     channel: usize,
@@ -28,11 +59,17 @@ struct Cell {
 }
 
 /// The most telling elements of the layers of one kind.
-pub(super) struct Telling<'a> {
-    sites: &'a [&'a Site<'a>],
+#[derive(Debug, Clone)]
+pub(super) struct Telling {
+    /// Of each layer.
+    bindings: Vec<Binding>,
     cells: Vec<Cell>,
     /// For each layer, the channel with the largest multiplier.
     largest: Vec<usize>,
+    /// Bits that the largest sum with its bias needs.
+    pub bits: u32,
+    /// What the scales leave open.
+    pub open: Open,
 }
 
 /// What was found on the sample.
@@ -45,6 +82,8 @@ pub(super) struct Found {
     pub wrong: u64,
     /// Points that were tried.
     pub tried: u64,
+    /// Whether the search ended before all were tried, since so many are as good.
+    pub more: bool,
 }
 
 fn sum_at(sums: &Sums, at: usize) -> Option<i64> {
@@ -55,24 +94,36 @@ fn sum_at(sums: &Sums, at: usize) -> Option<i64> {
     }
 }
 
-impl<'a> Telling<'a> {
+impl Telling {
     /// `None` where a layer's sums end otherwise than in one requantization.
-    pub fn new(sites: &'a [&'a Site<'a>], telling: &[Vec<Vec<usize>>]) -> Option<Self> {
-        let mut cells: Vec<(f64, Cell)> = Vec::new();
+    pub fn new(sites: &[&Site], telling: &[Vec<Vec<usize>>]) -> Option<Self> {
+        Self::with(sites, telling, None)
+    }
+
+    /// The same with other sums than the exact ones, for each layer and sample.
+    pub fn with(
+        sites: &[&Site],
+        telling: &[Vec<Vec<usize>>],
+        other: Option<&[Vec<Sums>]>,
+    ) -> Option<Self> {
+        let mut cells: Vec<(usize, Cell)> = Vec::new();
+        let mut bindings = Vec::new();
         for (index, (site, telling)) in sites.iter().zip(telling).enumerate() {
             let binding = site.binding.as_ref()?;
-            let mut own: Vec<(f64, Cell)> = Vec::new();
-            for (fed, chosen) in site.fed.iter().zip(telling) {
+            bindings.push(binding.clone());
+            let mut own: Vec<(usize, Cell)> = Vec::new();
+            for (number, (fed, chosen)) in site.fed.iter().zip(telling).enumerate() {
+                let sums = other.map_or(&*fed.sums, |other| &other[index][number]);
                 let Data::Codes { codes, .. } = &fed.expected.data else {
                     return None;
                 };
                 for (rank, &at) in chosen.iter().enumerate() {
                     let channel = binding.channels.of_index(at);
-                    let element = (sum_at(&fed.sums, at)?, codes[at]);
+                    let element = (sum_at(sums, at)?, codes[at]);
                     match own.iter_mut().find(|(_, cell)| cell.channel == channel) {
                         Some((_, cell)) => cell.elements.push(element),
                         None => own.push((
-                            rank as f64,
+                            rank,
                             Cell {
                                 site: index,
                                 channel,
@@ -85,70 +136,23 @@ impl<'a> Telling<'a> {
             cells.extend(own);
         }
         // Channels of all layers in turn, those with the most telling elements first.
-        cells.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.site.cmp(&b.1.site)));
-        let cells: Vec<Cell> = cells.into_iter().map(|(_, cell)| cell).collect();
-        let largest = sites
+        cells.sort_by_key(|(rank, cell)| (*rank, cell.site, cell.channel));
+        let largest = bindings
             .iter()
-            .map(|site| {
-                let units = site.binding.as_ref().map_or(&[][..], |binding| &binding.units);
-                let m = |c: &usize| (units[*c].x * units[*c].w).abs();
-                (0..units.len()).max_by(|a, b| m(a).total_cmp(&m(b))).unwrap_or(0)
+            .map(|binding: &Binding| {
+                let m = |c: &usize| (binding.units[*c].x * binding.units[*c].w).abs();
+                (0..binding.units.len())
+                    .max_by(|a, b| m(a).total_cmp(&m(b)))
+                    .unwrap_or(0)
             })
             .collect();
         Some(Self {
-            sites,
-            cells,
+            open: open(sites, &bindings),
+            bindings,
+            cells: cells.into_iter().map(|(_, cell)| cell).collect(),
             largest,
+            bits: bits(sites),
         })
-    }
-
-    /// Bits that the largest sum with its bias needs.
-    pub fn bits(&self) -> u32 {
-        let mut largest = 0u64;
-        for site in self.sites {
-            let Some(binding) = &site.binding else { continue };
-            let bias = |c: usize| {
-                let unit = &binding.units[c];
-                unit.code
-                    .map_or_else(|| (unit.bias / (unit.x * unit.w)).abs(), |code| code.abs() as f64)
-            };
-            for fed in &site.fed {
-                let len = fed.expected.len();
-                for at in 0..len {
-                    let Some(sum) = sum_at(&fed.sums, at) else { continue };
-                    if sum.unsigned_abs() + (1 << 20) > largest {
-                        let bias = bias(binding.channels.of_index(at));
-                        let bias = if bias.is_finite() { bias.min(1e15) as u64 } else { 0 };
-                        largest = largest.max(sum.unsigned_abs() + bias + 1);
-                    }
-                }
-            }
-        }
-        65 - largest.leading_zeros()
-    }
-
-    /// What the data leaves open.
-    pub fn open(&self) -> Open {
-        let mut open = Open {
-            left_shifts: false,
-            biases: false,
-            powers: true,
-            bounds: false,
-            per_tensor: self.sites.iter().all(|site| one_scale(site)),
-        };
-        for site in self.sites {
-            let Some(binding) = &site.binding else { continue };
-            for unit in &binding.units {
-                let m = (unit.x * unit.w / binding.out.scale).abs();
-                open.left_shifts |= m >= 1.0;
-                open.biases |= unit.bias != 0.0 && unit.code.is_none();
-                open.powers &= align_check_simulators::num::power_of_two(m).is_some();
-            }
-            let codes =
-                [Bounds::HalfAway, Bounds::HalfEven, Bounds::HalfEvenInside].map(|rule| binding.out.bounds(rule, binding.clamp));
-            open.bounds |= codes[0] != codes[1] || codes[1] != codes[2];
-        }
-        open
     }
 
     /// Elements of the sample that a point gets wrong; counting ends above `limit`.
@@ -159,35 +163,45 @@ impl<'a> Telling<'a> {
         accumulator: &Accumulator,
         limit: u64,
     ) -> Option<u64> {
+        self.wrong_of(rule, bias, accumulator, limit, usize::MAX)
+    }
+
+    /// The same, of the first so many elements.
+    fn wrong_of(
+        &self,
+        rule: &Requantize,
+        bias: &Bias,
+        accumulator: &Accumulator,
+        limit: u64,
+        first: usize,
+    ) -> Option<u64> {
+        let mut seen = 0;
         // Whether a channel's end depends on the other channels.
         let whole = rule.tail.is_some() || bias.format == BiasFormat::Int8Shifted;
         // One position for all channels follows from the largest multiplier: that channel goes with each.
         let absolute = matches!(rule.multiplier, Multiplier::FixedAbsolute { .. });
         let mut own: Vec<Option<Requantizer>> = Vec::new();
         if whole {
-            own.resize_with(self.sites.len(), || None);
+            own.resize_with(self.bindings.len(), || None);
         }
         let mut wrong = 0;
         let resolved;
         let rule = if rule.derivation == Derivation::F32ProductPerTensor {
-            resolved = Requantize {
-                derivation: Derivation::F64,
-                ..rule.clone()
-            };
-            let per_tensor = Requantize {
-                derivation: Derivation::F32ProductF64Quotient,
-                ..rule.clone()
-            };
-            if self.sites.iter().all(|site| one_scale(site)) {
-                &per_tensor.clone()
+            let derivation = if self.open.per_tensor {
+                Derivation::F32ProductF64Quotient
             } else {
-                &resolved
-            }
+                Derivation::F64
+            };
+            resolved = Requantize {
+                derivation,
+                ..rule.clone()
+            };
+            &resolved
         } else {
             rule
         };
         for cell in &self.cells {
-            let binding = self.sites[cell.site].binding.as_ref()?;
+            let binding = &self.bindings[cell.site];
             let bind = |units: &[_]| {
                 Requantizer::new(rule, bias, accumulator, units, binding.out, binding.clamp).ok()
             };
@@ -206,11 +220,15 @@ impl<'a> Telling<'a> {
                 single = bind(&binding.units[cell.channel..=cell.channel])?;
                 (&single, 0)
             };
+            seen += cell.elements.len();
             for &(sum, expected) in &cell.elements {
                 wrong += u64::from(requantizer.code(sum, channel, false).value != expected);
                 if wrong > limit {
                     return Some(wrong);
                 }
+            }
+            if seen >= first {
+                break;
             }
         }
         Some(wrong)
@@ -231,76 +249,145 @@ impl<'a> Telling<'a> {
         self.wrong(rule, bias, accumulator, limit)
     }
 
-    /// Tries the whole zoo with one accumulator. `limit`: what the best known point gets wrong.
+    /// Tries the zoo with one accumulator. `known` are points that were tried before, `limit` is what the best of them
+    /// gets wrong.
     pub fn search(
         &self,
         accumulator: &Accumulator,
+        known: &[Point],
         limit: u64,
         progress: &(dyn Fn() + Sync),
     ) -> Found {
-        let outers = zoo::outers(self.open());
         let mut tried = 0;
-        let mut bound = limit;
-        // The best of each, where nothing is exact so far: known steps, then all steps behind the best multipliers.
-        if bound > 0 {
-            let short = self.best(&outers, zoo::short_steps, accumulator, bound, progress);
-            tried += short.iter().map(|own| own.1).sum::<u64>();
-            bound = short.iter().map(|own| own.0).min().unwrap_or(bound).min(bound);
-            if bound > 0 {
-                let mut order: Vec<usize> =
-                    (0..outers.len()).filter(|&i| outers[i].shifts()).collect();
-                order.sort_by_key(|&i| (short[i].0, i));
-                let beam: Vec<Outer> =
-                    order.into_iter().take(BEAM).map(|i| outers[i].clone()).collect();
-                let long = self.best(&beam, zoo::long_steps, accumulator, bound, progress);
-                tried += long.iter().map(|own| own.1).sum::<u64>();
-                bound = long.iter().map(|own| own.0).min().unwrap_or(bound).min(bound);
-                if bound > 0 {
-                    // Multipliers that the wrong steps hid.
-                    let best = long.iter().enumerate().min_by_key(|(i, own)| (own.0, *i));
-                    let steps = best.and_then(|(i, _)| {
-                        self.hits(&beam[i], &zoo::long_steps(&beam[i]), accumulator, bound).1.pop()
-                    });
-                    if let Some(steps) = steps.and_then(|point| point.requantize).map(|r| r.steps) {
-                        let known = |_: &Outer| vec![steps.clone()];
-                        let again = self.best(&outers, known, accumulator, bound, progress);
-                        bound = again.iter().map(|own| own.0).min().unwrap_or(bound).min(bound);
-                    }
+        let mut best: Vec<(u64, Point)> = Vec::new();
+        for point in known {
+            let mut point = point.clone();
+            point.accumulator = Some(accumulator.clone());
+            best.extend(self.of_point(&point, limit).map(|wrong| (wrong, point)));
+        }
+        let least = |best: &[(u64, Point)]| best.iter().map(|own| own.0).min().unwrap_or(limit);
+        let mut outers = zoo::outers(self.open, &zoo::Chosen::plain());
+        if least(&best) > 0 {
+            // Nothing is exact so far: common multipliers first, then all of the best families, then all steps.
+            let common: Vec<Outer> = outers.iter().filter(|o| o.is_common()).cloned().collect();
+            let short = self.best(&common, &zoo::short_steps, accumulator, progress);
+            tried += short.iter().map(|own| own.tried).sum::<u64>();
+            let families: Vec<_> =
+                ranked(&short).into_iter().take(FAMILIES).map(|i| common[i].family()).collect();
+            outers.retain(|outer| families.contains(&outer.family()));
+            let short = self.best(&outers, &zoo::short_steps, accumulator, progress);
+            tried += short.iter().map(|own| own.tried).sum::<u64>();
+            let beam: Vec<Outer> = ranked(&short)
+                .into_iter()
+                .map(|i| outers[i].clone())
+                .filter(Outer::shifts)
+                .take(BEAM)
+                .collect();
+            let long = self.best(&beam, &zoo::long_steps, accumulator, progress);
+            tried += long.iter().map(|own| own.tried).sum::<u64>();
+            let mut add = |outer: &Outer, steps: &[Step]| {
+                let point = outer.point(steps, None, accumulator);
+                best.extend(self.of_point(&point, u64::MAX).map(|wrong| (wrong, point)));
+            };
+            for (from, found) in [(&outers, &short), (&beam, &long)] {
+                for i in ranked(found).into_iter().take(BEAM) {
+                    add(&from[i], &found[i].steps);
+                }
+            }
+            // Multipliers that wrong steps hid.
+            if let Some(&first) = ranked(&long).first() {
+                let steps = long[first].steps.clone();
+                let known = |_: &Outer| vec![steps.clone()];
+                let again = self.best(&outers, &known, accumulator, progress);
+                for i in ranked(&again).into_iter().take(BEAM) {
+                    add(&outers[i], &again[i].steps);
                 }
             }
         }
-        // Everything that is as good as the best.
+        // What can be decided apart from the rest: bounds, shifts to the left, biases, on the best points.
+        best.sort_by_key(|own| own.0);
+        let top: Vec<Point> = best.iter().take(12).map(|own| own.1.clone()).collect();
+        for point in &top {
+            for other in zoo::apart(point, self.open) {
+                tried += 1;
+                best.extend(self.of_point(&other, u64::MAX).map(|wrong| (wrong, other)));
+            }
+        }
+        let bound = least(&best).min(limit);
+        let exact: Vec<Point> =
+            best.into_iter().filter(|own| own.0 == bound).map(|own| own.1).collect();
+        let chosen = zoo::Chosen::of(&exact, self.open);
+        let families: Vec<_> = outers.iter().map(Outer::family).collect();
+        let mut outers = zoo::outers(self.open, &chosen);
+        if bound > 0 {
+            outers.retain(|outer| families.contains(&outer.family()));
+        }
+        // Steps that are known, and those of the best points, behind every multiplier.
+        let mut known: Vec<Vec<Step>> = Vec::new();
+        for steps in exact.iter().filter_map(|p| p.requantize.as_ref()).map(|r| &r.steps) {
+            if !known.contains(steps) && known.len() < 8 {
+                known.push(steps.clone());
+            }
+        }
+        let steps = |outer: &Outer| {
+            let mut steps = zoo::short_steps(outer);
+            if outer.shifts() {
+                for own in &known {
+                    if !steps.contains(own) {
+                        steps.push(own.clone());
+                    }
+                }
+            }
+            steps
+        };
         let mut found: Vec<(u64, Vec<Point>)> = outers
             .par_iter()
             .map(|outer| {
                 progress();
-                self.hits(outer, &zoo::short_steps(outer), accumulator, bound)
+                self.hits(outer, &steps(outer), accumulator, bound)
             })
             .collect();
-        tried += outers.iter().map(|o| zoo::short_steps(o).len() as u64).sum::<u64>();
-        // A few million more, with the biases that are possible, where something is exact: else they say nothing.
-        let possible = if bound == 0 {
-            self.possible(&outers, &found, accumulator, bound)
-        } else {
-            Vec::new()
-        };
-        let long: Vec<&Outer> =
-            outers.iter().filter(|o| o.shifts() && possible.contains(&o.bias)).collect();
-        let more: Vec<(u64, Vec<Point>)> = long
-            .par_iter()
-            .map(|outer| {
-                progress();
-                let mut own = self.hits(outer, &zoo::long_steps(outer), accumulator, bound);
-                let tails = self.tails(outer, accumulator, bound);
-                own.0 += tails.len() as u64;
-                own.1.extend(tails);
-                own
-            })
-            .collect();
-        tried += long.iter().map(|o| zoo::long_steps(o).len() as u64).sum::<u64>();
-        found.extend(more);
-        let count = found.iter().map(|own| own.0).sum();
+        tried += outers.iter().map(|outer| steps(outer).len() as u64).sum::<u64>();
+        // All steps behind multipliers that are exact with some, where the data tells steps apart at all.
+        let mut more = false;
+        if bound == 0 {
+            let long: Vec<&Outer> = outers
+                .iter()
+                .zip(&found)
+                .filter(|(outer, own)| outer.shifts() && own.0 > 0)
+                .map(|(outer, _)| outer)
+                .collect();
+            let mut count: u64 = found.iter().map(|own| own.0).sum();
+            for part in long.chunks(PART) {
+                if count > ENOUGH {
+                    more = true;
+                    break;
+                }
+                let own: Vec<(u64, Vec<Point>)> = part
+                    .par_iter()
+                    .map(|outer| {
+                        progress();
+                        let mut own =
+                            self.hits(outer, &zoo::long_steps(outer), accumulator, bound);
+                        let tails = self.tails(outer, accumulator, bound);
+                        own.0 += tails.len() as u64;
+                        own.1.extend(tails);
+                        own
+                    })
+                    .collect();
+                tried += part.iter().map(|o| zoo::long_steps(o).len() as u64).sum::<u64>();
+                count += own.iter().map(|own| own.0).sum::<u64>();
+                found.extend(own);
+            }
+        }
+        let mut count: u64 = found.iter().map(|own| own.0).sum();
         let mut points: Vec<Point> = found.into_iter().flat_map(|own| own.1).collect();
+        for point in exact {
+            if !points.contains(&point) {
+                points.push(point);
+                count += 1;
+            }
+        }
         points.sort_by_key(Point::complexity);
         points.truncate(KEPT);
         Found {
@@ -308,29 +395,42 @@ impl<'a> Telling<'a> {
             count,
             wrong: bound,
             tried,
+            more,
         }
     }
 
-    /// For each, what its best steps get wrong, and how many were tried.
+    /// The best few points with common multipliers.
+    pub fn quick(&self, accumulator: &Accumulator) -> Vec<Point> {
+        let outers: Vec<Outer> =
+            zoo::outers(self.open, &zoo::Chosen::plain()).into_iter().filter(Outer::is_common).collect();
+        let short = self.best(&outers, &zoo::short_steps, accumulator, &|| {});
+        let order = ranked(&short).into_iter().take(6);
+        order.map(|i| outers[i].point(&short[i].steps, None, accumulator)).collect()
+    }
+
+    /// For each, the steps that do best on the first elements.
     fn best(
         &self,
         outers: &[Outer],
-        steps: impl Fn(&Outer) -> Vec<Vec<Step>> + Sync,
+        steps: &(dyn Fn(&Outer) -> Vec<Vec<Step>> + Sync),
         accumulator: &Accumulator,
-        limit: u64,
         progress: &(dyn Fn() + Sync),
-    ) -> Vec<(u64, u64)> {
+    ) -> Vec<Best> {
         let one = |outer: &Outer| {
             let mut rule = outer.rule();
-            let mut best = (u64::MAX, 0);
-            let mut bound = limit;
+            let mut best = Best {
+                wrong: u64::MAX,
+                steps: zoo::once(align_check_specs::Rounding::HalfEven),
+                tried: 0,
+            };
             for steps in steps(outer) {
-                best.1 += 1;
+                best.tried += 1;
                 rule.steps = steps;
-                let wrong = self.wrong(&rule, &outer.bias, accumulator, bound.max(24));
-                if let Some(wrong) = wrong {
-                    best.0 = best.0.min(wrong);
-                    bound = bound.min(wrong);
+                let wrong =
+                    self.wrong_of(&rule, &outer.bias, accumulator, best.wrong, AT_FIRST);
+                if let Some(wrong) = wrong.filter(|&wrong| wrong < best.wrong) {
+                    best.wrong = wrong;
+                    best.steps.clone_from(&rule.steps);
                 }
             }
             progress();
@@ -353,74 +453,13 @@ impl<'a> Telling<'a> {
             rule.steps.clone_from(steps);
             if self.wrong(&rule, &outer.bias, accumulator, bound) == Some(bound) {
                 count += 1;
-                if points.len() < KEPT / 16 {
-                    points.push(outer.point(steps, None, accumulator));
+                points.push(outer.point(steps, None, accumulator));
+                if points.len() == MOST_STEPS {
+                    break;
                 }
             }
         }
         (count, points)
-    }
-
-    /// Biases that some exact point has, and those that are the same integers.
-    fn possible(
-        &self,
-        outers: &[Outer],
-        found: &[(u64, Vec<Point>)],
-        accumulator: &Accumulator,
-        bound: u64,
-    ) -> Vec<Bias> {
-        let mut known: Vec<Bias> = Vec::new();
-        fn add(known: &mut Vec<Bias>, bias: &Bias) {
-            if !known.contains(bias) {
-                known.push(bias.clone());
-            }
-        }
-        for (outer, (count, _)) in outers.iter().zip(found) {
-            if *count > 0 {
-                add(&mut known, &outer.bias);
-            }
-        }
-        if known.is_empty() {
-            // Only long steps are exact: with which biases, the usual multipliers tell.
-            for outer in outers.iter().filter(|o| o.shifts()).take(64) {
-                if self.hits(outer, &zoo::long_steps(outer), accumulator, bound).0 > 0 {
-                    add(&mut known, &outer.bias);
-                }
-            }
-        }
-        let mut all: Vec<Bias> = Vec::new();
-        for outer in outers {
-            if !all.contains(&outer.bias) {
-                all.push(outer.bias.clone());
-            }
-        }
-        if known.is_empty() {
-            return all;
-        }
-        let integers = |bias: &Bias| -> Option<Vec<i64>> {
-            let outer = outers.iter().find(|o| o.shifts() && o.bias == *bias)?;
-            let mut initial = Vec::new();
-            for site in self.sites {
-                let binding = site.binding.as_ref()?;
-                let requantizer = Requantizer::new(
-                    &outer.rule(),
-                    bias,
-                    accumulator,
-                    &binding.units,
-                    binding.out,
-                    binding.clamp,
-                )
-                .ok()?;
-                initial.extend((0..requantizer.channels()).map(|c| requantizer.initial(c)));
-            }
-            Some(initial)
-        };
-        let same: Vec<Option<Vec<i64>>> = known.iter().map(integers).collect();
-        all.retain(|bias| known.contains(bias) || {
-            let own = integers(bias);
-            own.is_some() && same.contains(&own)
-        });
-        all
     }
 
     /// Other steps behind the last block of channels, as vector kernels have them.
@@ -456,6 +495,55 @@ impl<'a> Telling<'a> {
         }
         found
     }
+}
+
+/// Bits that the largest sum with its bias needs.
+fn bits(sites: &[&Site]) -> u32 {
+    let mut largest = 0u64;
+    for site in sites {
+        let Some(binding) = &site.binding else { continue };
+        let bias = |c: usize| {
+            let unit = &binding.units[c];
+            let real = || (unit.bias / (unit.x * unit.w)).abs();
+            unit.code.map_or_else(real, |code| code.abs() as f64)
+        };
+        let biases: Vec<u64> = (0..binding.units.len())
+            .map(|c| bias(c))
+            .map(|bias| if bias.is_finite() { bias.min(1e15) as u64 } else { 0 })
+            .collect();
+        for fed in &site.fed {
+            for at in 0..fed.expected.len() {
+                if let Some(sum) = sum_at(&fed.sums, at) {
+                    let bias = biases[binding.channels.of_index(at)];
+                    largest = largest.max(sum.unsigned_abs() + bias + 1);
+                }
+            }
+        }
+    }
+    65 - largest.leading_zeros()
+}
+
+/// What the scales of some layers leave open.
+fn open(sites: &[&Site], bindings: &[Binding]) -> Open {
+    let mut open = Open {
+        left_shifts: false,
+        biases: false,
+        powers: true,
+        bounds: false,
+        per_tensor: sites.iter().all(|site| one_scale(site)),
+    };
+    for binding in bindings {
+        for unit in &binding.units {
+            let m = (unit.x * unit.w / binding.out.scale).abs();
+            open.left_shifts |= m >= 1.0;
+            open.biases |= unit.bias != 0.0 && unit.code.is_none();
+            open.powers &= align_check_simulators::num::power_of_two(m).is_some();
+        }
+        let codes = [Bounds::HalfAway, Bounds::HalfEven, Bounds::HalfEvenInside]
+            .map(|rule| binding.out.bounds(rule, binding.clamp));
+        open.bounds |= codes[0] != codes[1] || codes[1] != codes[2];
+    }
+    open
 }
 
 /// Whether a layer's weights have one scale.

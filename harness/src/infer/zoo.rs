@@ -100,6 +100,35 @@ impl Outer {
         }
     }
 
+    /// What multipliers of other widths and roundings share.
+    pub fn family(&self) -> (std::mem::Discriminant<Multiplier>, ZeroPointPosition, BiasFormat) {
+        (
+            std::mem::discriminant(&self.multiplier),
+            self.zero_point,
+            self.bias.format,
+        )
+    }
+
+    /// Whether this stands for its family: widths some bits apart, few roundings.
+    pub fn is_common(&self) -> bool {
+        let width = |bits: u32, rounding| {
+            matches!(bits, 8 | 9 | 10 | 11 | 12 | 14 | 16 | 20 | 24 | 28 | 31 | 32)
+                && matches!(
+                    rounding,
+                    Rounding::HalfEven | Rounding::HalfAway | Rounding::Floor | Rounding::Ceil
+                )
+        };
+        let multiplier = match self.multiplier {
+            Multiplier::Fixed { bits, rounding }
+            | Multiplier::FixedAbsolute { bits, rounding }
+            | Multiplier::F32Reduced { bits, rounding }
+            | Multiplier::F64Reduced { bits, rounding } => width(bits, rounding),
+            _ => true,
+        };
+        let bias = matches!(self.bias.rounding, Rounding::HalfEven | Rounding::Floor);
+        multiplier && bias && self.left_shift == LeftShift::Wrap
+    }
+
     /// Whether steps are shifts.
     pub fn shifts(&self) -> bool {
         matches!(
@@ -134,8 +163,120 @@ pub(super) fn wide(bits: u32) -> Accumulator {
     if bits <= 32 { int32() } else { exact() }
 }
 
+/// What is decided apart from multipliers and steps.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    bounds: Vec<Option<Bounds>>,
+    lefts: Vec<LeftShift>,
+    /// Biases that are integers in the accumulator; none: all that the data tells apart.
+    biases: Vec<Bias>,
+}
+
+impl Chosen {
+    /// The plainest of each.
+    pub fn plain() -> Self {
+        Self {
+            bounds: vec![None],
+            lefts: vec![LeftShift::Wrap],
+            biases: vec![Bias {
+                format: BiasFormat::Int32,
+                rounding: Rounding::HalfEven,
+            }],
+        }
+    }
+
+    /// Those of some points, the plainest where nothing is open.
+    pub fn of(points: &[Point], open: Open) -> Self {
+        let mut chosen = Self {
+            bounds: Vec::new(),
+            lefts: Vec::new(),
+            biases: Vec::new(),
+        };
+        for point in points {
+            let (Some(rule), Some(bias)) = (&point.requantize, &point.bias) else {
+                continue;
+            };
+            if !chosen.bounds.contains(&rule.bounds) && chosen.bounds.len() < 2 {
+                chosen.bounds.push(rule.bounds);
+            }
+            if !chosen.lefts.contains(&rule.left_shift) && chosen.lefts.len() < 2 {
+                chosen.lefts.push(rule.left_shift);
+            }
+            let integer = matches!(
+                bias.format,
+                BiasFormat::Int32 | BiasFormat::Int32ReciprocalF32
+            );
+            if integer && !chosen.biases.contains(bias) && chosen.biases.len() < 3 {
+                chosen.biases.push(bias.clone());
+            }
+        }
+        let plain = Self::plain();
+        if chosen.bounds.is_empty() || !open.bounds {
+            chosen.bounds = plain.bounds;
+        }
+        if chosen.lefts.is_empty() || !open.left_shifts {
+            chosen.lefts = plain.lefts;
+        }
+        if chosen.biases.is_empty() {
+            chosen.biases = plain.biases;
+        }
+        chosen
+    }
+}
+
+/// A point with another bound, shift to the left or bias.
+pub(super) fn apart(point: &Point, open: Open) -> Vec<Point> {
+    let mut found = Vec::new();
+    let (Some(rule), Some(_)) = (&point.requantize, &point.bias) else {
+        return found;
+    };
+    let mut with = |change: &dyn Fn(&mut Requantize, &mut Bias)| {
+        let mut other = point.clone();
+        if let (Some(rule), Some(bias)) = (&mut other.requantize, &mut other.bias) {
+            change(rule, bias);
+        }
+        if other != *point {
+            found.push(other);
+        }
+    };
+    if open.bounds {
+        for bounds in [
+            Some(Bounds::HalfAway),
+            Some(Bounds::HalfEven),
+            Some(Bounds::HalfEvenInside),
+        ] {
+            with(&|rule, _| rule.bounds = bounds);
+            for bias in biases(rule.multiplier, open.biases) {
+                with(&|rule, own| {
+                    rule.bounds = bounds;
+                    if (bias.format == BiasFormat::Int32WithZeroPoint)
+                        == (rule.zero_point == ZeroPointPosition::InBias)
+                    {
+                        own.clone_from(&bias);
+                    }
+                });
+            }
+        }
+    }
+    if open.left_shifts {
+        for &left in LeftShift::VARIANTS {
+            with(&|rule, _| rule.left_shift = left);
+        }
+    }
+    for bias in biases(rule.multiplier, open.biases) {
+        with(&|rule, own| {
+            if (bias.format == BiasFormat::Int32WithZeroPoint)
+                == (rule.zero_point == ZeroPointPosition::InBias)
+            {
+                own.clone_from(&bias);
+            }
+        });
+    }
+    found
+}
+
 /// Everything but steps, simple ones first.
-pub(super) fn outers(open: Open) -> Vec<Outer> {
+pub(super) fn outers(open: Open, chosen: &Chosen) -> Vec<Outer> {
     let mut multipliers = vec![Multiplier::F32, Multiplier::F64, Multiplier::Exact];
     if open.powers {
         multipliers.insert(0, Multiplier::PowerOfTwo);
@@ -168,16 +309,7 @@ pub(super) fn outers(open: Open) -> Vec<Outer> {
         }
     }
     let mut outers = Vec::new();
-    let bounds: &[Option<Bounds>] = if open.bounds {
-        &[
-            None,
-            Some(Bounds::HalfAway),
-            Some(Bounds::HalfEven),
-            Some(Bounds::HalfEvenInside),
-        ]
-    } else {
-        &[None]
-    };
+    let bounds = &chosen.bounds[..];
     for multiplier in multipliers {
         let fixed = matches!(
             multiplier,
@@ -191,15 +323,21 @@ pub(super) fn outers(open: Open) -> Vec<Outer> {
         };
         let derived = !matches!(multiplier, Multiplier::Exact | Multiplier::PowerOfTwo);
         let derivations = if derived { &DERIVATIONS[..] } else { &DERIVATIONS[..1] };
-        let lefts: &[LeftShift] = if fixed && open.left_shifts {
-            LeftShift::VARIANTS
-        } else {
-            &[LeftShift::Wrap]
-        };
+        let lefts: &[LeftShift] = if fixed { &chosen.lefts } else { &[LeftShift::Wrap] };
+        let biases: Vec<Bias> = biases(multiplier, open.biases)
+            .into_iter()
+            .filter(|bias| {
+                let integer = matches!(
+                    bias.format,
+                    BiasFormat::Int32 | BiasFormat::Int32ReciprocalF32
+                );
+                !integer || chosen.biases.contains(bias)
+            })
+            .collect();
         for &derivation in derivations {
             for &left_shift in lefts {
                 for &zero_point in positions {
-                    for bias in biases(multiplier, open.biases) {
+                    for bias in biases.clone() {
                         let in_bias = bias.format == BiasFormat::Int32WithZeroPoint;
                         if in_bias && zero_point == ZeroPointPosition::InsideRounding {
                             continue;
@@ -401,8 +539,12 @@ pub(super) fn requantizes(powers: bool) -> Vec<Requantize> {
             && outer.bias.rounding == Rounding::HalfEven
     };
     let mut found = Vec::new();
-    for outer in outers(open).iter().filter(|o| common(o) && plain(o)) {
-        for steps in short_steps(outer) {
+    let chosen = Chosen {
+        lefts: LeftShift::VARIANTS.to_vec(),
+        ..Chosen::plain()
+    };
+    for outer in outers(open, &chosen).iter().filter(|o| common(o) && plain(o)) {
+        for steps in short_steps(outer).into_iter().take(40) {
             found.extend(outer.point(&steps, None, &int32()).requantize);
         }
     }
