@@ -118,6 +118,11 @@ fn fill(spec: &mut Spec, classes: &[Class], unsaid: &mut Vec<String>) {
         (signed, unsigned)
     };
     shared(spec, &first, &second, unsaid);
+    let exact = spec.requantize.multiplier == align_check_specs::Multiplier::Exact;
+    if spec.bias.format == align_check_specs::BiasFormat::Exact && !exact {
+        // Nothing was recorded of a bias.
+        spec.bias.format = align_check_specs::BiasFormat::Int32;
+    }
     for class in &first {
         section(spec, class, unsaid);
     }

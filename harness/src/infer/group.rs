@@ -231,16 +231,18 @@ impl Search<'_, '_> {
         Some(total)
     }
 
-    /// How well the shipped targets do on the most telling elements: elements, and what the best one gets wrong.
-    pub fn glance(&self, sites: &[&Site]) -> (u64, u64) {
+    /// How well the shipped targets do on the most telling elements: elements, what the best rule gets wrong, and what the
+    /// best of the targets in this frame does.
+    pub fn glance(&self, sites: &[&Site]) -> (u64, u64, u64) {
         let (label, unsigned) = (sites[0].label, sites[0].unsigned);
         let telling: Vec<Vec<Vec<usize>>> = sites
             .iter()
             .map(|site| count::telling(site, 8, self.world.isa).0)
             .collect();
         let elements = telling.iter().flatten().map(|t| t.len() as u64).sum();
-        let mut points: Vec<Point> =
-            self.shipped(label, unsigned).into_iter().map(|(point, _)| point).collect();
+        let shipped = self.shipped(label, unsigned);
+        let here: Vec<bool> = shipped.iter().map(|(_, names)| !names.is_empty()).collect();
+        let mut points: Vec<Point> = shipped.into_iter().map(|(point, _)| point).collect();
         if !self.is_model() && is_sums(label) {
             for rounding in [
                 align_check_specs::Rounding::HalfUp,
@@ -270,13 +272,16 @@ impl Search<'_, '_> {
                 points.push(point);
             }
         }
-        let wrong = points
+        let wrong: Vec<u64> = points
             .par_iter()
-            .filter_map(|point| self.count(sites, point, Some(&telling), u64::MAX))
-            .map(|count| count.differing + count.noise)
-            .min()
-            .unwrap_or(elements);
-        (elements, wrong.min(elements))
+            .map(|point| {
+                self.count(sites, point, Some(&telling), u64::MAX)
+                    .map_or(elements, |count| (count.differing + count.noise).min(elements))
+            })
+            .collect();
+        let own = wrong.iter().zip(&here).filter(|(_, here)| **here).map(|(wrong, _)| *wrong);
+        let own = own.min().unwrap_or(elements);
+        (elements, wrong.into_iter().min().unwrap_or(elements), own)
     }
 
     /// The rules of the layers of one kind.

@@ -134,14 +134,16 @@ pub fn infer(question: &Question) -> Result<Inference> {
         question.isa,
     )?;
     let (frames, refused) = world.frames();
-    let mut best: Option<(u64, bool, &Frame)> = None;
+    let mut best: Option<((u64, u64), bool, &Frame)> = None;
     for frame in &frames {
         let sites = world.sites(frame, question.select, None)?;
         let search = search(&world, frame, question);
-        let mut score = 0;
+        // What any rule explains here, then what the targets of this frame do.
+        let mut score = (0, 0);
         for group in groups(&sites.sites) {
-            let (elements, wrong) = search.glance(&group);
-            score += elements - wrong;
+            let (elements, wrong, own) = search.glance(&group);
+            score.0 += elements - wrong;
+            score.1 += elements - own;
         }
         let exact = frame.base.spec.quantize.division.is_model();
         let better = best.as_ref().is_none_or(|(most, was_exact, _)| {

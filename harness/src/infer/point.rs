@@ -79,6 +79,10 @@ pub(super) enum Refers {
     Nothing,
     Quantize,
     Requantize,
+    /// The steps of `[requantize]` alone.
+    Steps,
+    /// The rounding of `[requantize]` alone.
+    Rounding,
 }
 
 impl OpRule {
@@ -91,25 +95,23 @@ impl OpRule {
                 | AddRule::Q31Shift15
                 | AddRule::Q31Shift20Vector
                 | AddRule::Q31Shift20VectorFloor
-                | AddRule::Q31Shift15Vector
-                | AddRule::RequantizeEach
-                | AddRule::AlignedShift
-                | AddRule::RoundedOnce => Refers::Requantize,
+                | AddRule::Q31Shift15Vector => Refers::Steps,
+                AddRule::RequantizeEach => Refers::Requantize,
+                AddRule::AlignedShift | AddRule::RoundedOnce => Refers::Rounding,
                 _ => Refers::Nothing,
             },
             Self::Mul(rule) => match rule {
                 MulRule::F32 | MulRule::F32Combined => Refers::Quantize,
-                MulRule::Requantize
-                | MulRule::RequantizeF32Scale
-                | MulRule::RequantizeF32ScaleInt16 => Refers::Requantize,
+                MulRule::Requantize | MulRule::RequantizeF32Scale => Refers::Requantize,
+                MulRule::RequantizeF32ScaleInt16 => Refers::Steps,
                 _ => Refers::Nothing,
             },
             Self::Average(rule) | Self::GlobalAverage(rule) => match rule {
                 AverageRule::F32 => Refers::Quantize,
-                AverageRule::RequantizeOverCount
-                | AverageRule::RequantizeOverCountVector
-                | AverageRule::RoundedOnce
-                | AverageRule::DpuTable => Refers::Requantize,
+                AverageRule::RequantizeOverCount | AverageRule::RequantizeOverCountVector => {
+                    Refers::Steps
+                }
+                AverageRule::RoundedOnce | AverageRule::DpuTable => Refers::Rounding,
                 _ => Refers::Nothing,
             },
             Self::Rescale(rule) | Self::Relu(rule) | Self::Concat(rule) => match rule {
@@ -122,13 +124,17 @@ impl OpRule {
             },
             Self::LeakyRelu(rule) => match rule {
                 LeakyReluRule::F32 => Refers::Quantize,
-                LeakyReluRule::Q8HalfUp => Refers::Nothing,
-                _ => Refers::Requantize,
+                LeakyReluRule::TwoRequantizesF32Scale | LeakyReluRule::TwoRequantizesF32Signed => {
+                    Refers::Steps
+                }
+                LeakyReluRule::TwoRequantizes => Refers::Requantize,
+                LeakyReluRule::Alpha26Over256 => Refers::Rounding,
+                LeakyReluRule::Exact | LeakyReluRule::Q8HalfUp => Refers::Nothing,
             },
             Self::Sigmoid(_) | Self::Softmax(_) | Self::Resize(_) => Refers::Quantize,
             Self::HardSwish(rule) => match rule {
                 HardSwishRule::F32 | HardSwishRule::F32Inside => Refers::Quantize,
-                HardSwishRule::Dpu2731 => Refers::Requantize,
+                HardSwishRule::Dpu2731 => Refers::Rounding,
                 _ => Refers::Nothing,
             },
             Self::Dequantize(_) | Self::DynamicQuantize(_) => Refers::Nothing,
@@ -218,7 +224,7 @@ impl Point {
         quantize: &dyn Fn() -> Quantize,
     ) -> Self {
         let refers = rule.refers();
-        let fixed = refers == Refers::Requantize;
+        let fixed = matches!(refers, Refers::Requantize | Refers::Steps | Refers::Rounding);
         let float = refers == Refers::Quantize;
         Self {
             op: Some(rule),

@@ -613,6 +613,38 @@ pub(super) fn op_points(
                     found.push(point(&|| requantize.clone(), &|| accumulator.clone(), &real));
                 }
             }
+            Refers::Steps => {
+                let q31 = Multiplier::Fixed {
+                    bits: 31,
+                    rounding: Rounding::HalfAway,
+                };
+                let mut steps: Vec<Vec<Step>> = ROUNDINGS.into_iter().map(once).collect();
+                for (own, _) in requantizes {
+                    if !steps.contains(&own.steps) {
+                        steps.push(own.steps.clone());
+                    }
+                }
+                for steps in steps {
+                    let rule = || Requantize {
+                        multiplier: q31,
+                        steps: steps.clone(),
+                        ..none()
+                    };
+                    found.push(point(&rule, &int32, &real));
+                }
+            }
+            Refers::Rounding => {
+                for multiplier in [Multiplier::PowerOfTwo, Multiplier::F64] {
+                    for rounding in ROUNDINGS {
+                        let rule = || Requantize {
+                            multiplier,
+                            steps: once(rounding),
+                            ..none()
+                        };
+                        found.push(point(&rule, &int32, &real));
+                    }
+                }
+            }
             Refers::Quantize => {
                 for quantize in quantizes {
                     found.push(point(&none, &int32, &|| quantize.clone()));
