@@ -8,7 +8,9 @@ use align_check_tests::onnx::{Onnx, int, ints};
 use align_check_tests::{args, golden, list, report, run, whole};
 
 fn model_of(recording: &str) -> PathBuf {
-    Folder::open(&golden(recording)).and_then(|f| f.model()).expect("a model")
+    Folder::open(&golden(recording))
+        .and_then(|f| f.model())
+        .expect("a model")
 }
 
 /// A generated file is the same every time, and a check takes it.
@@ -18,7 +20,16 @@ fn inputs_are_those_of_a_check() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = |name: &str| folder.path().join(name);
     for name in ["a.npz", "b.npz"] {
-        let made = run(args!["gen-inputs", &model, "--out", out(name), "--samples", "5", "--seed", "3"]);
+        let made = run(args![
+            "gen-inputs",
+            &model,
+            "--out",
+            out(name),
+            "--samples",
+            "5",
+            "--seed",
+            "3"
+        ]);
         assert_eq!(made.code, Some(0), "{}", made.stderr);
         assert!(made.stdout.contains("5 samples"), "{}", made.stdout);
     }
@@ -33,14 +44,24 @@ fn inputs_are_those_of_a_check() {
         let (_, json, _) = report(arguments);
         json["targets"][0]["layers"].clone()
     };
-    let own = check(args![&model, "--target", "tflite", "--samples", "5", "--seed", "3"]);
+    let own = check(args![
+        &model,
+        "--target",
+        "tflite",
+        "--samples",
+        "5",
+        "--seed",
+        "3"
+    ]);
     let given = check(args![&model, "--target", "tflite", "--input", out("a.npz")]);
     assert_eq!(own, given);
 }
 
 /// Layers of a check that differ from another target's, fed with the same inputs.
 fn differing(model: &Path, inputs: &Path, target: &str) -> u64 {
-    let (_, json, _) = report(args![model, "--target", target, "--input", inputs, "--mode", "isolated"]);
+    let (_, json, _) = report(args![
+        model, "--target", target, "--input", inputs, "--mode", "isolated"
+    ]);
     list(&json["targets"][0]["layers"])
         .iter()
         .map(|layer| whole(&layer["mode"]["isolated"]["differing"]))
@@ -54,7 +75,12 @@ fn targets_are_told_apart() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("telling.npz");
     let made = run(args![
-        "gen-inputs", &model, "--out", &out, "--distinguish", "tflite-reference,xnnpack"
+        "gen-inputs",
+        &model,
+        "--out",
+        &out,
+        "--distinguish",
+        "tflite-reference,xnnpack"
     ]);
     assert_eq!(made.code, Some(0), "{}{}", made.stdout, made.stderr);
     assert!(made.stdout.contains("elements differ"), "{}", made.stdout);
@@ -73,7 +99,16 @@ fn deep(folder: &Path) -> PathBuf {
         .reals("ws", &[], &[0.013])
         .codes("wz", &[], &[0], true)
         .node("DequantizeLinear", &["w", "ws", "wz"], "wd", &[])
-        .node("Conv", &["xq", "wd"], "y", &[ints("kernel_shape", &[3, 3]), ints("pads", &[1, 1, 1, 1]), int("group", 1)])
+        .node(
+            "Conv",
+            &["xq", "wd"],
+            "y",
+            &[
+                ints("kernel_shape", &[3, 3]),
+                ints("pads", &[1, 1, 1, 1]),
+                int("group", 1),
+            ],
+        )
         .qdq("y", "yq", 0.9, 7, false)
         .output("yq", &[1, 4, 4, 4])
         .write(&path);
@@ -86,10 +121,21 @@ fn single_layers_get_inputs_of_their_own() {
     let model = deep(folder.path());
     let out = folder.path().join("telling.npz");
     let made = run(args![
-        "gen-inputs", &model, "--out", &out, "--samples", "2", "--distinguish", "onnxruntime,tflite-reference"
+        "gen-inputs",
+        &model,
+        "--out",
+        &out,
+        "--samples",
+        "2",
+        "--distinguish",
+        "onnxruntime,tflite-reference"
     ]);
     assert_eq!(made.code, Some(0), "{}{}", made.stdout, made.stderr);
-    let line = made.stdout.lines().find(|line| line.contains("Conv")).expect("the convolution");
+    let line = made
+        .stdout
+        .lines()
+        .find(|line| line.contains("Conv"))
+        .expect("the convolution");
     assert!(line.contains("differ"), "{line}");
     if line.contains("the layer's own input") {
         let arrays = read_arrays(&out).expect("an npz");
@@ -104,11 +150,24 @@ fn equal_targets_are_not_told_apart() {
     let model = deep(folder.path());
     let out = folder.path().join("none.npz");
     let made = run(args![
-        "gen-inputs", &model, "--out", &out, "--distinguish", "onnxruntime,onnxruntime"
+        "gen-inputs",
+        &model,
+        "--out",
+        &out,
+        "--distinguish",
+        "onnxruntime,onnxruntime"
     ]);
     assert_eq!(made.code, Some(1), "{}{}", made.stdout, made.stderr);
-    assert!(made.stdout.contains("proved equal for all inputs"), "{}", made.stdout);
-    assert!(made.stdout.contains("nothing was written"), "{}", made.stdout);
+    assert!(
+        made.stdout.contains("proved equal for all inputs"),
+        "{}",
+        made.stdout
+    );
+    assert!(
+        made.stdout.contains("nothing was written"),
+        "{}",
+        made.stdout
+    );
     assert!(!out.exists());
 }
 
@@ -117,11 +176,40 @@ fn errors() {
     let model = golden("demo/model.qonnx.onnx");
     for (arguments, says) in [
         (args!["gen-inputs", &model, "--out", "inputs.txt"], ".npz"),
-        (args!["gen-inputs", &model, "--out", "x.npz", "--samples", "0"], "--samples 0"),
-        (args!["gen-inputs", &model, "--out", "x.npz", "--distinguish", "tflite"], "two targets"),
-        (args!["gen-inputs", &model, "--out", "x.npz", "--distinguish", "tflite,nobody"], "nobody"),
-        (args!["gen-inputs", &model, "--out", "/nowhere/x.npz"], "x.npz"),
-        (args!["gen-inputs", "none.onnx", "--out", "x.npz"], "none.onnx"),
+        (
+            args!["gen-inputs", &model, "--out", "x.npz", "--samples", "0"],
+            "--samples 0",
+        ),
+        (
+            args![
+                "gen-inputs",
+                &model,
+                "--out",
+                "x.npz",
+                "--distinguish",
+                "tflite"
+            ],
+            "two targets",
+        ),
+        (
+            args![
+                "gen-inputs",
+                &model,
+                "--out",
+                "x.npz",
+                "--distinguish",
+                "tflite,nobody"
+            ],
+            "nobody",
+        ),
+        (
+            args!["gen-inputs", &model, "--out", "/nowhere/x.npz"],
+            "x.npz",
+        ),
+        (
+            args!["gen-inputs", "none.onnx", "--out", "x.npz"],
+            "none.onnx",
+        ),
     ] {
         let run = run(arguments);
         assert_eq!(run.code, Some(2), "{}{}", run.stdout, run.stderr);

@@ -21,8 +21,8 @@ use crate::inputs::{self, Recording};
 use crate::outcome::{Against, ModelInfo, Outcome};
 use crate::recording::Folder;
 use crate::{
-    calibrate, encodings, generate, infer, plan, precision, prove, record, recording, report, targets,
-    verify,
+    calibrate, encodings, generate, infer, plan, precision, prove, record, recording, report,
+    targets, verify,
 };
 
 /// Exit code of a verdict "misaligned".

@@ -73,7 +73,11 @@ pub struct GenerateArgs {
 /// # Errors
 /// The model cannot be read, or the file cannot be written.
 pub fn run(args: &GenerateArgs) -> Result<(String, u8), Failure> {
-    if args.out.extension().is_none_or(|end| !end.eq_ignore_ascii_case("npz")) {
+    if args
+        .out
+        .extension()
+        .is_none_or(|end| !end.eq_ignore_ascii_case("npz"))
+    {
         return Err(anyhow!("--out {}: the name must end in .npz", args.out.display()).into());
     }
     if args.samples == 0 {
@@ -162,7 +166,11 @@ fn report(args: &GenerateArgs, found: &Found) -> String {
         };
         let _ = writeln!(text, "  {name} ({}): {line}", visible(&layer.op));
     }
-    let told = found.layers.iter().filter(|l| l.network + l.alone > 0).count();
+    let told = found
+        .layers
+        .iter()
+        .filter(|l| l.network + l.alone > 0)
+        .count();
     let written = if found.differs() {
         format!(
             "{}: {}{}",
@@ -196,7 +204,10 @@ fn stacked(samples: &[Sample]) -> Vec<(String, Array)> {
         }
         let array = Array {
             shape,
-            values: parts.iter().flat_map(|part| part.values.iter().copied()).collect(),
+            values: parts
+                .iter()
+                .flat_map(|part| part.values.iter().copied())
+                .collect(),
             kind: ArrayKind::Float,
         };
         (name.clone(), array)

@@ -58,7 +58,9 @@ pub struct LayerFound {
 impl Found {
     /// Whether any layer differs.
     pub fn differs(&self) -> bool {
-        self.layers.iter().any(|layer| layer.network + layer.alone > 0)
+        self.layers
+            .iter()
+            .any(|layer| layer.network + layer.alone > 0)
     }
 }
 
@@ -93,7 +95,9 @@ impl Both<'_> {
             runner.finish(&moved, &runner.sums(&moved))
         });
         let [a, b] = &made;
-        let differing = (0..a.len()).filter(|&at| a.real_at(at) != b.real_at(at)).count();
+        let differing = (0..a.len())
+            .filter(|&at| a.real_at(at) != b.real_at(at))
+            .count();
         (a.len() as u64, differing as u64)
     }
 }
@@ -112,8 +116,11 @@ pub fn distinguish(
     progress: &(dyn Fn() + Sync),
 ) -> Result<Found> {
     let proof = prove(network, targets[0], targets[1], select, isa);
-    let certificates: BTreeMap<&str, &Certificate> =
-        proof.layers.iter().map(|layer| (layer.tensor.as_str(), &layer.result)).collect();
+    let certificates: BTreeMap<&str, &Certificate> = proof
+        .layers
+        .iter()
+        .map(|layer| (layer.tensor.as_str(), &layer.result))
+        .collect();
     let mut both: Vec<Both> = Vec::new();
     let mut layers: Vec<LayerFound> = Vec::new();
     for (index, layer) in network.layers.iter().enumerate() {
@@ -132,7 +139,11 @@ pub fn distinguish(
         layers.push(LayerFound {
             op: layer.op.clone(),
             tensor: layer.tensor.clone(),
-            input: layer.inputs.first().map(|&i| network.name(i).to_owned()).unwrap_or_default(),
+            input: layer
+                .inputs
+                .first()
+                .map(|&i| network.name(i).to_owned())
+                .unwrap_or_default(),
             network: 0,
             elements: 0,
             alone: 0,
@@ -167,14 +178,20 @@ pub fn distinguish(
     while kept.len() < count {
         let gain = |candidate: &usize| {
             let own = &counted[*candidate];
-            let fresh = own.iter().zip(&told).filter(|((_, d), told)| *d > 0 && !**told).count();
+            let fresh = own
+                .iter()
+                .zip(&told)
+                .filter(|((_, d), told)| *d > 0 && !**told)
+                .count();
             let all: u64 = own.iter().map(|(_, differing)| differing).sum();
             (fresh, all)
         };
         let best = (0..candidates.len())
             .filter(|candidate| !kept.contains(candidate))
             .max_by_key(|candidate| (gain(candidate), std::cmp::Reverse(*candidate)));
-        let Some(best) = best.filter(|best| gain(best).1 > 0) else { break };
+        let Some(best) = best.filter(|best| gain(best).1 > 0) else {
+            break;
+        };
         for (told, (_, differing)) in told.iter_mut().zip(&counted[best]) {
             *told |= *differing > 0;
         }
@@ -210,10 +227,21 @@ pub fn distinguish(
         }
     }
     if targets.iter().any(|target| target.own.is_some()) {
-        whole(network, exact, targets, &candidates, count, (&mut kept, &mut layers), isa)?;
+        whole(
+            network,
+            exact,
+            targets,
+            &candidates,
+            count,
+            (&mut kept, &mut layers),
+            isa,
+        )?;
     }
     Ok(Found {
-        samples: kept.iter().map(|&index| candidates[index].clone()).collect(),
+        samples: kept
+            .iter()
+            .map(|&index| candidates[index].clone())
+            .collect(),
         of_layers,
         layers,
     })
@@ -256,7 +284,10 @@ fn start(network: &Network, exact: &Target, sample: &Sample) -> Result<Vec<Optio
     let mut values: Vec<Option<Arc<Tensor>>> = vec![None; network.graph.values.len()];
     for &input in &network.graph.inputs {
         let name = network.name(input);
-        let array = sample.inputs.get(name).ok_or_else(|| anyhow!("no input '{name}'"))?;
+        let array = sample
+            .inputs
+            .get(name)
+            .ok_or_else(|| anyhow!("no input '{name}'"))?;
         let grid = &exact.grids[input];
         let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
             .map_err(|what| anyhow!("input '{name}': {what}"))?;
@@ -279,23 +310,38 @@ fn whole(
     let runs: Vec<[BTreeMap<String, Tensor>; 2]> = candidates
         .par_iter()
         .take(WHOLE)
-        .map(|sample| Ok([free(network, exact, targets[0], sample, isa)?, free(network, exact, targets[1], sample, isa)?]))
+        .map(|sample| {
+            Ok([
+                free(network, exact, targets[0], sample, isa)?,
+                free(network, exact, targets[1], sample, isa)?,
+            ])
+        })
         .collect::<Result<_>>()?;
     let compared = |run: &[BTreeMap<String, Tensor>; 2], tensor: &str| -> Option<(u64, u64)> {
         let (a, b) = (run[0].get(tensor)?, run[1].get(tensor)?);
-        let differing = (0..a.len().min(b.len())).filter(|&at| a.real_at(at) != b.real_at(at)).count();
+        let differing = (0..a.len().min(b.len()))
+            .filter(|&at| a.real_at(at) != b.real_at(at))
+            .count();
         Some((a.len() as u64, differing as u64))
     };
     let mut order: Vec<(u64, usize)> = runs
         .iter()
         .enumerate()
         .map(|(index, run)| {
-            let all = layers.iter().filter_map(|layer| compared(run, &layer.tensor));
+            let all = layers
+                .iter()
+                .filter_map(|layer| compared(run, &layer.tensor));
             (all.map(|(_, differing)| differing).sum(), index)
         })
         .collect();
     order.sort_by_key(|&(differing, index)| (std::cmp::Reverse(differing), index));
-    kept.extend(order.iter().filter(|(differing, _)| *differing > 0).take(count).map(|(_, i)| *i));
+    kept.extend(
+        order
+            .iter()
+            .filter(|(differing, _)| *differing > 0)
+            .take(count)
+            .map(|(_, i)| *i),
+    );
     for layer in layers {
         for &index in kept.iter() {
             if let Some((elements, differing)) = compared(&runs[index], &layer.tensor) {
@@ -369,7 +415,9 @@ fn alone(both: &Both, exact: &Target, example: &Example) -> Option<Vec<Arc<Tenso
             .map(fill)
             .collect();
     };
-    let &[value] = &layer.inputs[..] else { return None };
+    let &[value] = &layer.inputs[..] else {
+        return None;
+    };
     let ValueGrid::Codes { grid, .. } = &exact.grids[value] else {
         return None;
     };

@@ -91,7 +91,9 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
         report::check_json(target)?;
     }
     if let Some(out) = &args.out
-        && out.extension().is_none_or(|end| !end.eq_ignore_ascii_case("toml"))
+        && out
+            .extension()
+            .is_none_or(|end| !end.eq_ignore_ascii_case("toml"))
     {
         return Err(anyhow!("--out {}: the name of a spec ends in .toml", out.display()).into());
     }
@@ -189,7 +191,10 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     }
     if let Some(out) = &args.out {
         let spec = legal.map_err(|why| {
-            anyhow!("--out {}: what was found is no legal spec: {why}", out.display())
+            anyhow!(
+                "--out {}: what was found is no legal spec: {why}",
+                out.display()
+            )
         })?;
         write_spec(out, &spec)?;
     }
@@ -221,8 +226,13 @@ fn write_spec(out: &Path, spec: &Spec) -> Result<()> {
 
 /// The recording's name in evidence: a file's or folder's own, without the way to it.
 fn recording_name(path: &Path) -> String {
-    let name = path.file_name().or_else(|| path.parent().and_then(Path::file_name));
-    name.map_or_else(|| "a recording".into(), |name| name.to_string_lossy().into_owned())
+    let name = path
+        .file_name()
+        .or_else(|| path.parent().and_then(Path::file_name));
+    name.map_or_else(
+        || "a recording".into(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// Runs the spec as a target on the recording: elements that it reproduces, of those whose tensors it has.

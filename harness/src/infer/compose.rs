@@ -2,9 +2,9 @@
 
 use align_check_specs::{Evidence, Grade, Ops, Requantize, Spec, Unsigned};
 
+use super::feed::QUANTIZE;
 use super::group::Class;
 use super::point::{Point, is_sums};
-use super::feed::QUANTIZE;
 
 /// A spec, and what it cannot say.
 pub(super) struct Composed {
@@ -155,15 +155,17 @@ fn shared(spec: &mut Spec, first: &[&&Class], second: &[&&Class], unsaid: &mut V
     let all: Vec<&Class> = first.iter().chain(second).map(|class| **class).collect();
     let sums: Vec<&Class> = all.iter().copied().filter(|c| is_sums(c.kind)).collect();
     if let Some(lead) = sums.iter().max_by_key(|class| class.elements()) {
-        let common = lead
-            .verified
-            .iter()
-            .find(|point| {
-                sums.iter().all(|class| {
-                    class.verified.iter().any(|own| own.bias == point.bias && own.accumulator == point.accumulator)
+        let common =
+            lead.verified
+                .iter()
+                .find(|point| {
+                    sums.iter().all(|class| {
+                        class.verified.iter().any(|own| {
+                            own.bias == point.bias && own.accumulator == point.accumulator
+                        })
+                    })
                 })
-            })
-            .unwrap_or(&lead.point);
+                .unwrap_or(&lead.point);
         if let (Some(bias), Some(accumulator)) = (&common.bias, &common.accumulator) {
             spec.bias = bias.clone();
             spec.accumulator = accumulator.clone();
@@ -173,24 +175,40 @@ fn shared(spec: &mut Spec, first: &[&&Class], second: &[&&Class], unsaid: &mut V
         }
     }
     let agree = |wanted: &dyn Fn(&Point) -> bool, classes: &[&Class]| {
-        classes.iter().all(|class| class.verified.iter().any(wanted))
+        classes
+            .iter()
+            .all(|class| class.verified.iter().any(wanted))
     };
-    let quantized: Vec<&Class> = all.iter().copied().filter(|c| c.point.quantize.is_some()).collect();
-    let of_input = quantized.iter().find(|class| class.kind == QUANTIZE).or(quantized.first());
+    let quantized: Vec<&Class> = all
+        .iter()
+        .copied()
+        .filter(|c| c.point.quantize.is_some())
+        .collect();
+    let of_input = quantized
+        .iter()
+        .find(|class| class.kind == QUANTIZE)
+        .or(quantized.first());
     if let Some(lead) = of_input {
-        let common = lead.verified.iter().find(|point| {
-            agree(&|own| own.quantize == point.quantize, &quantized)
-        });
+        let common = lead
+            .verified
+            .iter()
+            .find(|point| agree(&|own| own.quantize == point.quantize, &quantized));
         if common.is_none() {
             let kinds: Vec<&str> = quantized.iter().map(|class| class.kind).collect();
-            unsaid.push(format!("no one [quantize] fits all of {}", kinds.join(", ")));
+            unsaid.push(format!(
+                "no one [quantize] fits all of {}",
+                kinds.join(", ")
+            ));
         }
         if let Some(rule) = common.unwrap_or(&lead.point).quantize.clone() {
             spec.quantize = rule;
         }
     }
-    let referring: Vec<&Class> =
-        all.iter().copied().filter(|c| !is_sums(c.kind) && c.point.requantize.is_some()).collect();
+    let referring: Vec<&Class> = all
+        .iter()
+        .copied()
+        .filter(|c| !is_sums(c.kind) && c.point.requantize.is_some())
+        .collect();
     if let Some(lead) = referring.first() {
         // First the rule that sums have, then any that all operations share.
         let own = Some(spec.requantize.clone());
@@ -212,7 +230,10 @@ fn shared(spec: &mut Spec, first: &[&&Class], second: &[&&Class], unsaid: &mut V
             }
             None => {
                 let kinds: Vec<&str> = referring.iter().map(|class| class.kind).collect();
-                unsaid.push(format!("no one [requantize] fits all of {}", kinds.join(", ")));
+                unsaid.push(format!(
+                    "no one [requantize] fits all of {}",
+                    kinds.join(", ")
+                ));
             }
         }
     }
@@ -225,8 +246,14 @@ fn section(spec: &mut Spec, class: &Class, unsaid: &mut Vec<String>) {
             .verified
             .iter()
             .find(|point| {
-                point.requantize.as_ref().is_none_or(|rule| *rule == spec.requantize)
-                    && point.quantize.as_ref().is_none_or(|rule| *rule == spec.quantize)
+                point
+                    .requantize
+                    .as_ref()
+                    .is_none_or(|rule| *rule == spec.requantize)
+                    && point
+                        .quantize
+                        .as_ref()
+                        .is_none_or(|rule| *rule == spec.quantize)
             })
             .unwrap_or(&class.point);
         if let Some(op) = point.op {

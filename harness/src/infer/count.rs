@@ -51,9 +51,7 @@ pub(super) fn spec_of(base: &Spec, specs: &[Spec], point: &Point, label: &str) -
 
 /// A layer under a spec, ready to run.
 pub(super) fn plan(site: &Site, spec: &Spec, isa: Isa) -> Option<LayerPlan> {
-    site.plan
-        .finished(site.layer, spec, &site.grids, isa)
-        .ok()
+    site.plan.finished(site.layer, spec, &site.grids, isa).ok()
 }
 
 /// The sums of a plan: the layer's exact ones, unless its accumulator may overflow.
@@ -126,7 +124,8 @@ fn noise_of<'r>(
     sums: &'r Sums,
 ) -> Option<Noise<'r>> {
     let real = model_grid(&runner.plan.out).is_none();
-    if spec.quantize.division.is_model() || (runner.plan.float && site.label != "quantize") || real {
+    if spec.quantize.division.is_model() || (runner.plan.float && site.label != "quantize") || real
+    {
         return Noise::new(runner, inputs, sums);
     }
     None
@@ -294,7 +293,12 @@ pub(super) fn telling(site: &Site, quota: usize, isa: Isa) -> (Vec<Vec<usize>>, 
         chosen.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let mut order: Vec<usize> = Vec::with_capacity(chosen.len());
         let mut seen = std::collections::HashSet::new();
-        order.extend(chosen.into_iter().map(|(_, at)| at).filter(|&at| seen.insert(at)));
+        order.extend(
+            chosen
+                .into_iter()
+                .map(|(_, at)| at)
+                .filter(|&at| seen.insert(at)),
+        );
         all.push(order);
     }
     (all, facts)

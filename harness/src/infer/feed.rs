@@ -155,7 +155,10 @@ impl<'a> World<'a> {
                 )),
             }
         }
-        (frames.into_iter().map(|(_, frame)| frame).collect(), refused)
+        (
+            frames.into_iter().map(|(_, frame)| frame).collect(),
+            refused,
+        )
     }
 
     /// What tells frames of this model apart.
@@ -179,7 +182,10 @@ impl<'a> World<'a> {
         ];
         let own = base.own.as_ref().map(|_| &base.spec.placement);
         let weights = base.spec.weights.division;
-        format!("{special:?} {own:?} {weights:?} {:?} {placed:?}", base.grids)
+        format!(
+            "{special:?} {own:?} {weights:?} {:?} {placed:?}",
+            base.grids
+        )
     }
 
     /// The layers of a frame that were recorded. `chosen` gives the rules by which missing inputs are made and
@@ -215,8 +221,11 @@ impl<'a> World<'a> {
         for (index, layer) in network.layers.iter().enumerate() {
             let plan = &base.plans[index];
             let value = model_value(layer.output);
-            let grids: Vec<ValueGrid> =
-                layer.inputs.iter().map(|&i| base.grids[i].clone()).collect();
+            let grids: Vec<ValueGrid> = layer
+                .inputs
+                .iter()
+                .map(|&i| base.grids[i].clone())
+                .collect();
             let label = label(layer, plan, &base.spec, &grids, self.isa);
             let mut site = Site {
                 layer,
@@ -283,7 +292,10 @@ impl<'a> World<'a> {
                         && let Some(inputs) = inputs.filter(|i| usable(i, &site.grids))
                     {
                         *output = Some(run(&site, &plan, &inputs, self.isa));
-                        let note = format!("'{}' was not recorded: made by the inferred rule", layer.tensor);
+                        let note = format!(
+                            "'{}' was not recorded: made by the inferred rule",
+                            layer.tensor
+                        );
                         notes.insert(layer.output, note);
                     }
                 }
@@ -491,7 +503,11 @@ fn label(
     let Ok(probed) = plan.finished(layer, &probe, grids, isa) else {
         return FLOAT;
     };
-    if let Some(rule) = probed.rules.iter().find_map(|rule| rule.strip_prefix("ops.")) {
+    if let Some(rule) = probed
+        .rules
+        .iter()
+        .find_map(|rule| rule.strip_prefix("ops."))
+    {
         return rule;
     }
     match (&layer.kind, &probed.finish) {

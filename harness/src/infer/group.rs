@@ -192,7 +192,11 @@ impl Search<'_, '_> {
             if point.whole.is_some() && !here {
                 continue;
             }
-            let names = if here { vec![spec.name.clone()] } else { Vec::new() };
+            let names = if here {
+                vec![spec.name.clone()]
+            } else {
+                Vec::new()
+            };
             match points.iter_mut().find(|(own, _)| *own == point) {
                 Some((_, own)) => own.extend(names),
                 None => points.push((point, names)),
@@ -276,10 +280,16 @@ impl Search<'_, '_> {
             .par_iter()
             .map(|point| {
                 self.count(sites, point, Some(&telling), u64::MAX)
-                    .map_or(elements, |count| (count.differing + count.noise).min(elements))
+                    .map_or(elements, |count| {
+                        (count.differing + count.noise).min(elements)
+                    })
             })
             .collect();
-        let own = wrong.iter().zip(&here).filter(|(_, here)| **here).map(|(wrong, _)| *wrong);
+        let own = wrong
+            .iter()
+            .zip(&here)
+            .filter(|(_, here)| **here)
+            .map(|(wrong, _)| *wrong);
         let own = own.min().unwrap_or(elements);
         (elements, wrong.into_iter().min().unwrap_or(elements), own)
     }
@@ -287,7 +297,9 @@ impl Search<'_, '_> {
     /// The rules of the layers of one kind.
     pub fn classes(&self, sites: &[&Site]) -> Vec<Class> {
         let first = self.one(sites);
-        let Some(first) = first else { return Vec::new() };
+        let Some(first) = first else {
+            return Vec::new();
+        };
         if first.count().differing == 0 || sites.len() == 1 {
             return vec![first];
         }
@@ -493,7 +505,13 @@ impl Search<'_, '_> {
                 Some(count.differing + count.noise)
             })
             .collect();
-        let bound = wrong.iter().flatten().copied().min().unwrap_or(best).min(best);
+        let bound = wrong
+            .iter()
+            .flatten()
+            .copied()
+            .min()
+            .unwrap_or(best)
+            .min(best);
         let tried = points.len() as u64;
         let good: Vec<Point> = points
             .into_iter()
@@ -522,7 +540,11 @@ impl Search<'_, '_> {
             self.base().activations.quantizer,
             align_check_specs::Grid::PowerOfTwo | align_check_specs::Grid::Model
         );
-        found.extend(zoo::requantizes(powers).into_iter().map(|r| (r, zoo::int32())));
+        found.extend(
+            zoo::requantizes(powers)
+                .into_iter()
+                .map(|r| (r, zoo::int32())),
+        );
         let mut distinct: Vec<(Requantize, Accumulator)> = Vec::new();
         for (mut rule, width) in found {
             rule.bias = None;
@@ -620,13 +642,19 @@ impl Search<'_, '_> {
             return sums.search(first, known, best, self.progress);
         }
         let made = remake(first);
-        let again = made.as_ref().and_then(|made| Telling::with(sites, telling, Some(made)));
+        let again = made
+            .as_ref()
+            .and_then(|made| Telling::with(sites, telling, Some(made)));
         let (Some(made), Some(again)) = (&made, again) else {
             return sums.search(&zoo::wide(64), known, best, self.progress);
         };
         let mut found = again.search(first, known, best, self.progress);
         let own = found.points.clone();
-        for other in accumulators.iter().skip(1).filter(|a| a.overflow == Overflow::Saturate) {
+        for other in accumulators
+            .iter()
+            .skip(1)
+            .filter(|a| a.overflow == Overflow::Saturate)
+        {
             let same = remake(other).is_some_and(|other| {
                 let pairs = made.iter().flatten().zip(other.iter().flatten());
                 let mut chosen = telling.iter().flatten();
@@ -661,7 +689,13 @@ impl Search<'_, '_> {
                 return None;
             };
             let begun = plan.linear.as_ref().is_some_and(|linear| {
-                matches!(&linear.sum, Sum::InOrder { initialized: true, .. })
+                matches!(
+                    &linear.sum,
+                    Sum::InOrder {
+                        initialized: true,
+                        ..
+                    }
+                )
             });
             let feds = site.fed.iter().map(|fed| {
                 let mut sums = runner.sums(&super::feed::borrowed(&fed.inputs));
@@ -690,7 +724,10 @@ impl Search<'_, '_> {
         // One for each value of each decision.
         let mut seen = std::collections::BTreeSet::new();
         for point in points {
-            let fresh = point.words().into_iter().filter(|word| seen.insert(word.clone()));
+            let fresh = point
+                .words()
+                .into_iter()
+                .filter(|word| seen.insert(word.clone()));
             if fresh.count() > 0 && chosen.len() < VERIFIED {
                 chosen.push(point);
             }
@@ -734,7 +771,10 @@ impl Search<'_, '_> {
         let near = spec.neighbours();
         let near = near.iter().map(|n| Point::of(&n.spec, class.kind, false));
         for point in near.chain(shipped.iter().map(|(point, _)| point.clone())) {
-            if point != class.point && !points.contains(&point) && point.whole.is_none() == class.point.whole.is_none() {
+            if point != class.point
+                && !points.contains(&point)
+                && point.whole.is_none() == class.point.whole.is_none()
+            {
                 points.push(point);
             }
         }
@@ -858,11 +898,15 @@ fn undecided(class: &Class, sums: Option<&Telling>) -> Vec<Undecided> {
     for (path, value) in &own {
         let (mut either, mut together) = (Vec::new(), Vec::new());
         for words in &others {
-            let Some(other) = words.get(path) else { continue };
+            let Some(other) = words.get(path) else {
+                continue;
+            };
             if other == value {
                 continue;
             }
-            let alone = words.iter().all(|(p, v)| p == path || own.get(p) == Some(v))
+            let alone = words
+                .iter()
+                .all(|(p, v)| p == path || own.get(p) == Some(v))
                 && words.len() == own.len();
             let list = if alone { &mut either } else { &mut together };
             if !list.contains(other) {
@@ -882,7 +926,11 @@ fn undecided(class: &Class, sums: Option<&Telling>) -> Vec<Undecided> {
         });
     }
     if let (Some(sums), Some(bits)) = (sums, class.sum_bits)
-        && class.point.accumulator.as_ref().is_none_or(|a| a.bits.is_none_or(|own| own >= bits))
+        && class
+            .point
+            .accumulator
+            .as_ref()
+            .is_none_or(|a| a.bits.is_none_or(|own| own >= bits))
     {
         let _ = sums;
         found.retain(|one| one.decision != "accumulator");
@@ -907,7 +955,9 @@ fn why(path: &str, class: &Class) -> String {
     };
     match path {
         "requantize.steps" | "quantize.rounding" | "requantize.tail" => ties,
-        "requantize.zero-point" | "quantize.zero-point" if facts.ties_above + facts.ties_below == 0 => {
+        "requantize.zero-point" | "quantize.zero-point"
+            if facts.ties_above + facts.ties_below == 0 =>
+        {
             ties
         }
         "requantize.zero-point" | "quantize.zero-point" => {
@@ -917,6 +967,9 @@ fn why(path: &str, class: &Class) -> String {
             "the biases are integers, or zero, or no sum lies close enough to a tie".into()
         }
         "requantize.left-shift" => "no multiplier above one, or no sum that overflows".into(),
-        _ => format!("no element lies close enough to a tie ({} within 1/256 step)", facts.near_ties),
+        _ => format!(
+            "no element lies close enough to a tie ({} within 1/256 step)",
+            facts.near_ties
+        ),
     }
 }

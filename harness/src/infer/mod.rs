@@ -154,7 +154,10 @@ pub fn infer(question: &Question) -> Result<Inference> {
         }
     }
     let Some((_, _, frame)) = best else {
-        anyhow::bail!("no shipped target can run this model: {}", refused.join("; "));
+        anyhow::bail!(
+            "no shipped target can run this model: {}",
+            refused.join("; ")
+        );
     };
     let sites = world.sites(frame, question.select, None)?;
     if sites.sites.is_empty() {
@@ -173,7 +176,12 @@ pub fn infer(question: &Question) -> Result<Inference> {
             break;
         }
         let rules = rules(&world, frame, &classes);
-        let chosen = |site: &Site| rules.get(&site.layer.output).or_else(|| rules.get(&by_kind(site))).cloned();
+        let chosen = |site: &Site| {
+            rules
+                .get(&site.layer.output)
+                .or_else(|| rules.get(&by_kind(site)))
+                .cloned()
+        };
         let again = world.sites(frame, question.select, Some(&chosen))?;
         let before: u64 = classes.iter().map(|class| class.count().differing).sum();
         let starved = sites.starved.len();
@@ -199,7 +207,13 @@ pub fn infer(question: &Question) -> Result<Inference> {
         let specs = frame.shipped.iter().map(|&index| &world.specs[index].name);
         specs.cloned().collect::<Vec<_>>()
     };
-    let composed = compose::compose(&frame.base.spec, &world.specs, &classes, &targets, &question.source);
+    let composed = compose::compose(
+        &frame.base.spec,
+        &world.specs,
+        &classes,
+        &targets,
+        &question.source,
+    );
     Ok(Inference {
         frame: names(frame),
         targets,
@@ -253,7 +267,12 @@ fn search_all(world: &World, frame: &Frame, question: &Question, sites: &[Site])
     for group in groups(sites) {
         let found = search.classes(&group);
         for class in &found {
-            for point in class.verified.iter().take(24).filter(|_| point::is_sums(class.kind)) {
+            for point in class
+                .verified
+                .iter()
+                .take(24)
+                .filter(|_| point::is_sums(class.kind))
+            {
                 let own = point.requantize.clone().zip(point.accumulator.clone());
                 search.known.extend(own);
             }

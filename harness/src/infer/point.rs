@@ -224,7 +224,10 @@ impl Point {
         quantize: &dyn Fn() -> Quantize,
     ) -> Self {
         let refers = rule.refers();
-        let fixed = matches!(refers, Refers::Requantize | Refers::Steps | Refers::Rounding);
+        let fixed = matches!(
+            refers,
+            Refers::Requantize | Refers::Steps | Refers::Rounding
+        );
         let float = refers == Refers::Quantize;
         Self {
             op: Some(rule),
@@ -264,7 +267,9 @@ impl Point {
         match (self.op, label) {
             (Some(op), _) => op.set(&mut spec.ops),
             // A kind without a rule is computed in float.
-            (None, label) if !is_sums(label) && label != QUANTIZE && label != MOVED => spec.ops = Ops::default(),
+            (None, label) if !is_sums(label) && label != QUANTIZE && label != MOVED => {
+                spec.ops = Ops::default()
+            }
             _ => {}
         }
     }
@@ -305,7 +310,9 @@ impl Point {
             put("requantize.zero-point", word(&rule.zero_point));
             if matches!(
                 rule.multiplier,
-                Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Best { .. }
+                Multiplier::Fixed { .. }
+                    | Multiplier::FixedAbsolute { .. }
+                    | Multiplier::Best { .. }
             ) {
                 put("requantize.left-shift", word(&rule.left_shift));
             }
@@ -323,8 +330,11 @@ impl Point {
             put("bias.format", word(&bias.format));
             if matches!(
                 bias.format,
-                BiasFormat::Int32 | BiasFormat::Int32ReciprocalF32 | BiasFormat::Int8Shifted
-                    | BiasFormat::Int32WithZeroPoint | BiasFormat::Int8Times128
+                BiasFormat::Int32
+                    | BiasFormat::Int32ReciprocalF32
+                    | BiasFormat::Int8Shifted
+                    | BiasFormat::Int32WithZeroPoint
+                    | BiasFormat::Int8Times128
             ) {
                 put("bias.rounding", word(&bias.rounding));
             }
@@ -381,7 +391,10 @@ impl Point {
             parts.push("in float, then quantized");
         }
         parts.extend(op.map(|(_, value)| value.as_str()));
-        parts.extend(keys.iter().filter_map(|key| words.get(*key).map(String::as_str)));
+        parts.extend(
+            keys.iter()
+                .filter_map(|key| words.get(*key).map(String::as_str)),
+        );
         parts.join("; ")
     }
 

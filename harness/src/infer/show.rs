@@ -88,7 +88,12 @@ pub fn terminal(found: &Inference, after: &Afterwards, color: bool) -> String {
         );
     }
     for line in &found.unsaid {
-        let _ = writeln!(text, "{}: {}", paint.alarm("the spec cannot say"), visible(line));
+        let _ = writeln!(
+            text,
+            "{}: {}",
+            paint.alarm("the spec cannot say"),
+            visible(line)
+        );
     }
     match &after.spec {
         Some(Ok((right, all))) => {
@@ -183,7 +188,11 @@ fn one(text: &mut String, class: &Class, paint: Paint) {
         let _ = writeln!(
             text,
             "  refuted   {}: {} wrong, e.g. {}{:?}: {} recorded, {} by it",
-            if other.rule.is_empty() { "the next best" } else { &other.rule },
+            if other.rule.is_empty() {
+                "the next best"
+            } else {
+                &other.rule
+            },
             thousands(other.differing),
             visible(&other.tensor),
             other.index,
@@ -192,7 +201,11 @@ fn one(text: &mut String, class: &Class, paint: Paint) {
         );
     }
     if wrong.differing > 0 {
-        for layer in class.layers.iter().filter(|layer| layer.count.differing > 0) {
+        for layer in class
+            .layers
+            .iter()
+            .filter(|layer| layer.count.differing > 0)
+        {
             let _ = writeln!(
                 text,
                 "  {} {}: {} of {} elements differ (damaged, or by another rule)",
@@ -213,7 +226,12 @@ fn one(text: &mut String, class: &Class, paint: Paint) {
 
 /// The first few of a list.
 fn list(all: &[String]) -> String {
-    let shown = all.iter().take(LISTED).cloned().collect::<Vec<_>>().join(" / ");
+    let shown = all
+        .iter()
+        .take(LISTED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(" / ");
     match all.len().saturating_sub(LISTED) {
         0 => shown,
         more => format!("{shown} / {more} more"),

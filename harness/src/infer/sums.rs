@@ -272,8 +272,11 @@ impl Telling {
             let common: Vec<Outer> = outers.iter().filter(|o| o.is_common()).cloned().collect();
             let short = self.best(&common, &zoo::short_steps, accumulator, progress);
             tried += short.iter().map(|own| own.tried).sum::<u64>();
-            let families: Vec<_> =
-                ranked(&short).into_iter().take(FAMILIES).map(|i| common[i].family()).collect();
+            let families: Vec<_> = ranked(&short)
+                .into_iter()
+                .take(FAMILIES)
+                .map(|i| common[i].family())
+                .collect();
             outers.retain(|outer| families.contains(&outer.family()));
             let short = self.best(&outers, &zoo::short_steps, accumulator, progress);
             tried += short.iter().map(|own| own.tried).sum::<u64>();
@@ -314,8 +317,11 @@ impl Telling {
             }
         }
         let bound = least(&best).min(limit);
-        let exact: Vec<Point> =
-            best.into_iter().filter(|own| own.0 == bound).map(|own| own.1).collect();
+        let exact: Vec<Point> = best
+            .into_iter()
+            .filter(|own| own.0 == bound)
+            .map(|own| own.1)
+            .collect();
         let chosen = zoo::Chosen::of(&exact, self.open);
         let families: Vec<_> = outers.iter().map(Outer::family).collect();
         let mut outers = zoo::outers(self.open, &chosen);
@@ -324,7 +330,11 @@ impl Telling {
         }
         // Steps that are known, and those of the best points, behind every multiplier.
         let mut known: Vec<Vec<Step>> = Vec::new();
-        for steps in exact.iter().filter_map(|p| p.requantize.as_ref()).map(|r| &r.steps) {
+        for steps in exact
+            .iter()
+            .filter_map(|p| p.requantize.as_ref())
+            .map(|r| &r.steps)
+        {
             if !known.contains(steps) && known.len() < 8 {
                 known.push(steps.clone());
             }
@@ -347,7 +357,10 @@ impl Telling {
                 self.hits(outer, &steps(outer), accumulator, bound)
             })
             .collect();
-        tried += outers.iter().map(|outer| steps(outer).len() as u64).sum::<u64>();
+        tried += outers
+            .iter()
+            .map(|outer| steps(outer).len() as u64)
+            .sum::<u64>();
         // All steps behind multipliers that are exact with some, where the data tells steps apart at all.
         let mut more = false;
         if bound == 0 {
@@ -367,15 +380,17 @@ impl Telling {
                     .par_iter()
                     .map(|outer| {
                         progress();
-                        let mut own =
-                            self.hits(outer, &zoo::long_steps(outer), accumulator, bound);
+                        let mut own = self.hits(outer, &zoo::long_steps(outer), accumulator, bound);
                         let tails = self.tails(outer, accumulator, bound);
                         own.0 += tails.len() as u64;
                         own.1.extend(tails);
                         own
                     })
                     .collect();
-                tried += part.iter().map(|o| zoo::long_steps(o).len() as u64).sum::<u64>();
+                tried += part
+                    .iter()
+                    .map(|o| zoo::long_steps(o).len() as u64)
+                    .sum::<u64>();
                 count += own.iter().map(|own| own.0).sum::<u64>();
                 found.extend(own);
             }
@@ -401,11 +416,15 @@ impl Telling {
 
     /// The best few points with common multipliers.
     pub fn quick(&self, accumulator: &Accumulator) -> Vec<Point> {
-        let outers: Vec<Outer> =
-            zoo::outers(self.open, &zoo::Chosen::plain()).into_iter().filter(Outer::is_common).collect();
+        let outers: Vec<Outer> = zoo::outers(self.open, &zoo::Chosen::plain())
+            .into_iter()
+            .filter(Outer::is_common)
+            .collect();
         let short = self.best(&outers, &zoo::short_steps, accumulator, &|| {});
         let order = ranked(&short).into_iter().take(6);
-        order.map(|i| outers[i].point(&short[i].steps, None, accumulator)).collect()
+        order
+            .map(|i| outers[i].point(&short[i].steps, None, accumulator))
+            .collect()
     }
 
     /// For each, the steps that do best on the first elements.
@@ -426,8 +445,7 @@ impl Telling {
             for steps in steps(outer) {
                 best.tried += 1;
                 rule.steps = steps;
-                let wrong =
-                    self.wrong_of(&rule, &outer.bias, accumulator, best.wrong, AT_FIRST);
+                let wrong = self.wrong_of(&rule, &outer.bias, accumulator, best.wrong, AT_FIRST);
                 if let Some(wrong) = wrong.filter(|&wrong| wrong < best.wrong) {
                     best.wrong = wrong;
                     best.steps.clone_from(&rule.steps);
@@ -501,7 +519,9 @@ impl Telling {
 fn bits(sites: &[&Site]) -> u32 {
     let mut largest = 0u64;
     for site in sites {
-        let Some(binding) = &site.binding else { continue };
+        let Some(binding) = &site.binding else {
+            continue;
+        };
         let bias = |c: usize| {
             let unit = &binding.units[c];
             let real = || (unit.bias / (unit.x * unit.w)).abs();
@@ -509,7 +529,13 @@ fn bits(sites: &[&Site]) -> u32 {
         };
         let biases: Vec<u64> = (0..binding.units.len())
             .map(|c| bias(c))
-            .map(|bias| if bias.is_finite() { bias.min(1e15) as u64 } else { 0 })
+            .map(|bias| {
+                if bias.is_finite() {
+                    bias.min(1e15) as u64
+                } else {
+                    0
+                }
+            })
             .collect();
         for fed in &site.fed {
             for at in 0..fed.expected.len() {

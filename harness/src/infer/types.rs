@@ -151,7 +151,16 @@ pub fn infer_types(question: &Types) -> Result<TypesFound> {
             let counted = match hls4ml::plan(question.network, rules, question.types) {
                 Ok((grids, plans)) => sites
                     .iter()
-                    .map(|site| wrong(site, &plans[site.index], &grids, question.isa, usize::MAX, u64::MAX))
+                    .map(|site| {
+                        wrong(
+                            site,
+                            &plans[site.index],
+                            &grids,
+                            question.isa,
+                            usize::MAX,
+                            u64::MAX,
+                        )
+                    })
                     .collect(),
                 Err(_) => vec![u64::MAX / 1024; sites.len()],
             };
@@ -163,8 +172,12 @@ pub fn infer_types(question: &Types) -> Result<TypesFound> {
     hls4ml::plan(question.network, &all[0], question.types).map_err(|e| anyhow!("{e}"))?;
     let totals: Vec<u64> = counted.iter().map(|own| own.iter().sum()).collect();
     let best = totals.iter().copied().min().unwrap_or(0);
-    let rules: Vec<PrecisionRules> =
-        all.iter().zip(&totals).filter(|(_, t)| **t == best).map(|(rules, _)| *rules).collect();
+    let rules: Vec<PrecisionRules> = all
+        .iter()
+        .zip(&totals)
+        .filter(|(_, t)| **t == best)
+        .map(|(rules, _)| *rules)
+        .collect();
     let runner_up = all
         .iter()
         .zip(&totals)
@@ -325,7 +338,10 @@ fn accumulator(question: &Types, site: &Site, rules: &PrecisionRules) -> Option<
                 fits(*one, FIRST)
             })
             .collect();
-        let kept = kept.into_par_iter().filter(|one| fits(*one, usize::MAX)).collect();
+        let kept = kept
+            .into_par_iter()
+            .filter(|one| fits(*one, usize::MAX))
+            .collect();
         (tried, kept)
     };
     let fractions: Vec<(i32, Rounding)> = (0..=28)
@@ -342,17 +358,17 @@ fn accumulator(question: &Types, site: &Site, rules: &PrecisionRules) -> Option<
             .collect()
     } else {
         // One fraction stands for all that are as good.
-        found.iter().take(1).map(|t| (t.fraction(), t.rounding)).collect()
+        found
+            .iter()
+            .take(1)
+            .map(|t| (t.fraction(), t.rounding))
+            .collect()
     };
     let (more, narrow) = keep(list(&integers, &OVERFLOWS, &fine));
     tried += more;
     found.extend(narrow);
     let text = |rounding: Rounding| {
-        let shown = FixedType {
-            rounding,
-            ..stated
-        }
-        .to_string();
+        let shown = FixedType { rounding, ..stated }.to_string();
         shown.split(',').nth(2).unwrap_or_default().to_owned()
     };
     let of = |overflow: FixedOverflow| {
@@ -398,7 +414,10 @@ impl TypesFound {
     /// # Errors
     /// It would not be legal.
     pub fn spec(&self, source: &str) -> Result<Spec> {
-        let mut spec = self.spec.clone().ok_or_else(|| anyhow!("no rules were found"))?;
+        let mut spec = self
+            .spec
+            .clone()
+            .ok_or_else(|| anyhow!("no rules were found"))?;
         let what = format!(
             "inferred from {source}: reproduces {} of {} elements",
             self.elements - self.differing,
@@ -451,13 +470,21 @@ impl TypesFound {
             let _ = writeln!(text, "  rule      {}", words(rules));
         }
         if let Some((rules, wrong)) = &self.runner_up {
-            let _ = writeln!(text, "  refuted   {}: {} wrong", words(rules), thousands(*wrong));
+            let _ = writeln!(
+                text,
+                "  refuted   {}: {} wrong",
+                words(rules),
+                thousands(*wrong)
+            );
         }
         for found in &self.accumulators {
             let verdict = if found.stated_fits {
                 paint.verdict(Verdict::Aligned, &format!("{} fits", found.stated))
             } else {
-                paint.verdict(Verdict::Misaligned, &format!("{} does not fit", found.stated))
+                paint.verdict(
+                    Verdict::Misaligned,
+                    &format!("{} does not fit", found.stated),
+                )
             };
             let _ = writeln!(
                 text,
@@ -469,7 +496,11 @@ impl TypesFound {
             let list = |all: &[String]| {
                 let shown: Vec<&str> = all.iter().take(8).map(String::as_str).collect();
                 let more = all.len().saturating_sub(8);
-                let more = if more > 0 { format!(" / {more} more") } else { String::new() };
+                let more = if more > 0 {
+                    format!(" / {more} more")
+                } else {
+                    String::new()
+                };
                 format!("{}{more}", shown.join(" / "))
             };
             if found.survivors > 0 {

@@ -101,7 +101,13 @@ impl Outer {
     }
 
     /// What multipliers of other widths and roundings share.
-    pub fn family(&self) -> (std::mem::Discriminant<Multiplier>, ZeroPointPosition, BiasFormat) {
+    pub fn family(
+        &self,
+    ) -> (
+        std::mem::Discriminant<Multiplier>,
+        ZeroPointPosition,
+        BiasFormat,
+    ) {
         (
             std::mem::discriminant(&self.multiplier),
             self.zero_point,
@@ -112,11 +118,13 @@ impl Outer {
     /// Whether this stands for its family: widths some bits apart, few roundings.
     pub fn is_common(&self) -> bool {
         let width = |bits: u32, rounding| {
-            matches!(bits, 8 | 9 | 10 | 11 | 12 | 14 | 16 | 20 | 24 | 28 | 31 | 32)
-                && matches!(
-                    rounding,
-                    Rounding::HalfEven | Rounding::HalfAway | Rounding::Floor | Rounding::Ceil
-                )
+            matches!(
+                bits,
+                8 | 9 | 10 | 11 | 12 | 14 | 16 | 20 | 24 | 28 | 31 | 32
+            ) && matches!(
+                rounding,
+                Rounding::HalfEven | Rounding::HalfAway | Rounding::Floor | Rounding::Ceil
+            )
         };
         let multiplier = match self.multiplier {
             Multiplier::Fixed { bits, rounding }
@@ -322,8 +330,16 @@ pub(super) fn outers(open: Open, chosen: &Chosen) -> Vec<Outer> {
             &POSITIONS
         };
         let derived = !matches!(multiplier, Multiplier::Exact | Multiplier::PowerOfTwo);
-        let derivations = if derived { &DERIVATIONS[..] } else { &DERIVATIONS[..1] };
-        let lefts: &[LeftShift] = if fixed { &chosen.lefts } else { &[LeftShift::Wrap] };
+        let derivations = if derived {
+            &DERIVATIONS[..]
+        } else {
+            &DERIVATIONS[..1]
+        };
+        let lefts: &[LeftShift] = if fixed {
+            &chosen.lefts
+        } else {
+            &[LeftShift::Wrap]
+        };
         let biases: Vec<Bias> = biases(multiplier, open.biases)
             .into_iter()
             .filter(|bias| {
@@ -402,7 +418,10 @@ pub(super) fn plain(rule: &mut Requantize, bias: Option<&mut Bias>, open: Open) 
             bias.format = BiasFormat::Int32;
         }
         if !(open.biases && integer)
-            && !matches!(bias.format, BiasFormat::Int8Shifted | BiasFormat::Int8Times128)
+            && !matches!(
+                bias.format,
+                BiasFormat::Int8Shifted | BiasFormat::Int8Times128
+            )
         {
             bias.rounding = Rounding::HalfEven;
         }
@@ -526,7 +545,10 @@ pub(super) fn requantizes(powers: bool) -> Vec<Requantize> {
         Multiplier::Fixed { bits, rounding } => {
             bits == 31
                 || (matches!(bits, 8 | 15 | 16 | 24 | 32)
-                    && matches!(rounding, Rounding::HalfAway | Rounding::HalfEven | Rounding::Floor))
+                    && matches!(
+                        rounding,
+                        Rounding::HalfAway | Rounding::HalfEven | Rounding::Floor
+                    ))
         }
         Multiplier::FixedAbsolute { bits, rounding } => {
             bits == 31 && rounding == Rounding::HalfAway
@@ -543,7 +565,10 @@ pub(super) fn requantizes(powers: bool) -> Vec<Requantize> {
         lefts: LeftShift::VARIANTS.to_vec(),
         ..Chosen::plain()
     };
-    for outer in outers(open, &chosen).iter().filter(|o| common(o) && plain(o)) {
+    for outer in outers(open, &chosen)
+        .iter()
+        .filter(|o| common(o) && plain(o))
+    {
         for steps in short_steps(outer).into_iter().take(40) {
             found.extend(outer.point(&steps, None, &int32()).requantize);
         }
@@ -610,7 +635,11 @@ pub(super) fn op_points(
             Refers::Nothing => found.push(point(&none, &int32, &real)),
             Refers::Requantize => {
                 for (requantize, accumulator) in requantizes {
-                    found.push(point(&|| requantize.clone(), &|| accumulator.clone(), &real));
+                    found.push(point(
+                        &|| requantize.clone(),
+                        &|| accumulator.clone(),
+                        &real,
+                    ));
                 }
             }
             Refers::Steps => {

@@ -131,7 +131,10 @@ pub fn check_one_of(kind_path: &str, kinds: &[&'static str]) -> Result<()> {
 pub fn save_text(what: &str, path: &Path, text: &str) -> Result<()> {
     save(path, text).map_err(|error| {
         let path = visible(&path.display().to_string());
-        anyhow!("cannot write the {what} {path}: {}", visible(&error.to_string()))
+        anyhow!(
+            "cannot write the {what} {path}: {}",
+            visible(&error.to_string())
+        )
     })
 }
 
