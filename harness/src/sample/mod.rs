@@ -3,7 +3,7 @@
 
 pub(crate) mod drift;
 mod own;
-mod recorded;
+pub(crate) mod recorded;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
