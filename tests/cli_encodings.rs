@@ -263,3 +263,221 @@ fn calibration_is_labelled_as_an_approximation() {
     assert_eq!(without.code, Some(2));
     assert!(without.stderr.contains("--input"), "{}", without.stderr);
 }
+
+fn export(folder: &str, file: &str) -> PathBuf {
+    golden("toolchains").join(folder).join(file)
+}
+
+/// Files of every tool beside its float model, and what the tool says of them.
+#[test]
+fn plan_says_the_kind_of_a_file_and_its_coverage() {
+    let mqbench = "model_deploy_model.onnx";
+    for (option, folder, model, beside, target, words) in [
+        (
+            "--encodings",
+            "aimet-dsp",
+            "model.onnx",
+            "model.encodings",
+            "hexagon-nn",
+            ["AIMET encodings 1.0.0", "activations have ranges"],
+        ),
+        (
+            "--encodings",
+            "mqbench-snpe",
+            mqbench,
+            "model_clip_ranges.json",
+            "hexagon-nn",
+            ["MQBench snpe", "activations have ranges"],
+        ),
+        (
+            "--ranges",
+            "trt-implicit",
+            "model.onnx",
+            "calibration.cache",
+            "tensorrt",
+            [
+                "TensorRT calibration cache",
+                "15 of 23 activations have ranges",
+            ],
+        ),
+        (
+            "--ranges",
+            "trt-implicit",
+            "model.onnx",
+            "ranges.txt",
+            "tensorrt",
+            ["TensorRT ranges file", "15 of 23 activations have ranges"],
+        ),
+        (
+            "--ranges",
+            "mqbench-tensorrt",
+            mqbench,
+            "model_clip_ranges.json",
+            "tensorrt",
+            ["MQBench tensorrt", "activations have ranges"],
+        ),
+        (
+            "--ranges",
+            "mqbench-nnie",
+            mqbench,
+            "model_gfpq_param_dict.json",
+            "nnie",
+            ["MQBench nnie", "activations have ranges"],
+        ),
+    ] {
+        let (model, beside) = (export(folder, model), export(folder, beside));
+        let said = run(args!["plan", &model, "-t", target, option, &beside]);
+        assert_eq!(said.code, Some(0), "{folder}: {}", said.stderr);
+        for word in words {
+            assert!(
+                said.stdout.to_lowercase().contains(&word.to_lowercase()),
+                "{folder}: {word}: {}",
+                said.stdout
+            );
+        }
+        // `check` says the same of it.
+        let note = said.stdout.lines().next().expect("a note");
+        let other = if option == "--ranges" {
+            "--encodings"
+        } else {
+            "--ranges"
+        };
+        let check = run(args![
+            &model,
+            "-t",
+            target,
+            other,
+            &beside,
+            "--samples",
+            "1",
+            "-v"
+        ]);
+        let text = |s: &str| s.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text(&check.stdout).contains(&text(note)),
+            "{folder}: {note}"
+        );
+    }
+}
+
+#[test]
+fn svp_nnn_parameters_are_ranges_too() {
+    let folder = folder();
+    let text = "version: 65536\nlayer {\n  name: \"/stem/conv/Conv\"\n  calc_data_type: S8\n  quant_param {\n    input { \
+                data_type: S8 scale: 16 offset: 0 }\n    weight { scale: 64 offset: 0 }\n  }\n}\n";
+    let path = file(&folder, "calibration_param.txt", text);
+    let said = run(args![
+        "plan",
+        model(),
+        "-t",
+        "svp-nnn",
+        "--ranges",
+        path,
+        "-v"
+    ]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for word in [
+        "SVP_NNN calibration parameters: 1 of 29 activations have ranges; the rest stays float",
+        "0.0625",
+    ] {
+        assert!(said.stdout.contains(word), "'{word}': {}", said.stdout);
+    }
+}
+
+#[test]
+fn plan_and_prove_take_what_check_takes() {
+    let folder = folder();
+    let ranges = file(&folder, "side.file", RANGES);
+    for verb in ["plan", "prove"] {
+        // A float model alone is nothing to plan or to prove.
+        let float = run(args![verb, model(), "-t", "exact"]);
+        fails(
+            &float,
+            2,
+            &["model.onnx: nothing is quantized", "--encodings FILE"],
+        );
+        let given = run(args![verb, model(), "-t", "exact", "--ranges", &ranges]);
+        assert!(
+            matches!(given.code, Some(0 | 3)),
+            "{verb}: {}",
+            given.stderr
+        );
+        let word = "TensorRT ranges file: 3 of 29 activations have ranges; the rest stays float";
+        assert!(given.stdout.contains(word), "{verb}: {}", given.stdout);
+        let calibrated = run(args![
+            verb,
+            model(),
+            "-t",
+            "tensorrt",
+            "--calibrate",
+            "minmax",
+            "--input",
+            inputs()
+        ]);
+        assert!(
+            matches!(calibrated.code, Some(0 | 1 | 3)),
+            "{verb}: {}",
+            calibrated.stderr
+        );
+        assert!(
+            calibrated.stdout.contains("no toolchain's"),
+            "{verb}: {}",
+            calibrated.stdout
+        );
+        let alone = run(args![verb, model(), "-t", "exact", "--calibrate", "minmax"]);
+        assert_eq!(alone.code, Some(2), "{verb}");
+        assert!(alone.stderr.contains("--input"), "{verb}: {}", alone.stderr);
+        let partial = file(&folder, "partial.file", &format!("{RANGES}gone:1\n"));
+        let partial = run(args![verb, model(), "-t", "exact", "--ranges", partial]);
+        for word in ["warning: ", "1 of 4 tensors", "'gone'"] {
+            assert!(partial.stderr.contains(word), "{verb}: {}", partial.stderr);
+        }
+        let help = run(args![verb, "--help"]);
+        for word in ["--encodings <FILE>", "--ranges", "--calibrate", "--weights"] {
+            assert!(help.stdout.contains(word), "{verb}: {}", help.stdout);
+        }
+    }
+    // Weights of a Caffe network, from elsewhere.
+    let caffe = golden("toolchains/nnie-caffe");
+    let weights = folder.path().join("other.caffemodel");
+    fs::copy(caffe.join("model.caffemodel"), &weights).expect("a copy");
+    let network = folder.path().join("model.prototxt");
+    fs::copy(caffe.join("model.prototxt"), &network).expect("a copy");
+    let without = run(args!["plan", &network, "-t", "nnie"]);
+    assert_eq!(without.code, Some(2), "{}", without.stderr);
+    let with = run(args!["plan", &network, "-t", "nnie", "--weights", &weights]);
+    assert_eq!(with.code, Some(0), "{}", with.stderr);
+}
+
+/// What was assumed stands in the machines' reports, too.
+#[test]
+fn reports_of_plan_and_prove_hold_the_notes() {
+    let folder = folder();
+    let ranges = file(&folder, "side.file", RANGES);
+    for (verb, path) in [("plan", "/notes"), ("prove", "/model/notes")] {
+        let report = folder.path().join(format!("{verb}.json"));
+        let to = format!("json={}", report.display());
+        run(args![
+            verb,
+            model(),
+            "-t",
+            "exact",
+            "--encodings",
+            &ranges,
+            "--report",
+            to
+        ]);
+        let text = fs::read_to_string(&report).expect("the report");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let notes = json
+            .pointer(path)
+            .and_then(serde_json::Value::as_array)
+            .expect("notes");
+        assert!(
+            notes
+                .iter()
+                .any(|n| align_check_tests::text(n).contains("3 of 29 activations")),
+            "{verb}: {notes:?}"
+        );
+    }
+}

@@ -86,7 +86,8 @@ fn check_layer(layer: &Value) {
             "float",
             "lsb",
             "witness",
-            "absent"
+            "absent",
+            "drift"
         ]
     );
     for key in ["name", "op", "tensor", "verdict", "grade"] {
@@ -101,14 +102,26 @@ fn check_layer(layer: &Value) {
     if !layer["cause"].is_null() {
         assert_eq!(
             keys(&layer["cause"]),
-            ["name", "text", "explains", "of", "tried"]
+            [
+                "name",
+                "text",
+                "explains",
+                "of",
+                "tried",
+                "differing",
+                "decisions",
+                "sets"
+            ]
         );
         let [explains, of] = ["explains", "of"].map(|k| whole(&layer["cause"][k]));
         assert!(explains <= of);
+        let differing = whole(&layer["cause"]["differing"]);
+        assert!(of <= differing);
         assert_eq!(
-            of,
+            differing,
             whole(&isolated["differing"]) - whole(&isolated["noise"])
         );
+        assert_eq!(list(&layer["cause"]["decisions"]).is_empty(), explains == 0);
     }
     if differs {
         let witness = &layer["witness"];
@@ -155,7 +168,9 @@ fn one_target_stands_at_the_top() {
             "layers",
             "outputs",
             "first_divergent",
-            "mismatches"
+            "mismatches",
+            "drift",
+            "trace"
         ]
     );
     assert_eq!(
@@ -331,6 +346,8 @@ fn every_kind_of_report_is_written_whole() {
         ("junit", "</testsuites>\n"),
         ("md", "\n"),
         ("csv", "\n"),
+        ("sarif", "}\n"),
+        ("model-explorer", "}\n"),
     ];
     for (kind, _) in kinds {
         let path = folder.path().join(kind);

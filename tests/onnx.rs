@@ -83,12 +83,32 @@ pub fn int(name: &str, i: i64) -> AttributeProto {
     }
 }
 
+/// An attribute that is a real.
+pub fn real(name: &str, f: f32) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Float as i32),
+        f: Some(f),
+        ..Default::default()
+    }
+}
+
 /// An attribute that is a list of integers.
 pub fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Ints as i32),
         ints: ints.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// An attribute that is a real.
+pub fn real(name: &str, f: f32) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Float as i32),
+        f: Some(f),
         ..Default::default()
     }
 }

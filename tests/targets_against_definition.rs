@@ -3,7 +3,7 @@
 //! One layer: a 1x1 convolution of one channel, fed with all 256 codes, with a grid of weights and biases
 //! as output channels. Scales are chosen so that accumulators fall on ties, and beside them.
 
-use align_check_tests::onnx::{Onnx, Quant};
+use align_check_tests::onnx::{Onnx, Quant, real};
 use align_check_tests::simulate::{codes, network};
 use align_check_tests::slow::{
     exp2, frexp, half_away, half_even, half_up_div, mbqm, quantize_multiplier, saturate,
@@ -22,6 +22,8 @@ struct Conv {
     bias_scale: Option<f32>,
     y: Quant,
     relu: bool,
+    /// The slope of a leaky `ReLU` behind it.
+    leaky: Option<f32>,
 }
 
 impl Conv {
@@ -57,11 +59,13 @@ impl Conv {
             .quant("w", "qw", &weight)
             .quant("b", "qb", &bias)
             .node("Conv", &["qx", "qw", "qb"], "c", &[]);
-        let last = if self.relu { "r" } else { "c" };
-        let model = if self.relu {
-            model.node("Relu", &["c"], "r", &[])
-        } else {
-            model
+        let (last, model) = match (self.relu, self.leaky) {
+            (true, _) => ("r", model.node("Relu", &["c"], "r", &[])),
+            (false, Some(alpha)) => {
+                let node = model.node("LeakyRelu", &["c"], "l", &[real("alpha", alpha)]);
+                ("l", node)
+            }
+            (false, None) => ("c", model),
         };
         model
             .quant(last, "y", &self.y)
@@ -201,6 +205,7 @@ fn convs(x: &[Quant], y: &[Quant]) -> Vec<(String, Conv)> {
                             ..y.clone()
                         },
                         relu,
+                        leaky: None,
                     };
                     convs.push((format!("{kind}, relu {relu}, {x:?} to {y:?}"), conv));
                 }
@@ -272,7 +277,7 @@ fn vitis_dpu() {
         (7, 7, 3, 7),
         (2, 5, 7, 6),
     ] {
-        for relu in [false, true] {
+        for (relu, leaky) in [(false, None), (true, None), (false, Some(0.1))] {
             let scale = |position: i32| exp2(-position) as f32;
             let mut channels = Vec::new();
             for w in [-128, -100, -3, -1, 1, 2, 77, 127] {
@@ -287,17 +292,55 @@ fn vitis_dpu() {
                 bias_scale: Some(scale(fb)),
                 y: Quant::i8(scale(fy), 0),
                 relu,
+                leaky,
             };
-            let what = format!("positions {fx}, {fw}, {fb}, {fy}, relu {relu}");
+            let what = format!("positions {fx}, {fw}, {fb}, {fy}, relu {relu}, {leaky:?}");
             count += conv.compare(&what, "vitis-dpu", |_, term| {
                 let (cut, bias) = (fx + fw - fy, fx + fw - fb);
                 let acc = term.sum + (term.b << bias);
                 let acc = if relu { acc.max(0) } else { acc };
-                saturate(half_up_div(acc, 1 << cut), 8)
+                // One rounding, behind the slope, which is 26/256 whatever the file says.
+                match (leaky, acc < 0) {
+                    (Some(_), true) => saturate(half_up_div(acc * 26, 1 << (cut + 8)), 8),
+                    _ => saturate(half_up_div(acc, 1 << cut), 8),
+                }
             });
         }
     }
     say(format_args!("vitis-dpu: {count} codes"));
+}
+
+/// A sum of products with a bias and weights of one scale a channel, as a count of thresholds: nearest, ties up. Scales
+/// are powers of two, so that no step in float32 rounds.
+#[test]
+fn finn() {
+    let mut count = 0;
+    for relu in [false, true] {
+        let weights = [-128, -100, -3, 1, 2, 77, 127].into_iter().enumerate();
+        let channels = weights.flat_map(|(i, w)| {
+            [-700, -64, 0, 9, 512].map(|b| (w, exp2(-3 - i as i32 % 3) as f32, b))
+        });
+        let conv = Conv {
+            x: Quant::i8(exp2(-2) as f32, 0),
+            channels: channels.collect(),
+            per_tensor: false,
+            bias_scale: None,
+            y: if relu {
+                Quant::u8(4.0, 0)
+            } else {
+                Quant::i8(4.0, 0)
+            },
+            relu,
+            leaky: None,
+        };
+        let what = format!("relu {relu}");
+        count += conv.compare(&what, "finn", |_, term| {
+            // Units of 2^-2 * sw in steps of 4.
+            let per_step = (16.0 / f64::from(term.sw)) as i128;
+            half_up_div(term.acc(), per_step)
+        });
+    }
+    say(format_args!("finn: {count} codes"));
 }
 
 #[test]
@@ -361,6 +404,7 @@ fn hexagon_nn_with_biases_beyond_f32() {
         bias_scale: None,
         y: Quant::u8(1.0, 121),
         relu: false,
+        leaky: None,
     };
     let (count, wrong) = conv.differing("hexagon-nn", hexagon);
     assert_eq!(

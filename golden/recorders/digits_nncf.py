@@ -176,7 +176,7 @@ CASES = {
     "nncf-performance": lambda root, name: record_ir(root, name, options(SYMMETRIC), WHAT.format("PERFORMANCE: all quantizers symmetric", SEVEN)),
     "nncf-mixed": lambda root, name: record_ir(
         root, name, options(MIXED), WHAT.format("MIXED: activations asymmetric where they are signed", SEVEN)),
-    "nncf-full-range": lambda root, name: record_ir(root, name, options(MIXED, OverflowFix.FIRST_LAYER), WHAT.format("MIXED", EIGHT), targets=()),
+    "nncf-full-range": lambda root, name: record_ir(root, name, options(MIXED, OverflowFix.FIRST_LAYER), WHAT.format("MIXED", EIGHT), targets=("openvino-cpu-avx2",)),
     "nncf-onnx": lambda root, name: record_onnx(root, name, options(MIXED),
                                                  "NNCF, ONNX backend, preset MIXED, OverflowFix.ENABLE: QDQ ONNX, int8 weights, batch normalization not "
                                                  "folded; one weight for both calls of the shared head"),

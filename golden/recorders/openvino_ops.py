@@ -72,13 +72,15 @@ def finish(net, y, name, scale, zero, dtype):
 
 
 def conv_lane(net, name, dtype=U8, kind="two", shape=(1, 8, 8, 8), channels=16, kernel=(3, 3), pads=(1, 1, 1, 1),
-              strides=(1, 1), dilations=(1, 1), group=1, bias=True, relu=False, most=63, zx=None, zy=None, float_output=False):
+              strides=(1, 1), dilations=(1, 1), group=1, bias=True, relu=False, most=63, zx=None, zy=None, float_output=False,
+              values=None, w=None):
     rng = net.rng
-    w, e = rows(rng, channels, (shape[1] // group, *kernel), most)
+    drawn, e = rows(rng, channels, (shape[1] // group, *kernel), most)
+    w = drawn if w is None else w
     sx, sw, sy = scales(rng, kind, e)
     zx = zeros(rng, dtype) if zx is None else zx
     zy = zeros(rng, dtype) if zy is None else zy
-    x = net.input(name + "_x", codes(rng, shape, dtype), sx, zx, dtype)
+    x = net.input(name + "_x", codes(rng, shape, dtype) if values is None else values, sx, zx, dtype)
     ins = [x, net.weight(name + "_w", w, sw)]
     if bias:
         # Quarter units of the accumulator, so that a bias rounded to int32 shows.
@@ -93,13 +95,14 @@ def conv_lane(net, name, dtype=U8, kind="two", shape=(1, 8, 8, 8), channels=16, 
 
 
 def fc_lane(net, name, op="Gemm", dtype=U8, kind="two", shape=(16, 64), channels=16, bias=True, relu=False, zx=None, zy=None,
-            float_output=False):
+            float_output=False, values=None, w=None):
     rng = net.rng
-    w, e = rows(rng, channels, (shape[1],))
+    drawn, e = rows(rng, channels, (shape[1],), 63 if w is None else 127)
+    w = drawn if w is None else w
     sx, sw, sy = scales(rng, kind, e)
     zx = zeros(rng, dtype) if zx is None else zx
     zy = zeros(rng, dtype) if zy is None else zy
-    x = net.input(name + "_x", codes(rng, shape, dtype), sx, zx, dtype)
+    x = net.input(name + "_x", codes(rng, shape, dtype) if values is None else values, sx, zx, dtype)
     wf = net.weight(name + "_w", w, sw)
     b = net.const(name + "_b", (rng.integers(-90, 91, channels) * 0.25 * 2.0 ** (e - 1) * sx * sw).astype(F)) if bias else None
     if op == "Gemm":
@@ -199,6 +202,41 @@ def linear(net):
         fc_lane(net, f"g{t}_nobias", "Gemm", dtype, "near", bias=False)
         fc_lane(net, f"m{t}_nobias", "MatMul", dtype, "near", bias=False)
         fc_lane(net, f"g{t}_float", "Gemm", dtype, "near", float_output=True)
+
+
+def large(rng, shape):
+    """8-bit weights; those of every second output channel large and of one sign: most of their pairs saturate."""
+    w = rng.integers(-128, 128, shape).astype(S8)
+    w[::2] = np.clip(rng.integers(90, 160, w[::2].shape), -128, 127) * rng.choice([-1, 1])
+    return w
+
+
+@case(what="Conv, Gemm and MatMul with 8-bit weights and large activations, CPU without VNNI: which products are added in pairs in "
+           "int16; kernels 1x1, 3x3, 5x5, channels 1 to 16 and odd ones, groups, depthwise, stride 2; u8 and s8", pairs=True)
+def conv_pairs(net):
+    for dtype, t in ((U8, "u"), (S8, "s")):
+        lo, hi = limits(dtype)
+
+        def lane(name, channels, kernel, out=16, group=1, stride=1, size=6):
+            shape = (1, channels, size, size)
+            conv_lane(net, f"c{t}_{name}", dtype, "two", shape, out, (kernel,) * 2, (kernel // 2,) * 4, (stride,) * 2, group=group, most=127,
+                      values=net.rng.integers(lo + 120, hi + 1, shape).astype(dtype), w=large(net.rng, (out, channels // group, kernel, kernel)))
+
+        for channels in (1, 2, 3, 5, 8, 13):
+            lane(f"three_{channels}", channels, 3)
+        for channels in (2, 3, 13, 16):
+            lane(f"point_{channels}", channels, 1)
+        lane("five", 3, 5)
+        lane("stride", 6, 3, stride=2)
+        lane("groups_of_4", 8, 3, group=2)
+        lane("groups_of_8", 16, 3, group=2)
+        lane("depthwise", 16, 3, group=16)
+        lane("depthwise_five", 16, 5, group=16)
+        lane("depthwise_stride", 16, 3, group=16, stride=2)
+        for width in (22, 35):
+            values = net.rng.integers(lo + 120, hi + 1, (9, width)).astype(dtype)
+            for op in ("Gemm", "MatMul"):
+                fc_lane(net, f"{op[0].lower()}{t}_{width}", op, dtype, "two", (9, width), values=values, w=large(net.rng, (16, width)))
 
 
 ADDS = [(U8, (0.5, 131), (0.25, 7), (1.0, 77)), (U8, (0.1, 128), (0.05, 3), (0.2, 131)), (U8, (0.0173, 99), (0.0411, 201), (0.0533, 0)),
@@ -378,6 +416,8 @@ TEXTS = {
                     "(LeakyRelu 244 and 139 of 2048)", "Sigmoid, Tanh and HardSigmoid hold no ties; HardSwish: order of the products; LeakyRelu: dequantization"),
     "residual": ("inner quantizer as a clamp without rounding: 0 of 18816 (14112 with an inner quantizer); rounding it differs in every block with an inner "
                  "quantizer, leaving it out too", "fused multiply-add in the last quantizer of a fused sum; scaling of a convolution without inner quantizer"),
+    "conv-pairs": ("pairs of channels 2j, 2j+1 of a kernel position, signed codes + 128, padding as the zero point's code, depthwise exact: 0 of 19008 differ; "
+        "exact sums 3834; sequence (row, column, channel) 892; taps outside the image left out 258; signed codes exact 1881; depthwise in pairs 411", "groups whose channels are no multiple of four"),
     "network": ("the operators' rules, composed: 0 of every recorded tensor; c_q rounded 1335 of 9216 codes of d_q; c_q left out 634", ""),
 }
 
@@ -462,7 +502,7 @@ def record(name, root, about, build):
     path = "; ".join(f"{k} ({len(v)})" for k, v in sorted(kinds.items()))
     write(Path(root) / name, model, net.feeds, outputs, tools=["openvino", "onnx", "numpy"], cpu_path=path,
           command="python golden/recorders/openvino_ops.py golden/openvino", license_of_the_tool="Apache-2.0",
-          what=about["what"], targets=["openvino-cpu"], tells_apart=TEXTS[name][0], undecided=TEXTS[name][1])
+          what=about["what"], targets=["openvino-cpu-avx2" if about.get("pairs") else "openvino-cpu"], tells_apart=TEXTS.get(name, ("", ""))[0], undecided=TEXTS.get(name, ("", ""))[1])
     return net, outputs, layers
 
 

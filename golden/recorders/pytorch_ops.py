@@ -115,13 +115,14 @@ def conv_lane(net, name, kind, shape=(1, 8, 8, 8), channels=16, kernel=3, pad=1,
     net.done(y, name, (ops.conv2d_relu if relu else ops.conv2d)(tx, pack, float(sy), zy), sy, zy)
 
 
-def linear_lane(net, name, kind, shape=(24, 64), channels=16, biased=True, relu=False):
+def linear_lane(net, name, kind, shape=(24, 64), channels=16, biased=True, relu=False, values=None, w=None):
     rng = net.rng
-    w, e = rows(rng, channels, (shape[1],))
+    drawn, e = rows(rng, channels, (shape[1],), 63 if w is None else 127)
+    w = drawn if w is None else w
     sx, sw, sy = scales(rng, kind, e)
     zx, zy = zeros(rng), zeros(rng)
     b = bias(rng, e, sx, sw)
-    x, tx = net.q(name + "_x", codes(rng, shape), sx, zx)
+    x, tx = net.q(name + "_x", codes(rng, shape) if values is None else values, sx, zx)
     y = net.op("Gemm", [x, net.weight(name + "_w", w, sw)] + ([net.const(name + "_b", b)] if biased else []), name + "_gemm", transB=1)
     y = net.op("Relu", [y], name + "_relu") if relu else y
     pack = ops.linear_prepack(packed_weight(w, sw), torch.from_numpy(b) if biased else None)
@@ -269,12 +270,47 @@ def mean_channels_last(net):
 
 
 @case(what="fbgemm conv2d with 8-bit weights and large activations: int16 pairs of vpmaddubsw saturate on AVX2 without VNNI, so the "
-           "result is not that of exact sums; no target reproduces it on purpose", engines=["fbgemm"], targets=[])
+           "result is not that of exact sums", engines=["fbgemm"], pairs=True)
 def conv_full_range(net):
     for name, kernel, shape in (("three", 3, (1, 8, 6, 6)), ("point", 1, (1, 16, 8, 8)), ("odd", 1, (1, 13, 8, 8))):
         w = net.rng.integers(-128, 128, (16, shape[1], kernel, kernel)).astype(S8)
         w[::2] = np.clip(net.rng.integers(90, 160, w[::2].shape), -128, 127)
         conv_lane(net, name, "two", shape=shape, kernel=kernel, pad=kernel // 2, values=net.rng.integers(120, 256, shape).astype(U8), w=w, most=127)
+
+
+def large(rng, shape):
+    """8-bit weights; those of every second output channel large and of one sign: most of their pairs saturate."""
+    w = rng.integers(-128, 128, shape).astype(S8)
+    w[::2] = np.clip(rng.integers(90, 160, w[::2].shape), -128, 127) * rng.choice([-1, 1])
+    return w
+
+
+@case(what="conv2d and linear with 8-bit weights and large activations, CPU without VNNI: which products are added in pairs in int16; "
+           "kernels 1x1, 3x3, 5x5, channels 1 to 16 and odd ones, groups, depthwise, stride 2, linear", pairs=True)
+def conv_pairs(net):
+    def lane(name, channels, kernel, out=16, group=1, stride=1, size=6):
+        shape = (1, channels, size, size)
+        conv_lane(net, name, "two", shape=shape, channels=out, kernel=kernel, pad=kernel // 2, stride=stride, group=group,
+                  values=net.rng.integers(120, 256, shape).astype(U8), w=large(net.rng, (out, channels // group, kernel, kernel)), most=127)
+
+    for channels in (1, 2, 3, 5, 8, 13):
+        lane(f"three_{channels}", channels, 3)
+    for channels in (2, 3, 13, 16):
+        lane(f"point_{channels}", channels, 1)
+    lane("five", 3, 5)
+    lane("stride", 6, 3, stride=2)
+    lane("groups_of_4", 8, 3, group=2)
+    lane("groups_of_5", 10, 3, out=6, group=2)
+    lane("groups_of_8", 16, 3, group=2)
+    lane("groups_of_2", 16, 3, group=8)
+    lane("point_groups", 10, 1, out=6, group=2)
+    lane("depthwise", 16, 3, group=16)
+    lane("depthwise_6", 6, 3, out=6, group=6)
+    lane("depthwise_five", 16, 5, group=16)
+    lane("depthwise_stride", 16, 3, group=16, stride=2)
+    for width in (22, 35):
+        linear_lane(net, f"linear_{width}", "two", shape=(9, width), values=net.rng.integers(120, 256, (9, width)).astype(U8),
+                    w=large(net.rng, (16, width)))
 
 
 @case(what="a small network with random weights: conv-relu, depthwise-relu, conv, add, avg_pool, conv-relu, adaptive pool, linear",
@@ -355,6 +391,12 @@ TEXTS = {
     "conv-full-range": ("exact sums differ in 985 of 2624; with each pair of products saturated to int16 (k = (row, column, channel), pairs 2j and 2j+1 of raw "
                         "code times weight, padded to 4 with zeros; then the sum, less zx times the sum of weights) 0 differ; 16391 pairs saturate",
                         "whether k is padded by kernel position (8, 16, 13 channels: no difference)"),
+    "conv-pairs-fbgemm-x86": ("pairs 2j, 2j+1 of the sequence (row, column, channel) of a group, depthwise and padding (code zx) included: 0 of 10440 differ; "
+        "exact sums 2589; pairs of channels of a kernel position 442; depthwise exact 175; taps outside the image left out 201", "signed activations"),
+    "conv-pairs-onednn": ("pairs of channels 2j, 2j+1 of a kernel position, taps outside the image left out, depthwise and groups of 2 and 5 channels exact: 0 of 10440 differ; "
+        "exact sums 1851; sequence (row, column, channel) 397; padding as code zx 77; depthwise in pairs 134; all groups in pairs 465", "signed activations"),
+    "conv-pairs-qnnpack": ("exact sums: 0 of 10440 differ"
+        "", ""),
     "network-fbgemm-x86-onednn": ("each operator's rule, pools as in channels_last: 0 of every tensor, with the conv rule of fbgemm and with that of onednn; "
                                   "pools as in NCHW 533 of the first pool", "fbgemm or onednn conv"),
     "network-qnnpack": ("each operator's rule: 0 of every tensor; fbgemm's rules up to 526 a tensor", ""),
@@ -365,8 +407,10 @@ BUGS = dict.fromkeys(("pool-nchw-qnnpack", "pool-channels-last-qnnpack"),
                      "avg_pool2d ignores count_include_pad=False: it divides by the kernel's area (qnnpack, torch 2.15.0): no rule, no target reproduces it")
 
 
-def targets(engines, memory):
-    """Target specs of engines: those with pools of their own for channels_last have two."""
+def targets(engines, memory, pairs=False):
+    """Target specs of engines: those with pools of their own for channels_last have two. `pairs`: on CPUs without VNNI."""
+    if pairs and "onednn" in engines:
+        return ["onednn-avx2-channels-last"]
     names = [e + layout for e in engines if e in ("fbgemm", "onednn") for layout in LAYOUTS.get(memory, ["-channels-last"])]
     return names + [e for e in engines if e == "qnnpack"]
 
@@ -403,7 +447,7 @@ def main(root, prefix=""):
             write(Path(root) / folder, net.proto(), net.feeds, net.outputs, tools=["torch", "onnx", "numpy"],
                   cpu_path="; ".join(KERNELS[e] for e in members), command="python golden/recorders/pytorch_ops.py golden/pytorch",
                   license_of_the_tool="BSD-3-Clause", what=f"{about['what']}; engines {', '.join(members)}",
-                  targets=[] if folder in BUGS else about.get("targets", targets(members, about.get("memory"))), tells_apart=texts[0], undecided=texts[1], extra=extra)
+                  targets=[] if folder in BUGS else targets(members, about.get("memory"), about.get("pairs")), tells_apart=texts[0], undecided=texts[1], extra=extra)
             size = sum(f.stat().st_size for f in (Path(root) / folder).iterdir())
             print(f"{folder}: {sum(v.size for v in net.outputs.values())} codes, {size} bytes")
 

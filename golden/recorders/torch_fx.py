@@ -286,9 +286,8 @@ TEXTS = {
     "pytorch-fx-fbgemm-on-grid-engine": (["fbgemm-channels-last", "onednn-channels-last"],
                                          "qnnpack 28, onnxruntime 94, tflite-reference 322 differing", "fbgemm, onednn, openvino-cpu and exact sums: all 0 on these codes; NCHW or channels_last pools"),
     "pytorch-fx-onednn": (["pytorch-fake-quant"], "exact 165: the weight codes", "x*f32(1/s) and x/s of activations: no element tells them apart; ties of float average pools are float32 noise"),
-    "pytorch-fx-onednn-engine-fbgemm-x86": ([], "no target reproduces it: pairs of products saturate to int16 without VNNI (stem 159, pointwise 951 codes), see "
-                                            "../../pytorch/conv-full-range", "which kernels saturate: the first convolution and the 1x1 one do, the other 3x3 ones show none"),
-    "pytorch-fx-onednn-engine-onednn": ([], "no target reproduces it: oneDNN on AVX2 without VNNI saturates pairs of products too, in the 1x1 convolution (951 codes) and in no 3x3 one", ""),
+    "pytorch-fx-onednn-engine-fbgemm-x86": (["fbgemm-channels-last"], "pairs of products saturate to int16 without VNNI: exact sums get 1110 codes wrong (stem 159, pointwise 951), oneDNN's pairs, of channels, the stem's 159", ""),
+    "pytorch-fx-onednn-engine-onednn": (["onednn-avx2-channels-last"], "pairs of products saturate to int16 without VNNI: exact sums get the 1x1 convolution's 951 codes wrong, FBGEMM's pairs, across kernel positions, 159 of the stem", ""),
     "pytorch-fx-qnnpack": (["exact", "pytorch-fake-quant"], "fbgemm-channels-last 77, qnnpack 111, onnxruntime 83, openvino-cpu 112, tflite-reference 413", "ties of float average pools are float32 noise"),
     "pytorch-fx-qnnpack-engine": (["qnnpack"], "exact 32, fbgemm-channels-last 33, onednn-channels-last 33, onnxruntime 62, openvino-cpu 218, tflite-reference 344", ""),
     "pytorch-fx-qnnpack-engine-relu6-bug": ([], "qnnpack 2815 of the 4096 codes behind the ReLU6, every other layer 0", ""),

@@ -454,21 +454,53 @@ pub enum Quantizer {
 /// Source: outputs of the vendor's library, `golden/nnie-gfpq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gfpq {
-    /// Width in bits, 8 or 16.
-    pub bits: u32,
+    /// Width of the codes.
+    pub width: GfpqWidth,
     /// Exponent of the range, `floor(S * log2(max)) - N`; `None`: of the largest magnitude of what is quantized
     /// (weights).
     pub z: Option<i32>,
 }
 
-impl Gfpq {
-    /// Steps an octave, largest code, bound of `z`.
-    fn constants(bits: u32) -> Option<(f64, i32, i32)> {
+/// The widths that GFPQ has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GfpqWidth {
+    /// 8 bits.
+    Eight,
+    /// 16 bits.
+    Sixteen,
+}
+
+impl GfpqWidth {
+    /// The width of so many bits; `None` where there is none.
+    pub fn of_bits(bits: u32) -> Option<Self> {
         match bits {
-            8 => Some((16.0, 127, 511)),
-            16 => Some((128.0, 1407, 4095)),
+            8 => Some(Self::Eight),
+            16 => Some(Self::Sixteen),
             _ => None,
         }
+    }
+
+    /// Its bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+
+    /// Steps an octave, largest code, bound of `z`.
+    fn constants(self) -> (f64, i32, i32) {
+        match self {
+            Self::Eight => (16.0, 127, 511),
+            Self::Sixteen => (128.0, 1407, 4095),
+        }
+    }
+}
+
+impl Gfpq {
+    /// Width in bits, 8 or 16.
+    pub fn bits(&self) -> u32 {
+        self.width.bits()
     }
 
     /// The quantizer of a clip value, the largest magnitude that shall be held; `None` where it is not positive
@@ -479,8 +511,9 @@ impl Gfpq {
     /// thousandth of a row in the logarithm is that row. Any other takes the row below, as the library
     /// rounds ranges.
     pub fn of_clip(bits: u32, clip: f32) -> Option<Self> {
-        let (_, codes, range) = Self::constants(bits)?;
-        let row = Self::row(bits, clip)?;
+        let width = GfpqWidth::of_bits(bits)?;
+        let (_, codes, range) = width.constants();
+        let row = Self::row(width, clip)?;
         let nearest = row.round();
         let row = if (row - nearest).abs() < 1e-3 {
             nearest
@@ -488,32 +521,32 @@ impl Gfpq {
             row.floor()
         };
         let z = (row as i32 - codes).clamp(-range, range);
-        Some(Self { bits, z: Some(z) })
+        Some(Self { width, z: Some(z) })
     }
 
     /// Where a clip value is no row of the table: the rows below and above it.
     pub fn off_table(&self, clip: f32) -> Option<(f32, f32)> {
-        let (steps, ..) = Self::constants(self.bits)?;
-        let row = Self::row(self.bits, clip)?;
+        let (steps, ..) = self.width.constants();
+        let row = Self::row(self.width, clip)?;
         let value = |row: f64| libm::exp2(row / steps) as f32;
         ((row - row.round()).abs() >= 1e-3).then(|| (value(row.floor()), value(row.ceil())))
     }
 
     /// The largest level, where the range is known: `2^((N + z) / S)`.
     pub fn largest(&self) -> Option<f64> {
-        let (steps, codes, _) = Self::constants(self.bits)?;
+        let (steps, codes, _) = self.width.constants();
         Some(libm::exp2(f64::from(codes + self.z?) / steps))
     }
 
     /// The smallest positive level, where the range is known: `2^(z / S)`.
     pub fn smallest(&self) -> Option<f64> {
-        let (steps, ..) = Self::constants(self.bits)?;
+        let (steps, ..) = self.width.constants();
         Some(libm::exp2(f64::from(self.z?) / steps))
     }
 
     /// Number of the row of the table, with its fraction.
-    fn row(bits: u32, clip: f32) -> Option<f64> {
-        let (steps, ..) = Self::constants(bits)?;
+    fn row(width: GfpqWidth, clip: f32) -> Option<f64> {
+        let (steps, ..) = width.constants();
         (clip > 0.0 && clip.is_finite()).then(|| steps * libm::log2(f64::from(clip)))
     }
 }

@@ -156,7 +156,7 @@ fn clip_values() {
     let made = graph(&text, layers.to_vec()).unwrap();
     let gfpq = |node: &align_check_graph::Node| match &node.op {
         Op::Quantize(Quantizer::Gfpq(gfpq)) => {
-            Some((made.value(node.inputs[0]).name.clone(), gfpq.bits, gfpq.z))
+            Some((made.value(node.inputs[0]).name.clone(), gfpq.bits(), gfpq.z))
         }
         _ => None,
     };

@@ -1,6 +1,7 @@
 //! Caffe files that are damaged, strange or mean harm: a graph, or an error on one line that names file and layer.
 
 mod caffe_writer;
+mod support;
 
 use std::collections::BTreeMap;
 
@@ -35,17 +36,7 @@ fn small() -> (String, Vec<u8>) {
 
 /// Loads whatever the bytes are; an error must be one line that names a file.
 fn survive(prototxt: &[u8], weights: &[u8]) {
-    let limits = Limits {
-        tensor_elements: 1 << 16,
-        constant_elements: 1 << 18,
-        ..Limits::default()
-    };
-    let result = read(prototxt, Some(weights), &limits).and_then(|m| m.graph(&BTreeMap::new()));
-    if let Err(error) = result {
-        let message = error.to_string();
-        assert!(!message.contains(['\n', '\r']), "{message:?}");
-        assert!(message.contains("model."), "{message:?}");
-    }
+    support::survive("model.", |limits| read(prototxt, Some(weights), limits));
 }
 
 #[test]
@@ -53,29 +44,15 @@ fn truncated_at_every_length() {
     let (text, weights) = small();
     let whole = read(text.as_bytes(), Some(&weights), &Limits::default()).unwrap();
     whole.graph(&BTreeMap::new()).unwrap();
-    for length in 0..text.len() {
-        survive(&text.as_bytes()[..length], &weights);
-    }
-    for length in 0..weights.len() {
-        survive(text.as_bytes(), &weights[..length]);
-    }
+    support::truncated(text.as_bytes(), |text| survive(text, &weights));
+    support::truncated(&weights, |weights| survive(text.as_bytes(), weights));
 }
 
 #[test]
 fn changed_bytes() {
     let (text, weights) = small();
-    for change in [0x01, 0x08, 0x80, 0xff] {
-        for at in 0..text.len() {
-            let mut text = text.clone().into_bytes();
-            text[at] ^= change;
-            survive(&text, &weights);
-        }
-        for at in 0..weights.len() {
-            let mut weights = weights.clone();
-            weights[at] ^= change;
-            survive(text.as_bytes(), &weights);
-        }
-    }
+    support::changed(text.as_bytes(), |text| survive(text, &weights));
+    support::changed(&weights, |weights| survive(text.as_bytes(), weights));
 }
 
 proptest! {
@@ -103,9 +80,7 @@ fn refused(text: &str) -> String {
 #[track_caller]
 fn says(error: &str, parts: &[&str]) {
     assert!(!error.contains('\n'), "{error:?}");
-    for part in parts {
-        assert!(error.contains(part), "'{part}' is missing: {error}");
-    }
+    support::says(error, parts);
 }
 
 #[test]

@@ -2,12 +2,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
 use align_check_graph::onnx::proto::TensorProto;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
 use align_check_graph::{Error, InputInfo, Limits, Model};
-use common::{Build, int, ints, read_bytes, says, text};
+use common::{Build, int, ints, read_bytes, says, support, text};
 use proptest::prelude::*;
 
 fn small() -> Build {
@@ -33,26 +31,14 @@ fn small() -> Build {
 
 /// Loads whatever the bytes are; an error must be one line.
 fn survive(bytes: &[u8]) {
-    let limits = Limits {
-        tensor_elements: 1 << 16,
-        constant_elements: 1 << 18,
-        ..Limits::default()
-    };
-    let result = read_bytes(bytes, &limits).and_then(|model| model.graph(&BTreeMap::default()));
-    if let Err(error) = result {
-        let message = error.to_string();
-        assert!(!message.contains(['\n', '\r']), "{message:?}");
-        assert!(message.contains("model.onnx"), "{message:?}");
-    }
+    support::survive("model.onnx", |limits| read_bytes(bytes, limits));
 }
 
 #[test]
 fn truncated_at_every_length() {
     let bytes = small().bytes();
     small().graph();
-    for length in 0..bytes.len() {
-        survive(&bytes[..length]);
-    }
+    support::truncated(&bytes, survive);
     says(
         &read_bytes(&[], &Limits::default()).unwrap_err().to_string(),
         &["no graph"],
@@ -61,14 +47,7 @@ fn truncated_at_every_length() {
 
 #[test]
 fn changed_bytes() {
-    let bytes = small().bytes();
-    for at in 0..bytes.len() {
-        for change in [0x01, 0x08, 0x80, 0xff] {
-            let mut bytes = bytes.clone();
-            bytes[at] ^= change;
-            survive(&bytes);
-        }
-    }
+    support::changed(&small().bytes(), survive);
 }
 
 proptest! {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use align_check_graph::{Error, Limits, Model};
 use common::says;
+use common::support;
 use openvino_writer::{Ir, Out, read};
 use proptest::prelude::*;
 
@@ -35,17 +36,7 @@ fn small() -> Ir {
 
 /// Loads whatever the files are; an error must be one line that names one of them.
 fn survive(xml: &[u8], bin: Option<&[u8]>) {
-    let limits = Limits {
-        tensor_elements: 1 << 16,
-        constant_elements: 1 << 18,
-        ..Limits::default()
-    };
-    let result = read(xml, bin, &limits).and_then(|model| model.graph(&BTreeMap::default()));
-    if let Err(error) = result {
-        let message = error.to_string();
-        assert!(!message.contains(['\n', '\r']), "{message:?}");
-        assert!(message.contains("model."), "{message:?}");
-    }
+    support::survive("model.", |limits| read(xml, bin, limits));
 }
 
 /// The error of a document with something replaced.

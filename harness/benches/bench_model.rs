@@ -69,6 +69,7 @@ impl Prepared {
             recorded: None,
             recorded_reference: None,
             explain: true,
+            drift: false,
             select: &|_| true,
             isa: self.isa,
             progress: &|| {},

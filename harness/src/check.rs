@@ -1,5 +1,6 @@
 //! A check: every layer, every target, every sample, isolated and cumulative, in one pass.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use align_check_graph::Graph;
@@ -8,18 +9,20 @@ use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_simulators::place::Decision;
-use align_check_simulators::plan::{LayerPlan, plan};
+use align_check_simulators::plan::{Finish, LayerPlan, plan};
 use align_check_specs::{Grade, Spec};
 use anyhow::Result;
 use rayon::prelude::*;
 
-use crate::cause;
 use crate::inputs::{Recording, Sample};
 use crate::outcome::{
-    Cause, Floor, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
+    Cause, Drift, Drifted, Floor, Kept, LayerOutcome, Noise, OutputOutcome, Stats, TargetOutcome,
+    Verdict, Witness,
 };
 use crate::own::{Own, Placement};
+use crate::report::text::{percent, thousands};
 use crate::sample::{self, model_grid};
+use crate::{baseline, cause};
 
 /// Which of the two ways to feed layers is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct Target {
     pub own: Option<Own>,
     /// What its placement makes of the model's quantizers.
     pub decisions: Vec<Decision>,
+    /// Whether the tensors of the first sample are kept ([`LayerOutcome::kept`]): as much memory as all of them take.
+    pub keep: bool,
 }
 
 /// Everything that a check needs.
@@ -77,6 +82,9 @@ pub struct Check<'a> {
     pub recorded_reference: Option<&'a Recording>,
     /// Whether to find out why layers differ; costs several runs of each that does.
     pub explain: bool,
+    /// Whether to follow drift to the outputs, and to measure the model's own noise; costs further runs of the network
+    /// where a target drifts.
+    pub drift: bool,
     /// Layers to compare; all of them where absent.
     pub select: &'a (dyn Fn(&Layer) -> bool + Sync),
     /// Instructions to use.
@@ -124,6 +132,7 @@ impl Target {
             plans,
             own: None,
             decisions: Vec::new(),
+            keep: false,
         })
     }
 
@@ -158,6 +167,7 @@ impl Target {
             plans,
             own: Some(own),
             decisions,
+            keep: false,
         })
     }
 
@@ -196,10 +206,12 @@ pub struct Findings {
 pub(crate) struct Found {
     pub(crate) isolated: Option<Stats>,
     pub(crate) cumulative: Option<Stats>,
+    pub(crate) drift: Option<Drift>,
     pub(crate) cause: Option<Cause>,
     pub(crate) witness: Option<Witness>,
     /// Of a sample that differs from a recording: whether its codes are the simulated ones in another order.
     pub(crate) reordered: Option<bool>,
+    pub(crate) kept: Option<Box<Kept>>,
 }
 
 /// One target's findings on one sample.
@@ -215,6 +227,20 @@ pub(crate) struct SampleFound {
     pub(crate) targets: Vec<TargetFound>,
     pub(crate) floor: Option<Floor>,
     pub(crate) peak_bytes: usize,
+}
+
+impl SampleFound {
+    /// Nothing yet.
+    pub(crate) fn new(check: &Check) -> Self {
+        let target = || TargetFound {
+            layers: vec![Found::default(); check.network.layers.len()],
+            outputs: Vec::new(),
+        };
+        Self {
+            targets: check.targets.iter().map(|_| target()).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Check<'_> {
@@ -234,11 +260,12 @@ impl Check<'_> {
                 (layer.is_compared() || recorded) && (self.select)(layer)
             })
             .collect();
-        let found: Vec<SampleFound> = samples
+        let mut found: Vec<SampleFound> = samples
             .par_iter()
             .enumerate()
             .map(|(index, sample)| sample::run(self, index, sample, &compared))
             .collect::<Result<_>>()?;
+        let causes = self.causes(samples, &compared, &mut found)?;
         let recording = self.recorded.or(self.recorded_reference);
         let missing = recording.map_or_else(Vec::new, |recording| {
             self.layers(&compared)
@@ -259,15 +286,17 @@ impl Check<'_> {
                 }
             }
         }
-        let targets = self
+        let mut targets: Vec<TargetOutcome> = self
             .targets
             .iter()
             .enumerate()
             .map(|(t, target)| {
                 let found: Vec<&TargetFound> = found.iter().map(|f| &f.targets[t]).collect();
-                self.target_outcome(target, &compared, &found, &missing)
+                let cause = |layer: usize| causes.get(&(t, layer));
+                self.target_outcome(target, &compared, &found, &missing, &cause)
             })
             .collect();
+        self.follow_drift(samples, &compared, &found, floor.as_ref(), &mut targets)?;
         Ok(Findings {
             targets,
             floor,
@@ -275,6 +304,56 @@ impl Check<'_> {
             peak_bytes,
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Why layers differ, `(target, layer)`: what the samples found alone, and, where no single decision explains it,
+    /// what a few of them find together.
+    fn causes(
+        &self,
+        samples: &[Sample],
+        compared: &[bool],
+        found: &mut [SampleFound],
+    ) -> Result<BTreeMap<(usize, usize), Cause>> {
+        let mut causes = BTreeMap::new();
+        let mut left = BTreeMap::new();
+        let mut chosen = BTreeSet::new();
+        for (t, target) in self.targets.iter().enumerate() {
+            for (index, _) in self.layers(compared) {
+                let mut all = None;
+                let mut differ = Vec::new();
+                for (number, sample) in found.iter_mut().enumerate() {
+                    let one = sample.targets[t].layers[index].cause.take();
+                    if one.is_some() {
+                        differ.push(number);
+                    }
+                    cause::merge(&mut all, one.as_ref());
+                }
+                let Some(all) = all else { continue };
+                let fixed = target
+                    .plan_of(index)
+                    .is_some_and(|plan| matches!(plan.finish, Finish::Fixed(_)));
+                if !all.is_whole() && !fixed {
+                    chosen.extend(differ.into_iter().take(cause::MOST_SAMPLES));
+                    left.insert((t, index), all.clone());
+                }
+                causes.insert((t, index), all);
+            }
+        }
+        if !left.is_empty() {
+            let samples: Vec<(usize, &Sample)> = chosen
+                .into_iter()
+                .map(|number| (number, &samples[number]))
+                .collect();
+            let isolated = Check {
+                mode: Mode {
+                    isolated: true,
+                    cumulative: false,
+                },
+                ..*self
+            };
+            causes.extend(sample::together(&isolated, &samples, compared, &left)?);
+        }
+        Ok(causes)
     }
 
     /// Whether a recording holds a layer's output, under any of its names.
@@ -292,12 +371,13 @@ impl Check<'_> {
     }
 
     /// Merges one target's findings over all samples and gives verdicts.
-    fn target_outcome(
+    fn target_outcome<'c>(
         &self,
         target: &Target,
         compared: &[bool],
         found: &[&TargetFound],
         missing: &[String],
+        cause: &dyn Fn(usize) -> Option<&'c Cause>,
     ) -> TargetOutcome {
         let mut layers = Vec::new();
         for (index, layer) in self.layers(compared) {
@@ -313,21 +393,35 @@ impl Check<'_> {
                 let one = &one.layers[index];
                 merge(&mut merged.isolated, one.isolated.as_ref());
                 merge(&mut merged.cumulative, one.cumulative.as_ref());
+                if let Some(drift) = &one.drift {
+                    merged.drift.get_or_insert_default().merge(drift);
+                }
+                if merged.kept.is_none() {
+                    merged.kept.clone_from(&one.kept);
+                }
                 if merged.witness.is_none() {
                     merged.witness.clone_from(&one.witness);
                 }
-                cause::merge(&mut merged.cause, one.cause.as_ref());
                 if let Some(one) = one.reordered {
                     merged.reordered = Some(one && merged.reordered.unwrap_or(true));
                 }
             }
+            merged.cause = cause(index).cloned();
             let decisive = merged.isolated.as_ref().or(merged.cumulative.as_ref());
+            let share = decisive.map_or_else(String::new, |stats| {
+                format!(
+                    "{} of {} elements ({}) differ from the recording",
+                    thousands(stats.differing),
+                    thousands(stats.elements),
+                    percent(stats.rate())
+                )
+            });
             let mut verdict =
                 decisive.map_or(Verdict::Aligned, |stats| self.verdict(stats, plan, layer));
             if verdict == Verdict::Misaligned
                 && self.recorded.is_some()
                 && !plan.float
-                && let Some(cause) = merged.cause.as_mut().filter(|c| c.explains < c.of)
+                && let Some(cause) = merged.cause.as_mut().filter(|c| !c.is_whole())
             {
                 verdict = Verdict::UnknownRule;
                 let bugs = target.spec.known_bugs_of(&layer.op);
@@ -336,6 +430,7 @@ impl Check<'_> {
                     &target.spec.name,
                     &bugs,
                     merged.reordered == Some(true),
+                    &share,
                 );
             }
             layers.push(LayerOutcome {
@@ -355,9 +450,11 @@ impl Check<'_> {
                 },
                 isolated: merged.isolated,
                 cumulative: merged.cumulative,
+                drift: merged.drift,
                 cause: merged.cause,
                 witness: merged.witness,
                 absent: None,
+                kept: merged.kept,
             });
         }
         let outputs: Vec<OutputOutcome> = if self.mode.cumulative {
@@ -408,9 +505,64 @@ impl Check<'_> {
                 .iter()
                 .flat_map(|l| l.mismatches.iter().map(|m| (l.tensor.clone(), m.clone())))
                 .collect(),
+            decisions: target.decisions.clone(),
             layers,
             outputs,
+            drifted: None,
+            trace: None,
         }
+    }
+
+    /// Follows drift to the outputs, and compares it with the model's own noise.
+    fn follow_drift(
+        &self,
+        samples: &[Sample],
+        compared: &[bool],
+        found: &[SampleFound],
+        floor: Option<&Floor>,
+        targets: &mut [TargetOutcome],
+    ) -> Result<()> {
+        if !self.mode.cumulative {
+            return Ok(());
+        }
+        for target in targets.iter_mut() {
+            target.drifted = drifted(target);
+        }
+        let none = targets.iter().all(|target| target.drifted.is_none());
+        if !self.drift || self.recorded.is_some() || none {
+            return Ok(());
+        }
+        let noise = match floor {
+            Some(floor) => Some(Noise {
+                differing: floor.free.differing,
+                outputs: None,
+            }),
+            None => baseline::run(self, samples, compared)?.map(|baseline| Noise {
+                differing: baseline.layers.iter().sum(),
+                outputs: Some(baseline.outputs),
+            }),
+        };
+        for drifted in targets.iter_mut().filter_map(|t| t.drifted.as_mut()) {
+            drifted.baseline = noise;
+            drifted.within_baseline = noise.map(|noise| {
+                let outputs = noise.outputs.is_none_or(|most| drifted.outputs <= most);
+                drifted.differing <= noise.differing && outputs
+            });
+        }
+        if self.recorded_reference.is_some() || targets.len() > MOST_TRACED_TARGETS {
+            return Ok(());
+        }
+        for (t, target) in targets.iter_mut().enumerate() {
+            let differs = |found: &SampleFound| {
+                let outputs = &found.targets[t].outputs;
+                outputs.iter().any(|(stats, _)| stats.differing > 0)
+            };
+            if let Some(number) = found.iter().position(differs) {
+                let sample = (number, &samples[number]);
+                target.trace = sample::drift::trace(self, t, sample, compared)?;
+            }
+        }
+        Ok(())
     }
 
     /// A layer whose output is no tensor of the target.
@@ -431,9 +583,11 @@ impl Check<'_> {
                 .map(|g| g.scale.at(0)),
             isolated: None,
             cumulative: None,
+            drift: None,
             cause: None,
             witness: None,
             absent: Some(why),
+            kept: None,
         }
     }
 
@@ -464,6 +618,30 @@ impl Check<'_> {
             Verdict::Misaligned
         }
     }
+}
+
+/// Most targets whose drift is followed to the outputs.
+const MOST_TRACED_TARGETS: usize = 4;
+
+/// How far a target drifts, in codes; `None` where it does not.
+fn drifted(target: &TargetOutcome) -> Option<Drifted> {
+    let coded = || target.layers.iter().filter(|layer| layer.lsb.is_some());
+    let (mut elements, mut differing) = (0, 0);
+    for stats in coded().filter_map(|layer| layer.cumulative.as_ref()) {
+        elements += stats.elements;
+        differing += stats.differing;
+    }
+    let outputs = target
+        .outputs
+        .iter()
+        .filter(|output| coded().any(|layer| layer.tensor == output.tensor));
+    (differing > 0).then(|| Drifted {
+        elements,
+        differing,
+        outputs: outputs.map(|output| output.stats.differing).sum(),
+        baseline: None,
+        within_baseline: None,
+    })
 }
 
 fn merge(all: &mut Option<Stats>, one: Option<&Stats>) {

@@ -1,11 +1,9 @@
 //! The command line.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use align_check_graph::encodings::Applied;
-use align_check_graph::{Graph, Limits, Model};
+use align_check_graph::Model;
 use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
@@ -15,13 +13,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::check::{Check, Findings, Mode, Target, Tolerance};
-use crate::digest::sha256;
-use crate::failure::Failure;
+use crate::failure::{Failure, complain};
 use crate::inputs::{self, Recording};
-use crate::outcome::{Against, ModelInfo, Outcome};
+use crate::model_args::{Bound, ModelArgs, more_help};
+use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
 use crate::{
-    calibrate, encodings, explain, generate, plan, precision, prove, record, recording, report,
+    cases, encodings, explain, generate, plan, precision, prove, record, recording, report,
     targets, verify,
 };
 
@@ -126,10 +124,10 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("input", |arg| more_help(arg, "Without it, inputs are generated")))]
 struct CheckArgs {
-    /// The quantized model (ONNX, QONNX, .tflite, Caffe .prototxt)
-    #[arg(required = true, value_name = "MODEL")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
 
     /// Targets to check: names, aliases, TOML files, or `all`
     #[arg(
@@ -141,11 +139,6 @@ struct CheckArgs {
     )]
     target: Vec<String>,
 
-    /// Input samples (.npz, .npy). Keys that are input names hold samples along the batch axis; otherwise,
-    /// for a model with one input, every key is one sample. Without it, inputs are generated
-    #[arg(short, long, value_name = "FILE", num_args = 1..)]
-    input: Vec<PathBuf>,
-
     /// Tensors recorded from the target: a recording's folder, or an .npz whose keys are tensor names
     /// (integers are codes, floats are reals). Compared with the simulation in place of the reference
     #[arg(long, value_name = "DIR|FILE.npz", conflicts_with = "reference")]
@@ -155,29 +148,6 @@ struct CheckArgs {
     /// reference; how far the two are apart is said first
     #[arg(long, value_name = "DIR|FILE.npz")]
     reference: Option<PathBuf>,
-
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "Quantizers of a float model: AIMET encodings, a TensorRT calibration cache or ranges file, \
-                MQBench's, Vitis AI's, Distiller's or SVP_NNN's parameters. The format is told by the contents"
-    )]
-    encodings: Option<PathBuf>,
-
-    /// Quantizers of a float model from the ranges of its tensors on the inputs: align-check's own approximation, no
-    /// toolchain's
-    #[arg(
-        long,
-        value_enum,
-        value_name = "METHOD",
-        requires = "input",
-        conflicts_with = "encodings"
-    )]
-    calibrate: Option<Calibration>,
-
-    /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
-    #[arg(long, value_name = "FILE.caffemodel")]
-    weights: Option<PathBuf>,
 
     /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
     #[arg(long, value_name = "FILE.toml")]
@@ -199,6 +169,11 @@ struct CheckArgs {
     #[arg(long, value_name = "R", default_value_t = 0.0)]
     max_rate: f64,
 
+    /// Write each layer of the recording that no rule explains as a minimal case: a model of this one layer, its
+    /// input, what was expected, and the command that shows the difference again
+    #[arg(long, value_name = "DIR", requires = "recorded")]
+    cases: Option<PathBuf>,
+
     /// Compare only layers whose name or tensor matches
     #[arg(long, value_name = "GLOB")]
     layers: Vec<String>,
@@ -207,7 +182,9 @@ struct CheckArgs {
     #[arg(long, value_name = "GLOB")]
     except: Vec<String>,
 
-    /// Write a report; KIND is json, html, md, csv or junit
+    /// Write a report; KIND is json (for machines), html (a page with pictures), md, csv, junit, sarif (code scanning),
+    /// model-explorer (colours for Google's viewer) or onnx (the model with the first sample's tensors, for Netron; beside
+    /// the model where that has external data)
     #[arg(long, value_name = "KIND=PATH")]
     report: Vec<String>,
 
@@ -236,10 +213,11 @@ struct CheckArgs {
     isa: Option<IsaArg>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Calibration {
-    /// Smallest and largest element of each tensor
-    Minmax,
+impl CheckArgs {
+    /// Whether anybody is told of drift: a quiet check without a report shows only the verdict.
+    fn drifts(&self) -> bool {
+        !self.quiet || !self.report.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -287,18 +265,6 @@ pub fn run() -> u8 {
             UNSUPPORTED
         }
     }
-}
-
-/// One line on standard error, without control characters of hostile files.
-fn complain(message: &str) {
-    let line: String = message
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    eprintln!(
-        "align-check: {}",
-        line.split_whitespace().collect::<Vec<_>>().join(" ")
-    );
 }
 
 /// Prints to standard output; a closed pipe is no error.
@@ -395,9 +361,7 @@ fn explain(args: &explain::command::ExplainArgs) -> Result<u8, Failure> {
 }
 
 fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    let Some(model_path) = &args.model else {
-        return Err(anyhow!("no model given").into());
-    };
+    let model_path = args.model.path()?;
     for target in &args.report {
         report::check_target(target)?;
     }
@@ -418,7 +382,10 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let types = types(args.precision.as_deref(), &specs)?;
     threads(args.jobs)?;
     let isa = isa(args.isa)?;
-    let model = Model::read_with(model_path, args.weights.as_deref(), &Limits::default())?;
+    let model = args.model.read()?;
+    for target in &args.report {
+        report::check_model(target, &model, args.mode != ModeArg::Cumulative)?;
+    }
     let (recorded, folder) = read_recording(args.recorded.as_deref())?;
     let (reference, of_reference) = read_recording(args.reference.as_deref())?;
     let folder = folder.or(of_reference);
@@ -426,26 +393,9 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
-    let given = given_samples(&args.input, &model, recording, recorded_inputs)?;
-    let no_shapes = BTreeMap::new();
-    let shapes = given.as_ref().map_or(&no_shapes, |s| &s.shapes);
-    let graph: Graph = model.graph(shapes)?;
-    let mut info = model_info(&model)?;
-    let mut graph = match (&args.encodings, args.calibrate, &given) {
-        (Some(path), ..) => {
-            let (graph, applied) = encodings::apply(path, graph, &model, &specs)?;
-            say(&path.display().to_string(), applied, &mut info);
-            graph
-        }
-        (None, Some(Calibration::Minmax), Some(given)) => {
-            let (graph, applied) = calibrate::minmax(graph, &model, &given.samples, &specs, isa)?;
-            info.format = format!("{}, {}", info.format, calibrate::LABEL);
-            say("--calibrate", applied, &mut info);
-            graph
-        }
-        _ if encodings::is_float(&graph) && types.is_none() => return Err(float_model(&model)),
-        _ => graph,
-    };
+    let given = given_samples(&args.model.input, &model, recording, recorded_inputs)?;
+    let Bound { mut graph, info } =
+        (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }
@@ -468,7 +418,10 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     for spec in specs {
         let name = spec.name.clone();
         match Target::placed((&graph, &network), spec, types.as_ref(), &exact, isa) {
-            Ok(target) => targets.push(target),
+            Ok(mut target) => {
+                target.keep = args.report.iter().any(|path| report::keeps(path));
+                targets.push(target);
+            }
             Err(e) => refused.push((name, format!("{}: {e}", model_path.display()))),
         }
     }
@@ -506,6 +459,7 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         recorded: recorded.as_ref(),
         recorded_reference: reference.as_ref(),
         explain: true,
+        drift: args.drifts(),
         select: &select,
         isa,
         progress: &|| progress.inc(1),
@@ -517,12 +471,22 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
             prove::certify_aligned(&network, target, &exact, found, isa)?;
         }
     }
-    let mut outcome = outcome(args, info, findings, samples.len(), generated);
+    let cases = match (&args.cases, findings.targets.first()) {
+        (Some(folder), Some(found)) => {
+            cases::write(&check, &samples, found, folder, &args.target[0])?
+        }
+        _ => Vec::new(),
+    };
+    let layers = outcome::network(&network);
+    let mut outcome = outcome(args, info, layers, findings, samples.len(), generated);
     outcome.unsupported = refused;
     if args.quiet {
         print(&report::verdict_lines(&outcome, color()))?;
     } else {
         print(&report::terminal(&outcome, width(), color(), args.verbose))?;
+    }
+    if args.cases.is_some() {
+        print(&report::cases(&cases))?;
     }
     for target in &args.report {
         report::write(target, &outcome)?;
@@ -538,26 +502,6 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     } else {
         UNSUPPORTED
     })
-}
-
-/// Reports what gave a float model its quantizers, and warns of what does not fit.
-fn say(source: &str, applied: Applied, info: &mut ModelInfo) {
-    for warning in &applied.warnings {
-        complain(&format!("warning: {source}: {warning}"));
-    }
-    info.notes.push(format!("{source}: {}", applied.coverage()));
-    info.notes.extend(applied.notes);
-    info.notes.extend(applied.warnings);
-}
-
-/// A model without any quantizer has nothing to compare.
-pub(crate) fn float_model(model: &Model) -> Failure {
-    anyhow!(
-        "{}: nothing is quantized in it, so there is nothing to check; quantizers come from --encodings FILE \
-         (a toolchain's), or from --calibrate minmax --input FILE (approximate)",
-        model.path().display()
-    )
-    .into()
 }
 
 /// Sets the number of threads, where the user asks for one.
@@ -697,19 +641,10 @@ fn peak_process_bytes() -> Option<usize> {
     kib.checked_mul(1024)
 }
 
-fn model_info(model: &Model) -> Result<ModelInfo> {
-    let path = model.path();
-    Ok(ModelInfo {
-        path: path.display().to_string(),
-        sha256: sha256(path)?,
-        format: model.format().to_string(),
-        notes: model.notes().to_vec(),
-    })
-}
-
 fn outcome(
     args: &CheckArgs,
     model: ModelInfo,
+    network: Vec<NetworkLayer>,
     findings: Findings,
     inputs: usize,
     generated: Option<u64>,
@@ -732,6 +667,7 @@ fn outcome(
         generated,
         against,
         floor: findings.floor,
+        network,
         targets: findings.targets,
         seconds: findings.seconds,
         peak_tensor_bytes: findings.peak_bytes,

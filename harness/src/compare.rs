@@ -5,7 +5,7 @@ use align_check_simulators::kernels::{Isa, vectorize};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::tensor::{Channels, Data, Tensor};
 
-use crate::outcome::{Stats, Sums};
+use crate::outcome::{CHANNELS, Stats, Sums};
 
 /// Differences beyond this many LSB share the last bin of the histogram.
 const BINS: i32 = 8;
@@ -90,6 +90,32 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
         .collect();
     stats.finish();
     (stats, differing)
+}
+
+/// Differing elements of each channel; nothing where none differ or where there are too many channels to count.
+pub fn by_channel(channels: Channels, differing: &[usize]) -> Vec<u64> {
+    if differing.is_empty() || channels.count > CHANNELS {
+        return Vec::new();
+    }
+    let mut counts = vec![0; channels.count];
+    for &index in differing {
+        counts[channels.of_index(index)] += 1;
+    }
+    counts
+}
+
+/// Whether a clamp has a part in a difference: one side has the first or the last code of its range, and the other lies
+/// more than a step away (next to each other they are rounded codes like any).
+pub fn saturates(expected: &Tensor, got: &Tensor, lsb: &Lsb, index: usize) -> bool {
+    let at_end = |tensor: &Tensor| match &tensor.data {
+        Data::Codes { codes, grid } => {
+            let code = i64::from(codes[index]);
+            code <= grid.min || code >= grid.max
+        }
+        Data::Real(_) => false,
+    };
+    let apart = (expected.real_at(index) - got.real_at(index)).abs() / lsb.at(index);
+    apart > 1.5 && (at_end(expected) || at_end(got))
 }
 
 /// How many of some elements lie beyond the range of a grid, and the furthest of them in words.
@@ -204,6 +230,19 @@ impl Stats {
         self.differing += other.differing;
         self.noise += other.noise;
         self.max_lsb = self.max_lsb.max(other.max_lsb);
+        self.ties = match (self.ties, other.ties) {
+            (Some(a), Some(b)) => Some(a + b),
+            // A sample without differences has none, and none that are unknown.
+            (a, b) => a.or(b),
+        };
+        self.saturated += other.saturated;
+        if self.channels.is_empty() {
+            self.channels.clone_from(&other.channels);
+        } else {
+            for (sum, more) in self.channels.iter_mut().zip(&other.channels) {
+                *sum += more;
+            }
+        }
         for &(lsb, count) in &other.histogram {
             match self.histogram.binary_search_by_key(&lsb, |e| e.0) {
                 Ok(at) => self.histogram[at].1 += count,

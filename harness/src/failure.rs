@@ -1,4 +1,4 @@
-//! Why nothing could be checked.
+//! Why nothing could be checked, and how that is said.
 
 use align_check_graph::Error as GraphError;
 use anyhow::anyhow;
@@ -25,4 +25,16 @@ impl From<GraphError> for Failure {
             error => Self::Usage(anyhow!("{error}")),
         }
     }
+}
+
+/// One line on standard error, without control characters of hostile files.
+pub(crate) fn complain(message: &str) {
+    let line: String = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    eprintln!(
+        "align-check: {}",
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
 }

@@ -1,6 +1,8 @@
 //! Reference, comparison, causes and reports.
 
+mod baseline;
 pub mod calibrate;
+pub mod cases;
 mod cause;
 pub mod check;
 pub mod cli;
@@ -12,6 +14,7 @@ pub mod failure;
 mod generate;
 pub mod inputs;
 pub mod lint;
+mod model_args;
 mod noise;
 pub mod outcome;
 pub mod own;

@@ -182,6 +182,11 @@ impl<'a> Noise<'a> {
         (value - value.round()).abs()
     }
 
+    /// Whether an element lies exactly between two codes.
+    pub fn is_tie(&self, index: usize) -> bool {
+        self.quantizer.is_some() && self.distance(index) == 0.0
+    }
+
     /// Whether float32 summation order decides between two values of an element.
     pub fn decides(&self, index: usize, expected: f64, got: f64) -> bool {
         match &self.quantizer {

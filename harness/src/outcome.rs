@@ -1,5 +1,7 @@
 //! What a check found: the data behind every report.
 
+use align_check_simulators::network::Network;
+use align_check_simulators::place::Decision;
 use serde::Serialize;
 
 /// Version of the machine-readable report.
@@ -18,6 +20,8 @@ pub struct Outcome {
     pub against: Against,
     /// How far a recorded fake-quant run is from the exact reference, where one was given.
     pub floor: Option<Floor>,
+    /// Every layer of the model, in graph order: producers before readers.
+    pub network: Vec<NetworkLayer>,
     /// One entry a target, in the order of the command line.
     pub targets: Vec<TargetOutcome>,
     /// Seconds that simulating and comparing took.
@@ -50,6 +54,38 @@ pub enum Against {
         /// Compared tensors that it lacks.
         missing: Vec<String>,
     },
+}
+
+/// A layer of the model, compared or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkLayer {
+    /// The node's name.
+    pub name: String,
+    /// Operators (`Conv+Relu`).
+    pub op: String,
+    /// The tensor that it makes.
+    pub tensor: String,
+    /// The layers whose tensors it reads, as indices into [`Outcome::network`]; each once.
+    pub inputs: Vec<usize>,
+}
+
+/// The layers of a network, and which reads which.
+pub fn network(network: &Network) -> Vec<NetworkLayer> {
+    let mut maker = vec![None; network.graph.values.len()];
+    let mut layers: Vec<NetworkLayer> = Vec::with_capacity(network.layers.len());
+    for (index, layer) in network.layers.iter().enumerate() {
+        let mut inputs: Vec<usize> = layer.inputs.iter().filter_map(|&v| maker[v]).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        layers.push(NetworkLayer {
+            name: layer.name.clone(),
+            op: layer.op.clone(),
+            tensor: layer.tensor.clone(),
+            inputs,
+        });
+        maker[layer.output] = Some(index);
+    }
+    layers
 }
 
 /// The model file.
@@ -99,6 +135,12 @@ pub struct TargetOutcome {
     pub outputs: Vec<OutputOutcome>,
     /// Grids of the target that are not the model's: `(tensor, why)`; told before anything else.
     pub mismatches: Vec<(String, String)>,
+    /// How far it drifts, where it does.
+    pub drifted: Option<Drifted>,
+    /// Which layers' differences reach the outputs.
+    pub trace: Option<Trace>,
+    /// What its placement makes of the model's quantizers.
+    pub decisions: Vec<Decision>,
 }
 
 /// The verdicts of the design, section 7.
@@ -171,6 +213,8 @@ pub struct LayerOutcome {
     pub isolated: Option<Stats>,
     /// Fed with the simulated outputs of the layers before.
     pub cumulative: Option<Stats>,
+    /// Where its differing elements come from, in the target's own run.
+    pub drift: Option<Drift>,
     /// Why it differs.
     pub cause: Option<Cause>,
     /// Weakest evidence grade of the rules that it rests on.
@@ -187,6 +231,28 @@ pub struct LayerOutcome {
     pub witness: Option<Witness>,
     /// Why the target has no such tensor.
     pub absent: Option<String>,
+    /// The layer's tensors of the first sample, where a report asks for them.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// A layer's tensors, both sides, fed with the reference's (or the recording's) inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Their extents.
+    pub shape: Vec<usize>,
+    /// The reference's, or the recording's.
+    pub expected: Numbers,
+    /// The target's.
+    pub got: Numbers,
+}
+
+/// The elements of a tensor, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// Codes.
+    Codes(Vec<i32>),
+    /// Reals.
+    Reals(Vec<f64>),
 }
 
 /// Why a layer differs, and how much of the difference that explains.
@@ -202,6 +268,42 @@ pub struct Cause {
     pub of: u64,
     /// Every decision that was tried alone, with the elements that it explains.
     pub tried: Vec<(String, u64)>,
+    /// Differing elements outside the noise floor; [`of`](Self::of) are those that were looked at.
+    pub differing: u64,
+    /// The smallest set that explains most; empty where nothing explains anything.
+    pub decisions: Vec<String>,
+    /// Every set that was tried.
+    pub sets: Vec<DecisionSet>,
+    /// Whether decisions were tried together, and not only alone.
+    pub together: bool,
+    /// Whether that is about a recording of the target.
+    pub recorded: bool,
+}
+
+impl Cause {
+    /// Whether the named set leaves no difference, and makes none.
+    pub fn is_whole(&self) -> bool {
+        let named = |set: &&DecisionSet| set.decisions == self.decisions && set.explains == self.of;
+        self.explains == self.of && self.sets.iter().any(|set| named(&set) && set.breaks == 0)
+    }
+}
+
+/// A set of decisions that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionSet {
+    /// What they are called: `rounding`.
+    pub decisions: Vec<String>,
+    /// The same, told from others of that name: `requantize.steps: step 1: half-even`.
+    pub labels: Vec<String>,
+    /// What each is, in words.
+    #[serde(skip)]
+    pub texts: Vec<String>,
+    /// Differing elements that vanish.
+    pub explains: u64,
+    /// Against a recording: of the agreeing elements that were looked at, those that would differ.
+    pub breaks: u64,
+    #[serde(skip)]
+    pub(crate) weighed: f64,
 }
 
 /// One element that shows a difference.
@@ -226,6 +328,9 @@ pub struct Witness {
     pub got: f64,
 }
 
+/// Most channels that are counted apart.
+pub const CHANNELS: usize = 1 << 16;
+
 /// Difference statistics of a tensor, over all samples.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Stats {
@@ -238,6 +343,15 @@ pub struct Stats {
     pub max_lsb: f64,
     /// Differing elements inside the noise floor.
     pub noise: u64,
+    /// Of the differing elements outside the noise floor, those whose value before rounding lies exactly between
+    /// two codes; absent where that value is not known.
+    pub ties: Option<u64>,
+    /// Of the differing elements outside the noise floor that are no ties, those where one side has a code at the end
+    /// of its range and the other lies more than one step away.
+    pub saturated: u64,
+    /// Differing elements of each channel; empty where nothing differs, where nobody counted, and where there are more
+    /// than [`CHANNELS`] channels.
+    pub channels: Vec<u64>,
     /// `(difference in LSB, elements)`: rounded away from zero to whole LSB, within -8..=8, sorted.
     pub histogram: Vec<(i32, u64)>,
     /// Cosine similarity of the reals.
@@ -255,6 +369,96 @@ pub(crate) struct Sums {
     pub got: f64,
     pub product: f64,
     pub difference: f64,
+}
+
+/// Where the differing elements of a layer come from, when the target runs on its own results.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Drift {
+    /// They differ with the reference's inputs, too: this layer makes them.
+    pub introduced: u64,
+    /// They differ only because the inputs do.
+    pub propagated: u64,
+    /// Of both: those further off, in LSB, than any input of the layer and than the layer alone makes them.
+    pub amplified: u64,
+    /// Largest difference of the layer's inputs, in LSB of each.
+    #[serde(serialize_with = "integral")]
+    pub inputs_max_lsb: f64,
+}
+
+impl Drift {
+    /// Adds another sample's.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.introduced += other.introduced;
+        self.propagated += other.propagated;
+        self.amplified += other.amplified;
+        self.inputs_max_lsb = self.inputs_max_lsb.max(other.inputs_max_lsb);
+    }
+}
+
+/// Which layers' differences reach the worst output element of one sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trace {
+    /// The sample: the first one that differs at an output.
+    pub sample: usize,
+    /// The output.
+    pub tensor: String,
+    /// The element of it that is furthest off.
+    pub index: Vec<usize>,
+    /// How far, in LSB.
+    #[serde(serialize_with = "integral")]
+    pub lsb: f64,
+    /// Layers that introduce differences on this sample, and whose codes the reference can read.
+    pub introducing: u64,
+    /// Those that were followed, the largest share first.
+    pub layers: Vec<Traced>,
+}
+
+/// What the differences of one layer alone become at an output, in the reference's arithmetic.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Traced {
+    /// The layer.
+    pub layer: String,
+    /// Elements that it makes differ, fed with the reference's inputs.
+    pub differing: u64,
+    /// How far the output's element moves, in LSB.
+    #[serde(serialize_with = "integral")]
+    pub lsb: f64,
+    /// Elements of the output that differ.
+    pub outputs: u64,
+}
+
+/// How far the fake-quant model itself moves where its sums are rounded to `f32`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Baseline {
+    /// Differing codes of each layer of the network, over all samples.
+    pub layers: Vec<u64>,
+    /// Differing codes of the outputs.
+    pub outputs: u64,
+}
+
+/// How far a target drifts when it runs on its own results, next to what the model's own noise does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Drifted {
+    /// Codes of the compared layers, over all samples.
+    pub elements: u64,
+    /// Those that differ.
+    pub differing: u64,
+    /// Codes of the outputs that differ.
+    pub outputs: u64,
+    /// The same of the fake-quant model in `f32`; absent where no float run of the model exists, or where nobody
+    /// looked.
+    pub baseline: Option<Noise>,
+    /// Whether the target drifts no further than that.
+    pub within_baseline: Option<bool>,
+}
+
+/// What the fake-quant model's own noise grows to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Noise {
+    /// Differing codes of the compared layers.
+    pub differing: u64,
+    /// Differing codes of the outputs; absent where only the sum over layers is known.
+    pub outputs: Option<u64>,
 }
 
 /// A model output, run freely.

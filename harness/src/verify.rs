@@ -268,6 +268,7 @@ impl Loaded {
             recorded: Some(&self.recorded),
             recorded_reference: None,
             explain: cumulative,
+            drift: false,
             select: &|_| true,
             isa: self.isa,
             progress: &|| {},

@@ -84,15 +84,16 @@ fn gfpq_activation(rule: &Activations, quantizer: &Quantizer) -> Result<Adapted,
         let Some(z) = own.z else {
             return Err("a logarithmic range that follows from the data".into());
         };
-        if !rule.bits.contains(&own.bits) {
+        if !rule.bits.contains(&own.bits()) {
             return Err(format!(
                 "{}-bit logarithmic activations; the target has {:?} bits",
-                own.bits, rule.bits
+                own.bits(),
+                rule.bits
             ));
         }
         return Ok(Adapted {
             grid: ValueGrid::Gfpq {
-                gfpq: gfpq(rule, own.bits)?,
+                gfpq: gfpq(rule, own.bits())?,
                 z,
             },
             mismatch: None,
@@ -143,17 +144,18 @@ fn linear_range(rule: &Activations, own: &align_check_graph::Gfpq) -> Result<Ada
     let Some(largest) = own.largest() else {
         return Err("a logarithmic range that follows from the data".into());
     };
-    let bits = width(&rule.bits, own.bits).ok_or_else(|| {
+    let bits = width(&rule.bits, own.bits()).ok_or_else(|| {
         format!(
             "{}-bit activations; the target has {:?} bits",
-            own.bits, rule.bits
+            own.bits(),
+            rule.bits
         )
     })?;
     let kind = rule.quantizer;
     let grid = own_grid(kind, rule.zero_point, rule.signed, bits, -largest, largest);
     let mismatch = format!(
         "the model's grid is logarithmic (GFPQ {} bit); the target's is made from its range: scale {:e}",
-        own.bits,
+        own.bits(),
         grid.scale.at(0)
     );
     Ok(Adapted {
@@ -569,7 +571,7 @@ fn bits_of(grid: &CodeGrid) -> u32 {
 fn storage_bits(quantizer: &Quantizer) -> u32 {
     match quantizer {
         Quantizer::Affine(affine) => affine.bits,
-        Quantizer::Gfpq(gfpq) => gfpq.bits,
+        Quantizer::Gfpq(gfpq) => gfpq.bits(),
         Quantizer::Minifloat(float) => 1 + float.exponent_bits + float.mantissa_bits,
         _ => quantize::grid(quantizer).map_or(8, |grid| bits_of(&grid)),
     }

@@ -470,6 +470,11 @@ impl Layer {
     /// [`Self::posts`] as one factor and offset a channel of the operation's result, then one clamp, if
     /// they have that form.
     pub fn folded(&self) -> Option<Folded> {
+        self.fold(&self.posts)
+    }
+
+    /// The same of the first of its steps.
+    pub fn fold(&self, posts: &[Post]) -> Option<Folded> {
         let channels = self.channels();
         let mut folded = Folded {
             mul: vec![1.0; channels.count],
@@ -478,7 +483,7 @@ impl Layer {
             hi: f64::INFINITY,
         };
         let mut clamped = false;
-        for post in &self.posts {
+        for post in posts {
             match post {
                 Post::Affine {
                     mul,

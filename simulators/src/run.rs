@@ -3,11 +3,13 @@
 use align_check_graph::{Activation, Quantizer};
 
 use crate::adapt::{ValueGrid, gfpq_levels};
-use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, vectorize};
+use crate::kernels::{
+    Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs, vectorize,
+};
 use crate::network::{Kind, Layer, Linear, apply_posts};
 use crate::num::Trace;
 use crate::ops::{constant, real};
-use crate::plan::{Finish, FloatFinish, LayerPlan, Sum};
+use crate::plan::{Finish, FloatFinish, LayerPlan, Paired, Sum};
 use crate::quantize::affine;
 use crate::quantize::{self, CodeGrid, tables};
 use crate::rules::requantize::round_to_i32;
@@ -137,6 +139,13 @@ impl Runner<'_> {
                         }
                     }
                 }
+                if let Some(paired) = &plan.pairs {
+                    let mut wide: Vec<i64> = sums.iter().map(|&sum| i64::from(sum)).collect();
+                    let count = lose(linear, paired, codes, &mut wide);
+                    if count.elements > 0 {
+                        return Sums::I64(linear.to_output(wide), in_output(linear, count));
+                    }
+                }
                 Sums::I32(linear.to_output(sums))
             }
             (
@@ -157,7 +166,7 @@ impl Runner<'_> {
                     .collect();
                 let images = linear.images(&centred, 0);
                 let mut sums = vec![0i64; linear.batch * output];
-                let mut count = OverflowCount::default();
+                let (mut count, mut before) = (OverflowCount::default(), 0);
                 for (x, out) in images
                     .chunks_exact(image.max(1))
                     .zip(sums.chunks_exact_mut(output.max(1)))
@@ -173,13 +182,13 @@ impl Runner<'_> {
                         *channel_first,
                         out,
                     );
-                    count.elements += one.elements;
-                    count.steps += one.steps;
-                    if count.flags.is_empty() {
-                        count.flags = one.flags;
-                    }
+                    count.append(one, before);
+                    before += output;
                 }
-                Sums::I64(linear.to_output(sums), count)
+                if let Some(paired) = &plan.pairs {
+                    count = lose(linear, paired, codes, &mut sums);
+                }
+                Sums::I64(linear.to_output(sums), in_output(linear, count))
             }
             (sum, _) => {
                 let reals = x.to_real();
@@ -829,6 +838,35 @@ impl Runner<'_> {
                 .collect(),
         )
     }
+}
+
+/// Takes from exact sums what they lose where pairs of products saturate.
+fn lose(linear: &Linear, paired: &Paired, codes: &[i32], sums: &mut [i64]) -> OverflowCount {
+    let bytes: Vec<u8> = codes
+        .iter()
+        .map(|&q| (i64::from(q) + paired.offset) as u8)
+        .collect();
+    let images = linear.images(&bytes, paired.pad);
+    let (image, output) = (linear.image_len().max(1), linear.output_len().max(1));
+    let (mut count, mut before) = (OverflowCount::default(), 0);
+    for (x, out) in images
+        .chunks_exact(image)
+        .zip(sums.chunks_exact_mut(output))
+    {
+        let one = lose_in_pairs(&linear.shape, x, paired.pad, &paired.pairs, out);
+        count.append(one, before);
+        before += output;
+    }
+    count
+}
+
+/// The flags of sums in the layout of the layer's output.
+fn in_output(linear: &Linear, mut count: OverflowCount) -> OverflowCount {
+    if !count.flags.is_empty() {
+        let flags: Vec<bool> = count.flags.iter().by_vals().collect();
+        count.flags = linear.to_output(flags).into_iter().collect();
+    }
+    count
 }
 
 fn at(table: Option<&[u32]>, i: usize) -> usize {

@@ -93,6 +93,13 @@ impl<'a> Step<'a> {
         if linear.rows.is_some() {
             return Err("the bias differs from row to row".into());
         }
+        if let Some(paired) = &sums.pairs {
+            let channels = paired.pairs.channels();
+            return Err(format!(
+                "pairs of products can saturate to 16 bits in {channels} output channels: codes follow from them, not from \
+                 the sum"
+            ));
+        }
         match &sums.sum {
             Sum::Fast { .. }
             | Sum::InOrder {

@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod base;
 mod bugs;
 mod coverage;
 mod error;

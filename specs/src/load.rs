@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde::Deserialize as _;
 use toml::de::DeTable;
 
 use crate::tree::{Tree, line_at};
-use crate::{Error, Spec, bugs, coverage, message, validate};
+use crate::{Error, Spec, base, bugs, coverage, message, validate};
 
 /// Largest spec file that is read.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -20,12 +21,16 @@ impl Spec {
     /// contradiction between fields, or a rule without evidence.
     pub fn parse(text: &str, origin: &str) -> Result<Spec, Error> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let document = DeTable::parse(text).map_err(|error| {
+        let mut document = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_at(text, span.start));
             Error::at(origin, line, &message::syntax(error.message()))
         })?;
         let tree = Tree::new(text, document.get_ref());
-        let spec: Spec = toml::from_str(text).map_err(|error| {
+        base::merge(document.get_mut()).map_err(|reason| {
+            let line = tree.line_of("base");
+            Error::at(origin, line, &format!("base: {reason}"))
+        })?;
+        let spec = Spec::deserialize(toml::Deserializer::from(document)).map_err(|error| {
             let (line, reason) = message::explain(&error, &tree);
             Error::at(origin, line, &reason)
         })?;

@@ -7,9 +7,10 @@ use strum::VariantArray as _;
 use crate::{
     AddRule, AverageRule, BiasFormat, BiasPosition, Bounds, CodeClip, Compare, DequantizeRule,
     Derivation, Division, DynamicQuantizeRule, Fold, HardSwishRule, LeakyReluRule, MulRule,
-    Multiplier, Ops, Overflow, Placement, PrecisionRules, ProductRule, QuantizeTail, Requantize,
-    RescaleRule, ResizeRule, Rounding, Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision,
-    TermOrder, ThresholdArithmetic, ThresholdRules, WeightDivision, ZeroPointPosition,
+    Multiplier, Ops, Overflow, PairGroups, PairPadding, PairRule, PairSigned, Pairs, Placement,
+    PrecisionRules, ProductRule, QuantizeTail, Requantize, RescaleRule, ResizeRule, Rounding,
+    Shift, SigmoidRule, SoftmaxRule, Spec, Step, SumDivision, TermOrder, ThresholdArithmetic,
+    ThresholdRules, WeightDivision, ZeroPointPosition,
 };
 
 /// A target that makes one decision differently.
@@ -244,8 +245,41 @@ impl List<'_> {
         for overflow in [Overflow::Wrap, Overflow::Saturate] {
             self.push("accumulator.overflow", word(&overflow), |spec| {
                 spec.accumulator.overflow = overflow;
+                spec.accumulator.pairs = None;
             });
         }
+        let Some(own) = self.own.accumulator.pairs else {
+            return;
+        };
+        self.push("accumulator.pairs", "none".to_owned(), |spec| {
+            spec.accumulator.pairs = None;
+        });
+        macro_rules! variants {
+            ($name:literal, $field:ident, $rules:expr) => {
+                for &rule in $rules {
+                    let change = format!("{} {}", $name, word(&rule));
+                    self.push("accumulator.pairs", change, |spec| {
+                        spec.accumulator.pairs = Some(Pairs {
+                            $field: rule,
+                            ..own
+                        });
+                    });
+                }
+            };
+        }
+        // Of one channel, or of one kernel position, pairs of channels are nothing new.
+        let plain = &[PairRule::Exact, PairRule::Sequence];
+        variants!("convolution", convolution, PairRule::VARIANTS);
+        variants!("depthwise", depthwise, plain);
+        variants!("fully-connected", fully_connected, plain);
+        variants!(
+            "unscaled-convolution",
+            unscaled_convolution,
+            PairRule::VARIANTS
+        );
+        variants!("groups", groups, PairGroups::VARIANTS);
+        variants!("padding", padding, PairPadding::VARIANTS);
+        variants!("signed", signed, PairSigned::VARIANTS);
     }
 
     fn requantize(&mut self, name: &str, own: &Requantize, set: fn(&mut Spec, Requantize)) {

@@ -3,6 +3,8 @@
 //! Every field is one decision of a target's compiler. A field that is absent (or empty) changes nothing:
 //! the target then quantizes where the model does.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
@@ -46,6 +48,34 @@ pub struct Placement {
     /// them by its own rules.
     #[serde(default)]
     pub unquantized: Option<UnquantizedRule>,
+    /// What a delegate leaves to the kernels of the software around it. Absent: nothing is said. The arithmetic of
+    /// these operators stands in the other sections, as that of all others.
+    #[serde(default)]
+    pub left: Option<Left>,
+}
+
+/// Operators that a delegate leaves to the kernels of the software around it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Left {
+    /// The target that these kernels are.
+    pub to: String,
+    /// Operators by their names in model files (`AVERAGE_POOL_2D`), and when each is left.
+    pub operators: BTreeMap<String, LeftWhen>,
+}
+
+/// When an operator is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftWhen {
+    /// Always.
+    Always,
+    /// Where it makes unsigned codes.
+    Unsigned,
+    /// Where an input has another scale or zero point than the output.
+    Rescaled,
+    /// Where it makes signed codes of unsigned ones, or unsigned codes of signed ones.
+    OtherSign,
 }
 
 /// Whose quantizers a target begins with.
@@ -185,6 +215,7 @@ impl Placement {
         relu6: None,
         unweighted: None,
         unquantized: None,
+        left: None,
     };
 
     /// Whether a graph may look different on the target.
@@ -195,6 +226,7 @@ impl Placement {
             bias: None,
             unweighted: None,
             unquantized: None,
+            left: None,
             ..self.clone()
         };
         kept != Self::MODEL

@@ -322,6 +322,74 @@ pub struct Accumulator {
     /// In which order terms are added; matters only where the sum saturates (or is a float).
     #[serde(default)]
     pub order: Order,
+    /// Products that are added two at a time in 16 bits. Absent: none are.
+    #[serde(default)]
+    pub pairs: Option<Pairs>,
+}
+
+/// Kernels that add the products of unsigned 8-bit activations and signed 8-bit weights two at a time in an `int16`,
+/// which saturates (`vpmaddubsw` of x86-64, where it has no VNNI). Products are those of stored codes; zero points are
+/// taken into account behind the sum, exactly. Unsigned weights have other kernels, which are exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Pairs {
+    /// Which products of a convolution are a pair.
+    pub convolution: PairRule,
+    /// The same where each output channel reads one input channel, and each input channel has one reader.
+    pub depthwise: PairRule,
+    /// The same of fully connected layers and of matrix products.
+    pub fully_connected: PairRule,
+    /// The same of convolutions whose integer sums are the result (`ConvInteger`).
+    pub unscaled_convolution: PairRule,
+    /// Which grouped convolutions have these kernels.
+    pub groups: PairGroups,
+    /// What a tap outside the image is worth.
+    pub padding: PairPadding,
+    /// What becomes of signed activations.
+    pub signed: PairSigned,
+}
+
+/// Which products are added in one `int16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairRule {
+    /// None: the kernel adds in 32 bits.
+    Exact,
+    /// Products 2j and 2j + 1 of the sequence kernel row, kernel column, input channel.
+    Sequence,
+    /// Input channels 2j and 2j + 1 of one kernel position; the last of an odd number stands alone.
+    Pixel,
+}
+
+/// Which grouped convolutions add in pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairGroups {
+    /// All.
+    Any,
+    /// Those with a multiple of four input and of four output channels a group; others are exact.
+    MultiplesOfFour,
+}
+
+/// What a tap outside the image is worth in a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairPadding {
+    /// The input's zero point, as any other code.
+    ZeroPoint,
+    /// Nothing: it is left out, and taken into account behind the sum.
+    Nothing,
+}
+
+/// What becomes of signed activations in kernels that multiply unsigned ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairSigned {
+    /// They have kernels of their own, which are exact.
+    Exact,
+    /// They are multiplied as `code + 128`.
+    #[serde(rename = "plus-128")]
+    Plus128,
 }
 
 /// Order of the terms of a convolution's sum.

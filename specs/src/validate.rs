@@ -241,6 +241,9 @@ impl Check<'_> {
                 self.require((8..=64).contains(&bits), "accumulator.bits", reason);
             }
         }
+        let wraps = rule.bits == Some(32) && rule.overflow == Overflow::Wrap;
+        let reason = "needs bits = 32 and overflow = 'wrap': the sum of the pairs".to_owned();
+        self.require(rule.pairs.is_none() || wraps, "accumulator.pairs", reason);
     }
 
     fn bias(&mut self, spec: &Spec) {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::{
-    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid,
-    Multiplier, Ops, Overflow, Placement, Quantize, QuantizeTail, Requantize, Shift, ShiftLimits,
-    Spec, Step, StepsTail, WeightDivision, Weights,
+    Accumulator, Activations, Bias, BiasFormat, CodeClip, Evidence, Grade, Granularity, Grid, Left,
+    LeftWhen, Multiplier, Ops, Overflow, Pairs, Placement, Quantize, QuantizeTail, Requantize,
+    Shift, ShiftLimits, Spec, Step, StepsTail, WeightDivision, Weights,
 };
 
 /// One rule of a spec, ready to be shown.
@@ -49,6 +49,7 @@ pub(crate) const PATHS: &[&str] = &[
     "accumulator.bits",
     "accumulator.overflow",
     "accumulator.order",
+    "accumulator.pairs",
     "requantize.multiplier",
     "requantize.derivation",
     "requantize.steps",
@@ -92,6 +93,7 @@ pub(crate) const PATHS: &[&str] = &[
     "placement.relu6",
     "placement.unweighted",
     "placement.unquantized",
+    "placement.left",
     "limits.cut",
     "limits.bias",
     "limits.read",
@@ -106,6 +108,21 @@ const SUMS: [&str; 5] = [
     "fully-connected",
     "fully-connected-unbiased",
 ];
+
+/// What is added in pairs, in a line.
+fn pair_words(pairs: &Pairs) -> String {
+    format!(
+        "saturated to 16 bits: convolution {}, depthwise {}, fully connected {}, unscaled convolution {}, groups {}, \
+         padding {}, signed {}",
+        word(&pairs.convolution),
+        word(&pairs.depthwise),
+        word(&pairs.fully_connected),
+        word(&pairs.unscaled_convolution),
+        word(&pairs.groups),
+        word(&pairs.padding),
+        word(&pairs.signed),
+    )
+}
 
 /// Whether an evidence entry may name this path.
 pub(crate) fn is_path(name: &str) -> bool {
@@ -256,6 +273,7 @@ impl Rows {
         add("relu6", rule.relu6.as_ref().map(word));
         add("unweighted", rule.unweighted.as_ref().map(word));
         add("unquantized", rule.unquantized.as_ref().map(word));
+        add("left", rule.left.as_ref().map(left));
     }
 
     fn activations(&mut self, rule: &Activations) {
@@ -333,6 +351,9 @@ impl Rows {
         // A sum that wraps is the same in every order.
         if rule.overflow != Overflow::Wrap {
             self.add("accumulator.order", word(&rule.order));
+        }
+        if let Some(pairs) = &rule.pairs {
+            self.add("accumulator.pairs", pair_words(pairs));
         }
     }
 
@@ -436,6 +457,16 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
         Ok(other) => other.to_string(),
         Err(error) => error.to_string(),
     }
+}
+
+/// `AVERAGE_POOL_2D, CONCATENATION (rescaled) to litert-x86`.
+fn left(rule: &Left) -> String {
+    let operators = rule.operators.iter().map(|(operator, when)| match when {
+        LeftWhen::Always => operator.clone(),
+        when => format!("{operator} ({})", word(when)),
+    });
+    let operators: Vec<String> = operators.collect();
+    format!("{} to {}", operators.join(", "), rule.to)
 }
 
 fn widths(bits: &[u32]) -> String {

@@ -209,6 +209,30 @@ fn operations_without_a_rule_are_named() {
     );
 }
 
+/// A target with a base has its rules and their evidence, but for what it says itself.
+#[test]
+fn a_base_is_what_a_target_does_not_say() {
+    let base = Spec::resolve("onnxruntime").expect("onnxruntime");
+    let own = Spec::resolve("onnxruntime-avx2").expect("onnxruntime-avx2");
+    assert!(own.aliases.is_empty());
+    assert!(base.accumulator.pairs.is_none() && own.accumulator.pairs.is_some());
+    let mut same = own.clone();
+    same.accumulator.pairs = None;
+    same.name.clone_from(&base.name);
+    same.aliases.clone_from(&base.aliases);
+    same.summary.clone_from(&base.summary);
+    same.unknowns.clone_from(&base.unknowns);
+    same.evidence.clone_from(&base.evidence);
+    assert_eq!(same, base);
+    assert_eq!(own.evidence_for("ops.add"), base.evidence_for("ops.add"));
+    assert_eq!(
+        own.evidence_for("accumulator.bits"),
+        base.evidence_for("accumulator.bits")
+    );
+    let text = own.to_toml().expect("a text");
+    assert_eq!(Spec::parse(&text, "own.toml").as_ref(), Ok(&own));
+}
+
 #[test]
 fn the_embedded_text_is_the_file() {
     for name in names() {

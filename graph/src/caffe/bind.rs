@@ -114,7 +114,7 @@ pub(super) fn gfpq_notes(net: &Net) -> Vec<String> {
                     "layer '{}': clip value {clip} is no row of gfpq_param_table_{}bit.txt; z = {z}, of the row \
                      below it ({below}; the row above: {above})",
                     shown(&layer.name),
-                    gfpq.bits
+                    gfpq.bits()
                 ));
             }
         }
@@ -200,7 +200,7 @@ impl<'m> Binder<'m> {
 
     /// A value behind the logarithmic quantizer; the same one for all layers that ask for the same.
     fn quantize(&mut self, layer: &Layer, value: ValueId, gfpq: Gfpq) -> Outcome<ValueId> {
-        let key = (value, gfpq.bits, gfpq.z);
+        let key = (value, gfpq.bits(), gfpq.z);
         if let Some(&id) = self.quantized.get(&key) {
             return Ok(id);
         }
@@ -290,7 +290,7 @@ impl<'m> Binder<'m> {
         let id = self.parameter(layer, 0, "weight", shape)?;
         match quantizers(layer)?.first() {
             None => Ok(id),
-            Some(&Gfpq { bits, .. }) => self.quantize(layer, id, Gfpq { bits, z: None }),
+            Some(&Gfpq { width, .. }) => self.quantize(layer, id, Gfpq { width, z: None }),
         }
     }
 

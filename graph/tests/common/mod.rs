@@ -1,6 +1,9 @@
 //! Builds small models in memory.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[path = "../support/mod.rs"]
+pub mod support;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -13,6 +16,8 @@ use align_check_graph::onnx::proto::{
 };
 use align_check_graph::{Affine, Error, Graph, Limits, Model, Node, Op, PerChannel, Value};
 use prost::Message;
+
+pub use support::says;
 
 /// An attribute.
 pub fn attr(name: &str, kind: AttributeType) -> AttributeProto {
@@ -280,22 +285,16 @@ impl Build {
 
     #[track_caller]
     pub fn graph(&self) -> Graph {
-        match self.load() {
-            Ok(graph) => graph,
-            Err(error) => panic!("{error}"),
-        }
+        support::loaded(self.load())
     }
 
     /// The single node of the graph, and the shape of its output.
     #[track_caller]
     pub fn only(&self) -> (Node, Vec<usize>) {
         let graph = self.graph();
-        assert_eq!(graph.nodes.len(), 1, "{:#?}", graph.nodes);
-        assert_eq!(graph.outputs, [graph.nodes[0].output]);
-        (
-            graph.nodes[0].clone(),
-            graph.shape(graph.outputs[0]).to_vec(),
-        )
+        let (node, shape) = support::only(&graph);
+        assert_eq!(graph.outputs, [node.output]);
+        (node, shape)
     }
 
     /// The single operation, with the shape of its output.
@@ -325,10 +324,7 @@ impl Build {
     /// The message of a `Malformed`.
     #[track_caller]
     pub fn malformed(&self) -> String {
-        match self.error() {
-            Error::Malformed { what, .. } => what,
-            other => panic!("{other}"),
-        }
+        support::malformed(self.error())
     }
 }
 
@@ -337,14 +333,6 @@ pub fn read_bytes(bytes: &[u8], limits: &Limits) -> Result<Model, Error> {
     let path: PathBuf = folder.path().join("model.onnx");
     std::fs::write(&path, bytes).unwrap();
     Model::read(&path, limits)
-}
-
-/// Asserts that a message contains each of some words.
-#[track_caller]
-pub fn says(message: &str, words: &[&str]) {
-    for word in words {
-        assert!(message.contains(word), "'{message}' lacks '{word}'");
-    }
 }
 
 /// One scale and zero point, as `QuantizeLinear` has them.

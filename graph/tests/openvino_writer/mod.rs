@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use align_check_graph::{Error, Graph, Limits, Model, Node, Op};
 
+use crate::common::support;
+
 /// A tensor under construction: which port of which layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Out(pub usize, pub usize);
@@ -188,20 +190,13 @@ impl Ir {
 
     #[track_caller]
     pub fn graph(&self) -> Graph {
-        match self.load() {
-            Ok(graph) => graph,
-            Err(error) => panic!("{error}"),
-        }
+        support::loaded(self.load())
     }
 
     /// The single node of the graph, and the shape of its output.
     #[track_caller]
     pub fn only(&self) -> (Node, Vec<usize>) {
-        let graph = self.graph();
-        assert_eq!(graph.nodes.len(), 1, "{:#?}", graph.nodes);
-        let node = graph.nodes[0].clone();
-        let shape = graph.shape(node.output).to_vec();
-        (node, shape)
+        support::only(&self.graph())
     }
 
     #[track_caller]

@@ -1,10 +1,15 @@
 //! Writes small `TFLite` files, field by field.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[path = "../support/mod.rs"]
+pub mod support;
+
 use std::collections::BTreeMap;
 
 use align_check_graph::{Error, Graph, Limits, Model, Node, Value};
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, WIPOffset};
+
+pub use support::says;
 
 pub const FLOAT32: i8 = 0;
 pub const FLOAT16: i8 = 1;
@@ -315,10 +320,7 @@ impl Build {
 
     #[track_caller]
     pub fn graph(&self) -> Graph {
-        match self.load() {
-            Ok(graph) => graph,
-            Err(error) => panic!("{error}"),
-        }
+        support::loaded(self.load())
     }
 
     /// The notes of a file that can be read.
@@ -350,10 +352,7 @@ impl Build {
     /// The message of a `Malformed`.
     #[track_caller]
     pub fn malformed(&self) -> String {
-        match self.error() {
-            Error::Malformed { what, .. } => what,
-            other => panic!("{other}"),
-        }
+        support::malformed(self.error())
     }
 }
 
@@ -448,14 +447,6 @@ pub fn read_bytes(bytes: &[u8], limits: &Limits) -> Result<Model, Error> {
     let path = folder.path().join("model.tflite");
     std::fs::write(&path, bytes).unwrap();
     Model::read(&path, limits)
-}
-
-/// Asserts that a message contains each of some words.
-#[track_caller]
-pub fn says(message: &str, words: &[&str]) {
-    for word in words {
-        assert!(message.contains(word), "'{message}' lacks '{word}'");
-    }
 }
 
 /// A node by its name.

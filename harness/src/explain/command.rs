@@ -1,10 +1,8 @@
 //! The command line of `explain`.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-use align_check_graph::{Graph, Limits, Model};
 use align_check_simulators::explain::Unexplained;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
@@ -14,9 +12,10 @@ use clap::Args;
 
 use super::{Explained, Look, coordinates, index_of, json, look, terminal, verdict};
 use crate::check::{Check, Mode, Target, Tolerance};
-use crate::cli::{MISALIGNED, float_model, given_samples, read_recording, types, unsupported};
+use crate::cli::{MISALIGNED, given_samples, read_recording, types, unsupported};
 use crate::failure::Failure;
 use crate::inputs::Sample;
+use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::recording::Folder;
 use crate::report::text::visible;
 use crate::{encodings, generate, report, sample};
@@ -43,10 +42,10 @@ const LISTED: usize = 12;
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
+#[command(mut_arg("input", |arg| more_help(arg, "Without it, inputs are generated")))]
 pub struct ExplainArgs {
-    /// The quantized model
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 
     /// The target: a name, an alias, or a TOML file
     #[arg(short, long, value_name = "T")]
@@ -61,10 +60,6 @@ pub struct ExplainArgs {
     #[arg(short, long, value_name = "N,C,H,W", value_delimiter = ',')]
     element: Vec<usize>,
 
-    /// Input samples (.npz, .npy), as in a check; without it, inputs are generated
-    #[arg(short, long, value_name = "FILE", num_args = 1..)]
-    input: Vec<PathBuf>,
-
     /// Which sample, from 0 (without it: the one with the worst element; with --element, the first)
     #[arg(long, value_name = "N")]
     sample: Option<usize>,
@@ -72,14 +67,6 @@ pub struct ExplainArgs {
     /// Tensors recorded from the target: a recording's folder, or an .npz
     #[arg(long, value_name = "DIR|FILE.npz")]
     recorded: Option<PathBuf>,
-
-    /// Quantizers of a float model, as in a check
-    #[arg(long, value_name = "FILE")]
-    encodings: Option<PathBuf>,
-
-    /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
-    #[arg(long, value_name = "FILE.caffemodel")]
-    weights: Option<PathBuf>,
 
     /// Fixed-point types of each layer, for a target that takes such a table (hls4ml)
     #[arg(long, value_name = "FILE.toml")]
@@ -114,24 +101,19 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
     if let Some(target) = &args.report {
         report::check_json(target)?;
     }
-    let path = &args.model;
+    let path = args.model.path()?;
     let shown = path.display();
     let spec = Spec::resolve(&args.target).map_err(|e| anyhow!("{e}"))?;
     let specs = [spec];
     let types = types(args.precision.as_deref(), &specs)?;
     let isa = Isa::detect();
-    let model = Model::read_with(path, args.weights.as_deref(), &Limits::default())?;
+    let model = args.model.read()?;
     let (recorded, folder) = read_recording(args.recorded.as_deref())?;
     let own = folder.as_ref().map(Folder::inputs).transpose()?;
     let own = own.filter(|file| file.is_file());
-    let given = given_samples(&args.input, &model, recorded.as_ref(), own)?;
-    let no_shapes = BTreeMap::new();
-    let mut graph: Graph = model.graph(given.as_ref().map_or(&no_shapes, |s| &s.shapes))?;
-    if let Some(file) = &args.encodings {
-        graph = encodings::apply(file, graph, &model, &specs)?.0;
-    } else if encodings::is_float(&graph) && types.is_none() {
-        return Err(float_model(&model));
-    }
+    let given = given_samples(&args.model.input, &model, recorded.as_ref(), own)?;
+    let Bound { mut graph, .. } =
+        (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }
@@ -185,6 +167,7 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
         recorded: recorded.as_ref(),
         recorded_reference: None,
         explain: false,
+        drift: false,
         select: &|_| true,
         isa,
         progress: &|| {},
@@ -257,13 +240,14 @@ fn one(
 ) -> Result<Look, Stopped> {
     let target = &check.targets[0];
     let specs = [&check.reference.spec, &target.spec];
-    let found = RefCell::new(None);
+    let found = Mutex::new(None);
     let see = |judged: &sample::Judged| {
         let networks = [check.network, target.network(check.network)];
-        *found.borrow_mut() = Some(look(judged, specs, networks, element));
+        *found.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(look(judged, specs, networks, element));
     };
     sample::look(check, number, sample, index, &see).map_err(Stopped::Failed)?;
-    match found.into_inner() {
+    match found.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(look) => look.map_err(Stopped::Unexplained),
         None => Err(Stopped::Failed(anyhow!(
             "the recording lacks tensor '{}'",

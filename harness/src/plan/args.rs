@@ -1,8 +1,5 @@
 //! `align-check plan`: its command line.
 
-use std::path::PathBuf;
-
-use align_check_graph::{Limits, Model};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
 use align_check_specs::Spec;
@@ -12,8 +9,9 @@ use clap::Args;
 use super::{Plan, dot, json, text};
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::failure::Failure;
-use crate::inputs::{self, Sample};
+use crate::inputs::Sample;
 use crate::lint::{cost, lint};
+use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::TargetOutcome;
 use crate::report;
 
@@ -28,6 +26,10 @@ Examples:
       a picture: dot -Tsvg plan.dot -o plan.svg
   align-check plan model.onnx --target tensorrt --input photos.npz
       what every lint costs on your inputs: elements and LSB of the layer that it points at
+  align-check plan model.onnx --encodings model.encodings --target hexagon-nn
+      a float model with the quantizers that AIMET exported beside it
+  align-check plan model.onnx --ranges calibration.cache --target tensorrt
+      the same option: TensorRT's cache or ranges file, MQBench's JSON, NNIE's and SVP_NNN's parameters
 
 A line for each quantizer: same, moved, extra on target, missing on target, merged, float (what it ends is computed
 in float) or rewritten. Quantizers that stay as they are show with -v. Then lints: what is known to cost accuracy on
@@ -39,10 +41,10 @@ const KINDS: [&str; 2] = ["json", "dot"];
 
 /// The arguments of `plan`.
 #[derive(Debug, Args)]
+#[command(mut_arg("input", |arg| more_help(arg, "Every lint says what it costs on them")))]
 pub struct PlanArgs {
-    /// The quantized model
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 
     /// Targets: names, aliases, TOML files, or `all`
     #[arg(
@@ -53,10 +55,6 @@ pub struct PlanArgs {
         value_name = "T[,T...]"
     )]
     target: Vec<String>,
-
-    /// Input samples (.npz, .npy): what each lint costs on them
-    #[arg(short, long, value_name = "FILE", num_args = 1..)]
-    input: Vec<PathBuf>,
 
     /// Write a report; KIND is json or dot
     #[arg(long, value_name = "KIND=PATH")]
@@ -86,18 +84,16 @@ pub fn run(
     for target in &args.report {
         report::check_one_of(target, &KINDS)?;
     }
-    let shown = args.model.display().to_string();
-    let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));
-    let model = Model::read(&args.model, &Limits::default())?;
-    let given = match args.input.as_slice() {
-        [] => None,
-        files => Some(inputs::of_files(files, &model.inputs(), true)?),
-    };
-    let shapes = given.as_ref().map(|given| given.shapes.clone());
-    let graph = model.graph(&shapes.unwrap_or_default())?;
-    drop(model);
-    let network = Network::new(graph.clone()).map_err(|e| refused(&e))?;
     let isa = Isa::detect();
+    let model = args.model.read()?;
+    let given = args.model.samples(&model)?;
+    let Bound { graph, info } = args
+        .model
+        .bind(&model, given.as_ref(), &specs, false, isa)?;
+    drop(model);
+    let shown = &info.path;
+    let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));
+    let network = Network::new(graph.clone()).map_err(|e| refused(&e))?;
     let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
     let exact = Target::new(&network, exact, None, isa).map_err(|e| refused(&e))?;
     let (mut plans, mut unsupported) = (Vec::new(), Vec::new());
@@ -127,9 +123,9 @@ pub fn run(
     if plans.is_empty() {
         return Err(Failure::Unsupported(unsupported.join("; ")));
     }
-    let mut out = String::new();
-    for plan in &plans {
-        if !out.is_empty() {
+    let mut out = report::notes(&info.notes, color, args.verbose);
+    for (at, plan) in plans.iter().enumerate() {
+        if at > 0 {
             out.push('\n');
         }
         out.push_str(&text(plan, color, args.verbose));
@@ -138,8 +134,8 @@ pub fn run(
         report::write_one_of(
             target,
             &[
-                ("json", &|| json(&shown, &plans)),
-                ("dot", &|| dot(&shown, &plans)),
+                ("json", &|| json(&info, &plans)),
+                ("dot", &|| dot(shown, &plans)),
             ],
         )?;
     }
@@ -166,6 +162,7 @@ fn checked(
         recorded: None,
         recorded_reference: None,
         explain: false,
+        drift: false,
         select: &|_| true,
         isa,
         progress: &|| {},

@@ -7,13 +7,17 @@ use align_check_simulators::place::Status;
 use super::{Entry, Grid, Kernel, Plan, SCHEMA};
 use crate::check::grade_text;
 use crate::lint;
+use crate::outcome::ModelInfo;
 
 /// The plans of a model, with a version of their own in `"schema"`.
-pub fn json(model: &str, plans: &[Plan]) -> String {
+pub fn json(model: &ModelInfo, plans: &[Plan]) -> String {
     let value = json!({
         "schema": SCHEMA,
         "tool": { "name": "align-check", "version": env!("CARGO_PKG_VERSION") },
-        "model": model,
+        "model": model.path,
+        "sha256": model.sha256,
+        "format": model.format,
+        "notes": model.notes,
         "targets": plans.iter().map(plan).collect::<Vec<_>>(),
     });
     format!("{value:#}\n")
@@ -67,5 +71,6 @@ fn kernel(kernel: &Kernel) -> Value {
         "inputs": kernel.inputs,
         "output": kernel.output,
         "rules": kernel.rules,
+        "left_to": kernel.left_to,
     })
 }

@@ -11,9 +11,9 @@ use align_check_graph::{Graph, Quantizer, Rounding};
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::network::{Kind, Layer, Network, Post};
 use align_check_simulators::place::{Decision, Status};
-use align_check_simulators::plan::LayerPlan;
+use align_check_simulators::plan::{LayerPlan, is_of_bias};
 use align_check_simulators::quantize;
-use align_check_specs::{AverageRule, Grade, LeakyReluRule};
+use align_check_specs::{AverageRule, Grade, LeakyReluRule, LeftWhen, UnweightedRule};
 
 use crate::check::Target;
 use crate::lint::{Cost, Finding};
@@ -96,6 +96,8 @@ pub struct Kernel {
     pub output: String,
     /// The rules that it rests on.
     pub rules: Vec<String>,
+    /// The target whose kernels compute it, where a delegate leaves it to them (`[placement.left]`).
+    pub left_to: Option<String>,
 }
 
 impl Plan {
@@ -254,7 +256,7 @@ impl<'a> Maker<'a> {
                 target: entry.target,
                 ..grades
             };
-        } else if let Some(why) = plan.mismatches.first() {
+        } else if let Some(why) = plan.mismatches.iter().find(|why| !is_of_bias(why)) {
             let grades = self.entry(tensor, "", Status::Rewritten, "activations", why);
             entry = Entry {
                 at: entry.at,
@@ -267,7 +269,6 @@ impl<'a> Maker<'a> {
 
     /// Why the operation in front of a quantizer is computed in float.
     fn why_float(&self, layer: &Layer, rule: &'static str) -> (&'static str, String) {
-        let placement = &self.target.spec.placement;
         let reals = layer
             .inputs
             .iter()
@@ -292,8 +293,8 @@ impl<'a> Maker<'a> {
                 rule,
                 format!("signed codes with several readers: {} in float", layer.op),
             ),
-            _ => match (reals, placement.unweighted) {
-                (Some(&input), _) => (
+            _ => match reals {
+                Some(&input) => (
                     rule,
                     format!(
                         "'{}' reads '{}', which is not quantized: {} in float",
@@ -302,7 +303,7 @@ impl<'a> Maker<'a> {
                         layer.op
                     ),
                 ),
-                (None, _) => (
+                None => (
                     rule,
                     format!("the target has no integer rule for {}", layer.op),
                 ),
@@ -317,16 +318,24 @@ impl<'a> Maker<'a> {
         for (layer, plan) in self.network.layers.iter().zip(&self.target.plans) {
             let mut push = |rule: &str, why: String| {
                 let status = match rule {
-                    "placement.unquantized" => Status::Float,
+                    "placement.unquantized" | "placement.unweighted" => Status::Float,
                     _ => Status::Rewritten,
                 };
                 entries.push(self.entry(&layer.tensor, &layer.name, status, rule, &why));
             };
+            let (of_bias, of_grids): (Vec<&String>, Vec<&String>) =
+                plan.mismatches.iter().partition(|why| is_of_bias(why));
             if plan.linear.as_ref().is_some_and(|l| !l.model_weights) {
-                let grid = usize::from(layer.quantizer.is_some() && plan.mismatches.len() > 1);
-                let why = plan.mismatches.get(grid).or(plan.mismatches.first());
-                let why = why.map_or("the weights are quantized anew", String::as_str);
+                let grid = usize::from(layer.quantizer.is_some() && of_grids.len() > 1);
+                let why = of_grids.get(grid).or(of_grids.first());
+                let why = why.map_or("the weights are quantized anew", |why| why.as_str());
                 push("weights", why.to_owned());
+            }
+            if let Some(why) = of_bias.first() {
+                push("bias", (*why).clone());
+            }
+            if let Some(why) = self.unweighted(layer, plan) {
+                push("placement.unweighted", why);
             }
             if layer.quantizer.is_none() && plan.rules.contains(&"placement.unquantized") {
                 push(
@@ -369,6 +378,46 @@ impl<'a> Maker<'a> {
         entries
     }
 
+    /// Why an operation without weights that reads codes is computed in float: no quantizer stands behind it.
+    fn unweighted(&self, layer: &Layer, plan: &LayerPlan) -> Option<String> {
+        let Some(UnweightedRule::NeedsOutput) = self.target.spec.placement.unweighted else {
+            return None;
+        };
+        let coded = |&input: &usize| matches!(self.target.grids[input], ValueGrid::Codes { .. });
+        let found = plan.float
+            && layer.quantizer.is_none()
+            && !matches!(layer.kind, Kind::Linear(_) | Kind::MatMul(_))
+            && !layer.inputs.is_empty()
+            && layer.inputs.iter().all(coded);
+        found.then(|| {
+            format!(
+                "'{}' reads codes, and no quantizer stands behind it: {} in float",
+                layer.name, layer.op
+            )
+        })
+    }
+
+    /// The target to whose kernels a delegate leaves a layer.
+    fn left_to(&self, layer: &Layer, plan: &LayerPlan) -> Option<String> {
+        let left = self.target.spec.placement.left.as_ref()?;
+        let operator = layer.op.split('+').next().unwrap_or_default();
+        let codes = |grid: &ValueGrid| Grid::of_value(grid);
+        let out = codes(&plan.out);
+        let mut inputs =
+            (layer.inputs.iter()).filter_map(|&input| codes(&self.target.grids[input]));
+        let is_left = match left.operators.get(operator)? {
+            LeftWhen::Always => true,
+            LeftWhen::Unsigned => out.is_some_and(|out| out.min >= 0),
+            LeftWhen::Rescaled => out.is_some_and(|out| {
+                inputs.any(|own| own.scale != out.scale || own.zero_point != out.zero_point)
+            }),
+            LeftWhen::OtherSign => {
+                out.is_some_and(|out| inputs.any(|own| (own.min < 0) != (out.min < 0)))
+            }
+        };
+        is_left.then(|| left.to.clone())
+    }
+
     fn kernels(&self) -> Vec<Kernel> {
         let mut kernels = Vec::new();
         let mut makers = vec![None; self.network.graph.values.len()];
@@ -388,6 +437,7 @@ impl<'a> Maker<'a> {
                 inputs: Vec::new(),
                 output: layer.tensor.clone(),
                 rules: plan.rules.iter().map(ToString::to_string).collect(),
+                left_to: self.left_to(layer, plan),
             };
             for &input in &layer.inputs {
                 // Through nodes that only say how codes are read, and a convolution that is a part of this.

@@ -122,7 +122,7 @@ pub(super) fn grid(grid: &Grid) -> String {
     )
 }
 
-/// `integer  conv1 (Conv+Relu): x, w -> y`.
+/// `integer  conv1 (Conv+Relu): x, w -> y (left to litert-x86)`.
 fn shown(kernel: &Kernel, paint: Paint) -> String {
     let nodes: Vec<String> = kernel
         .nodes
@@ -132,11 +132,16 @@ fn shown(kernel: &Kernel, paint: Paint) -> String {
         .collect();
     let inputs: Vec<String> = kernel.inputs.iter().map(|name| visible(name)).collect();
     let kind = pad(if kernel.integer { "integer" } else { "float" }, 7, false);
+    let left = kernel
+        .left_to
+        .as_deref()
+        .map(|to| format!(" (left to {})", visible(to)));
     format!(
-        "{}  {}: {} -> {}",
+        "{}  {}: {} -> {}{}",
         paint.dim(&kind),
         nodes.join(" + "),
         inputs.join(", "),
-        visible(&kernel.output)
+        visible(&kernel.output),
+        left.unwrap_or_default()
     )
 }

@@ -1,9 +1,5 @@
 //! The command line of `prove`.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use align_check_graph::{Limits, Model};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_specs::Spec;
@@ -14,6 +10,7 @@ use super::{json, prove, summary, terminal};
 use crate::check::Target;
 use crate::cli::{MISALIGNED, Patterns, UNSUPPORTED, threads, unsupported};
 use crate::failure::Failure;
+use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::report;
 
 /// Examples of the help text.
@@ -30,10 +27,10 @@ Exit codes: 0 every layer equal for all inputs, 1 some layer differs, 2 usage or
 
 /// Arguments of `prove`.
 #[derive(Debug, Args)]
+#[command(mut_arg("input", |arg| more_help(arg, "For --calibrate, and for shapes that the model leaves open")))]
 pub struct ProveArgs {
-    /// The quantized model
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 
     /// The target whose rules are in question
     #[arg(short, long, value_name = "T")]
@@ -79,15 +76,20 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
     threads(args.jobs)?;
     let patterns = Patterns::new(&args.layers, &args.except)?;
     let resolve = |name: &str| Spec::resolve(name).map_err(|e| anyhow!("{e}"));
-    let (spec, other) = (resolve(&args.target)?, resolve(&args.against)?);
-    let model = Model::read(&args.model, &Limits::default())?;
-    let graph = model.graph(&BTreeMap::new())?;
-    let refused = |e: align_check_simulators::Error| unsupported(&args.model, &e);
-    let network = Network::new(graph.clone()).map_err(refused)?;
+    let specs = [resolve(&args.target)?, resolve(&args.against)?];
     let isa = Isa::detect();
+    let model = args.model.read()?;
+    let given = args.model.samples(&model)?;
+    let Bound { graph, info } = args
+        .model
+        .bind(&model, given.as_ref(), &specs, false, isa)?;
+    drop((model, given));
+    let refused = |e: align_check_simulators::Error| unsupported(info.path.as_ref(), &e);
+    let network = Network::new(graph.clone()).map_err(refused)?;
     let exact = Target::new(&network, resolve("exact")?, None, isa).map_err(refused)?;
     let plan =
         |spec: Spec| Target::placed((&graph, &network), spec, None, &exact, isa).map_err(refused);
+    let [spec, other] = specs;
     let (target, against) = (plan(spec)?, plan(other)?);
     let select = |layer: &Layer| patterns.select(layer);
     let proof = prove(&network, &target, &against, &select, isa);
@@ -95,7 +97,7 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
         return Err(anyhow!("--layers and --except leave no layer to prove").into());
     }
     if let Some(target) = &args.report {
-        report::write_json(target, &json(&proof))?;
+        report::write_json(target, &json(&info, &proof))?;
     }
     let code = match (proof.differs(), proof.all_equal()) {
         (true, _) => MISALIGNED,
@@ -105,7 +107,7 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
     let text = if args.quiet {
         summary(&proof)
     } else {
-        terminal(&proof, color, args.verbose)
+        report::notes(&info.notes, color, args.verbose) + &terminal(&proof, color, args.verbose)
     };
     Ok((text, code))
 }

@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Cases, Certificate, Proof, SCHEMA};
-use crate::outcome::Verdict;
+use crate::outcome::{ModelInfo, Verdict};
 use crate::report::style::Paint;
 use crate::report::text::{percent, thousands, visible};
 
 /// The JSON report.
-pub fn json(proof: &Proof) -> String {
+pub fn json(model: &ModelInfo, proof: &Proof) -> String {
     #[derive(Serialize)]
     struct Report<'a> {
         schema: &'static str,
+        model: &'a ModelInfo,
         #[serde(flatten)]
         proof: &'a Proof,
         totals: Cases,
@@ -22,6 +23,7 @@ pub fn json(proof: &Proof) -> String {
     }
     let report = Report {
         schema: SCHEMA,
+        model,
         proof,
         totals: proof.totals(),
         uniform_rate: proof.totals().uniform_rate(),

@@ -18,6 +18,8 @@ mod source;
 mod tensorrt;
 mod write;
 
+pub(crate) use write::npz as write_npz;
+
 use std::collections::BTreeMap;
 use std::fs;
 

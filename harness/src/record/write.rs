@@ -145,7 +145,7 @@ fn readable(_: &Path) -> std::io::Result<()> {
 }
 
 /// Writes arrays with the same bytes every time.
-fn npz(path: &Path, arrays: &[(String, Array)]) -> Result<()> {
+pub(crate) fn npz(path: &Path, arrays: &[(String, Array)]) -> Result<()> {
     let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     let options = options.last_modified_time(zip::DateTime::default());

@@ -118,6 +118,8 @@ fn findings(map: &mut Map<String, Value>, target: &TargetOutcome) {
         "mismatches",
         target.mismatches.iter().map(mismatch).collect(),
     );
+    put(map, "drift", json!(target.drifted));
+    put(map, "trace", json!(target.trace));
 }
 
 fn layer(layer: &LayerOutcome) -> Value {
@@ -143,6 +145,7 @@ fn layer(layer: &LayerOutcome) -> Value {
         "lsb": layer.lsb,
         "witness": layer.witness.as_ref().map(witness),
         "absent": layer.absent,
+        "drift": layer.drift,
     })
 }
 
@@ -166,6 +169,9 @@ fn cause(cause: &Cause) -> Value {
         "explains": cause.explains,
         "of": cause.of,
         "tried": cause.tried,
+        "differing": cause.differing,
+        "decisions": cause.decisions,
+        "sets": cause.sets.iter().filter(|set| set.labels.len() > 1).collect::<Vec<_>>(),
     })
 }
 

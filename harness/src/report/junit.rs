@@ -135,7 +135,7 @@ fn body(layer: &LayerOutcome) -> Vec<String> {
     if let Some(witness) = &layer.witness {
         lines.push(format!("witness: {}", view::witness(witness)));
     }
-    lines.extend(layer.mismatches.iter().map(|why| format!("grid: {why}")));
+    lines.extend(layer.mismatches.iter().map(|why| view::mismatch(why)));
     lines.push(format!("grade: {}", layer.grade));
     lines
 }

@@ -49,9 +49,8 @@ fn part(out: &mut String, target: &TargetOutcome) {
         escape(&target.name),
         escape(&target.summary)
     );
-    let groups = view::mismatches(target);
-    if !groups.is_empty() {
-        let _ = writeln!(out, "\n**{}**\n", escape(view::GRIDS));
+    for (what, groups) in view::mismatches(target) {
+        let _ = writeln!(out, "\n**{}**\n", escape(what.heading()));
         for group in &groups {
             let cost = view::cost(group)
                 .map(|cost| format!(": {cost}"))
@@ -112,6 +111,14 @@ fn part(out: &mut String, target: &TargetOutcome) {
         .map(|output| view::output(target, output))
         .collect();
     list(out, "Outputs", &outputs);
+    let mut drift: Vec<String> = target.drifted.iter().map(view::drift).collect();
+    drift.extend(target.layers.iter().filter_map(|layer| {
+        let drift = layer.drift.as_ref().and_then(view::drift_of)?;
+        Some(format!("{}: {drift}", layer.name))
+    }));
+    list(out, "Drift", &drift);
+    let trace = target.trace.as_ref().map(view::trace).unwrap_or_default();
+    list(out, "Traced to the output", &trace);
     list(out, "Not known about this target", &target.unknowns);
 }
 

@@ -5,6 +5,9 @@ mod html;
 mod json;
 mod junit;
 mod markdown;
+mod model_explorer;
+mod onnx;
+mod sarif;
 pub(crate) mod style;
 mod terminal;
 pub(crate) mod text;
@@ -17,6 +20,13 @@ pub use html::html;
 pub use json::json;
 pub use junit::junit;
 pub use markdown::markdown;
+pub use model_explorer::model_explorer;
+pub use onnx::onnx;
+pub use sarif::sarif;
+pub(crate) use terminal::notes;
 pub use terminal::{terminal, verdict_lines};
 pub use verify::{verify_json, verify_terminal};
-pub use write::{check_json, check_one_of, check_target, write, write_json, write_one_of};
+pub(crate) use view::cases;
+pub use write::{
+    check_json, check_model, check_one_of, check_target, keeps, write, write_json, write_one_of,
+};

@@ -34,13 +34,7 @@ impl Paint {
 
     /// Words about a verdict.
     pub(crate) fn verdict(self, verdict: Verdict, text: &str) -> String {
-        let color = match verdict {
-            Verdict::Misaligned | Verdict::UnknownRule => AnsiColor::Red,
-            Verdict::FloatOnTarget | Verdict::WithinTolerance => AnsiColor::Yellow,
-            Verdict::WithinNoise => AnsiColor::Cyan,
-            Verdict::Aligned | Verdict::Proved => AnsiColor::Green,
-            Verdict::NoSuchTensor => AnsiColor::Magenta,
-        };
+        let color = super::view::look(verdict).ansi;
         self.with(color.on_default().bold(), text)
     }
 

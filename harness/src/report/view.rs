@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
+use align_check_simulators::plan::is_of_bias;
+use anstyle::AnsiColor;
+
 use super::text::{count, number, percent, thousands, visible};
+use crate::cases::Case;
 use crate::outcome::{
-    Against, Cause, Floor, LayerOutcome, Outcome, OutputOutcome, Stats, TargetOutcome, Verdict,
-    Witness,
+    Against, Cause, Drift, Drifted, Floor, LayerOutcome, Outcome, OutputOutcome, Stats,
+    TargetOutcome, Trace, Verdict, Witness,
 };
 
 /// All verdicts, worst first.
@@ -125,18 +129,42 @@ pub(crate) fn named(layer: &LayerOutcome) -> String {
     format!("{} ({})", visible(&layer.name), visible(&layer.op))
 }
 
+/// How reports show a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// As the first thing that is read.
+    pub shout: &'static str,
+    /// [`Verdict::text`] in Chinese.
+    pub zh: &'static str,
+    /// The class of the style sheet in `html/style.css`.
+    pub class: &'static str,
+    /// The colour in other programs' pictures; white text is readable on it.
+    pub color: &'static str,
+    /// On terminals.
+    pub ansi: AnsiColor,
+    /// SARIF's level of a result.
+    pub level: &'static str,
+}
+
+/// The one table of what a verdict looks like.
+#[rustfmt::skip]
+pub(crate) fn look(verdict: Verdict) -> Look {
+    let look = |shout, zh, class, color, ansi, level| Look { shout, zh, class, color, ansi, level };
+    match verdict {
+        Verdict::NoSuchTensor => look("NO SUCH TENSOR", "目标上没有该张量", "absent", "#6f6e77", AnsiColor::Magenta, "none"),
+        Verdict::Proved => look("ALIGNED, proved", "一致（已证明）", "aligned", "#1b7350", AnsiColor::Green, "none"),
+        Verdict::Aligned => look("ALIGNED, tested", "一致（已测试）", "aligned", "#1b7350", AnsiColor::Green, "none"),
+        Verdict::WithinNoise => look("WITHIN NOISE", "噪声范围内", "noise", "#0b68b8", AnsiColor::Cyan, "none"),
+        Verdict::WithinTolerance => look("WITHIN TOLERANCE", "容差范围内", "tolerance", "#7a6100", AnsiColor::Yellow, "note"),
+        Verdict::FloatOnTarget => look("FLOAT ON TARGET", "目标以浮点计算", "float", "#b54708", AnsiColor::Yellow, "note"),
+        Verdict::Misaligned => look("MISALIGNED", "不一致", "misaligned", "#ce2c31", AnsiColor::Red, "error"),
+        Verdict::UnknownRule => look("UNKNOWN RULE", "未知规则", "unknown", "#8347b9", AnsiColor::Red, "error"),
+    }
+}
+
 /// The verdict word of a target, as the first thing that is read.
 pub(crate) fn shout(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::NoSuchTensor => "NO SUCH TENSOR",
-        Verdict::Proved => "ALIGNED, proved",
-        Verdict::Aligned => "ALIGNED, tested",
-        Verdict::WithinNoise => "WITHIN NOISE",
-        Verdict::WithinTolerance => "WITHIN TOLERANCE",
-        Verdict::FloatOnTarget => "FLOAT ON TARGET",
-        Verdict::Misaligned => "MISALIGNED",
-        Verdict::UnknownRule => "UNKNOWN RULE",
-    }
+    look(verdict).shout
 }
 
 /// The verdict on a target in one sentence, without the target's name and the verdict.
@@ -250,8 +278,18 @@ pub(crate) fn cause(cause: &Cause) -> String {
     if cause.explains == 0 {
         return name;
     }
+    let looked_at = if cause.of < cause.differing {
+        " looked at"
+    } else {
+        ""
+    };
+    let verb = if cause.decisions.len() > 1 {
+        "explain"
+    } else {
+        "explains"
+    };
     format!(
-        "{name} explains {} of {}",
+        "{name} {verb} {} of {}{looked_at}",
         thousands(cause.explains),
         thousands(cause.of)
     )
@@ -294,7 +332,7 @@ pub(crate) fn witness(witness: &Witness) -> String {
 }
 
 /// All digits: two reals that differ must not look the same.
-fn exact(value: f64) -> String {
+pub(crate) fn exact(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         number(value)
     } else {
@@ -329,6 +367,103 @@ pub(crate) fn output(target: &TargetOutcome, output: &OutputOutcome) -> String {
         thousands(output.argmax_flips),
         thousands(output.samples),
     )
+}
+
+/// How far a target drifts when it runs on its own results, and whether the model's own noise does, too.
+pub(crate) fn drift(drifted: &Drifted) -> String {
+    let own = format!(
+        "{} of {} codes differ when the target runs on its own results, {} of them at the outputs",
+        thousands(drifted.differing),
+        thousands(drifted.elements),
+        thousands(drifted.outputs)
+    );
+    let Some(noise) = &drifted.baseline else {
+        return own;
+    };
+    let at_outputs = noise
+        .outputs
+        .map(|outputs| format!(", {} at the outputs", thousands(outputs)))
+        .unwrap_or_default();
+    let noise = format!("{}{at_outputs}", thousands(noise.differing));
+    if drifted.within_baseline == Some(true) {
+        format!(
+            "not above the noise of the fake-quant model itself in float32: {own}; the model's own in float32: {noise}. \
+             The target has not drifted"
+        )
+    } else {
+        format!("{own}; of the fake-quant model itself in float32: {noise}")
+    }
+}
+
+/// Where a layer's differing elements come from.
+pub(crate) fn drift_of(drift: &Drift) -> Option<String> {
+    let differing = drift.introduced + drift.propagated;
+    (differing > 0).then(|| {
+        let mut text = format!(
+            "{} introduced here, {} propagated",
+            thousands(drift.introduced),
+            thousands(drift.propagated)
+        );
+        if drift.amplified > 0 {
+            let _ = write!(
+                text,
+                "; {} amplified here (inputs up to {} LSB off)",
+                thousands(drift.amplified),
+                number(drift.inputs_max_lsb)
+            );
+        }
+        text
+    })
+}
+
+/// What became of the minimal cases.
+pub(crate) fn cases(cases: &[Case]) -> String {
+    let mut text = String::new();
+    for case in cases {
+        let layer = visible(&case.layer);
+        // Writing to a String cannot fail.
+        let _ = match &case.written {
+            Ok((folder, differing)) => writeln!(
+                text,
+                "case of {layer}: {} ({}; {} has the command)",
+                visible(&folder.display().to_string()),
+                count(*differing as usize, "differing element"),
+                crate::cases::COMMAND
+            ),
+            Err(why) => writeln!(text, "no case of {layer}: {}", visible(why)),
+        };
+    }
+    if cases.is_empty() {
+        text.push_str("no case: no layer is an unknown rule\n");
+    }
+    text
+}
+
+/// Which layers' differences reach the worst output element.
+pub(crate) fn trace(trace: &Trace) -> Vec<String> {
+    let index: Vec<String> = trace.index.iter().map(ToString::to_string).collect();
+    let mut lines = vec![format!(
+        "{}[{}] of sample {} is {} LSB off; of {} that introduce differences, {} alone:",
+        visible(&trace.tensor),
+        index.join(", "),
+        trace.sample,
+        number(trace.lsb),
+        count(
+            usize::try_from(trace.introducing).unwrap_or(usize::MAX),
+            "layer"
+        ),
+        trace.layers.len()
+    )];
+    lines.extend(trace.layers.iter().map(|layer| {
+        format!(
+            "{}: its {} alone make {} LSB of it, and {} of the output differ",
+            visible(&layer.layer),
+            count(layer.differing as usize, "differing code"),
+            number(layer.lsb),
+            thousands(layer.outputs)
+        )
+    }));
+    lines
 }
 
 /// How far a recorded fake-quant run is from exact arithmetic, and what that means.
@@ -377,7 +512,7 @@ pub(crate) fn floor(floor: &Floor) -> String {
     text
 }
 
-/// Grids of a target that are not the model's, for one reason.
+/// Grids or biases of a target that are not the model's, for one reason.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Mismatch {
     /// Tensors and layers that it was told of.
@@ -394,8 +529,51 @@ pub(crate) struct Mismatch {
     pub mean_rate: f64,
 }
 
+/// What of the model a target may not take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// Grids of tensors and weights.
+    Grids,
+    /// Steps of biases.
+    Biases,
+}
+
+impl Untaken {
+    /// What a reason tells of.
+    pub fn of(why: &str) -> Self {
+        if is_of_bias(why) {
+            Self::Biases
+        } else {
+            Self::Grids
+        }
+    }
+
+    /// The first line about it.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Grids => {
+                "FIRST: the model's grid is not the chip's. No rounding rule can repair that; retrain or requantize \
+                 the model on the chip's grid, or accept this cost:"
+            }
+            Self::Biases => {
+                "The model's bias steps are not the chip's: its integer accumulators add biases in steps of input \
+                 scale times weight scale. Export them with that scale, or accept this cost:"
+            }
+        }
+    }
+}
+
+/// What of the model the target does not take over: grids, then biases.
+pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<(Untaken, Vec<Mismatch>)> {
+    [Untaken::Grids, Untaken::Biases]
+        .into_iter()
+        .map(|what| (what, grouped(target, |why| Untaken::of(why) == what)))
+        .filter(|(_, groups)| !groups.is_empty())
+        .collect()
+}
+
 /// Groups the reasons that differ only in their numbers; the most expensive first.
-pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
+fn grouped(target: &TargetOutcome, wanted: impl Fn(&str) -> bool) -> Vec<Mismatch> {
     struct Group<'a> {
         key: String,
         why: &'a str,
@@ -412,7 +590,7 @@ pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
             .map(|why| (layer.tensor.as_str(), why.as_str()))
     });
     let mut groups: Vec<Group> = Vec::new();
-    for (tensor, why) in told.chain(of_layers) {
+    for (tensor, why) in told.chain(of_layers).filter(|(_, why)| wanted(why)) {
         let key = without_numbers(why);
         match groups.iter_mut().find(|group| group.key == key) {
             Some(group) if group.members.contains(&(tensor, why)) => {}
@@ -454,9 +632,14 @@ pub(crate) fn mismatches(target: &TargetOutcome) -> Vec<Mismatch> {
     found
 }
 
-/// The first line about grids.
-pub(crate) const GRIDS: &str = "FIRST: the model's grid is not the chip's. No rounding rule can repair that; retrain or requantize \
-     the model on the chip's grid, or accept this cost:";
+/// `grid: why`, or `bias: why`.
+pub(crate) fn mismatch(why: &str) -> String {
+    let what = match Untaken::of(why) {
+        Untaken::Grids => "grid",
+        Untaken::Biases => "bias",
+    };
+    format!("{what}: {why}")
+}
 
 /// What a mismatch costs.
 pub(crate) fn cost(mismatch: &Mismatch) -> Option<String> {

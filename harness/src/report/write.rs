@@ -4,21 +4,30 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use align_check_graph::Model;
 use anyhow::{Result, anyhow, bail};
 
 use super::text::visible;
 use crate::outcome::Outcome;
 
 /// A format that a file can have.
-type Format = fn(&Outcome) -> String;
+#[derive(Clone, Copy)]
+enum Format {
+    Text(fn(&Outcome) -> String),
+    /// The model's file with more in it.
+    Model(fn(&Outcome) -> Result<Vec<u8>>),
+}
 
 /// Names of the formats, as `--report KIND=PATH` takes them.
-const KINDS: [(&str, Format); 5] = [
-    ("json", super::json),
-    ("html", super::html),
-    ("junit", super::junit),
-    ("md", super::markdown),
-    ("csv", super::csv),
+const KINDS: [(&str, Format); 8] = [
+    ("json", Format::Text(super::json)),
+    ("html", Format::Text(super::html)),
+    ("junit", Format::Text(super::junit)),
+    ("md", Format::Text(super::markdown)),
+    ("csv", Format::Text(super::csv)),
+    ("sarif", Format::Text(super::sarif)),
+    ("model-explorer", Format::Text(super::model_explorer)),
+    ("onnx", Format::Model(super::onnx)),
 ];
 
 /// Writes one report to `KIND=PATH`.
@@ -30,7 +39,48 @@ const KINDS: [(&str, Format); 5] = [
 /// One line that names the path: an unknown kind, or a file that cannot be written.
 pub fn write(kind_path: &str, outcome: &Outcome) -> Result<()> {
     let (kind, format, path) = parse(kind_path)?;
-    save(&path, &format(outcome)).map_err(|error| failed(kind, &path, &error))
+    let bytes = match format {
+        Format::Text(format) => format(outcome).into_bytes(),
+        Format::Model(format) => format(outcome)?,
+    };
+    save(&path, &bytes).map_err(|error| failed(kind, &path, &error))
+}
+
+/// Whether a report wants the tensors of the first sample ([`crate::outcome::LayerOutcome::kept`]).
+pub fn keeps(kind_path: &str) -> bool {
+    matches!(parse(kind_path), Ok((_, Format::Model(_), _)))
+}
+
+/// Checks that a report can be made of a model, and does not replace it: a report that is the model with more in it needs
+/// ONNX, and each layer run on its own.
+///
+/// # Errors
+/// One line that names the report, and the model's file or the option.
+pub fn check_model(kind_path: &str, model: &Model, isolated: bool) -> Result<()> {
+    let (kind, format, path) = parse(kind_path)?;
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    if real(&path).is_some_and(|path| real(model.path()) == Some(path)) {
+        bail!(
+            "--report {kind}={}: this is the model itself",
+            visible(&path.display().to_string())
+        );
+    }
+    if matches!(format, Format::Text(_)) {
+        return Ok(());
+    }
+    if !matches!(model, Model::Onnx(_)) {
+        bail!(
+            "--report {kind}=: {} is no ONNX file ({}), and only such a file can hold the activations",
+            visible(&model.path().display().to_string()),
+            model.format()
+        );
+    }
+    if !isolated {
+        bail!(
+            "--report {kind}=: holds each layer run on its own, which --mode cumulative leaves out"
+        );
+    }
+    Ok(())
 }
 
 /// Checks that a report can be written to `KIND=PATH`, before the work that fills it. Leaves nothing behind.
@@ -57,7 +107,7 @@ fn writable(kind: &str, path: &Path) -> Result<()> {
 /// As [`write()`](write()).
 pub fn write_json(kind_path: &str, text: &str) -> Result<()> {
     let path = json_path(kind_path)?;
-    save(&path, text).map_err(|error| failed("json", &path, &error))
+    save(&path, text.as_bytes()).map_err(|error| failed("json", &path, &error))
 }
 
 /// [`check_target`] of a report that exists as JSON only.
@@ -112,7 +162,7 @@ pub fn write_one_of(kind_path: &str, kinds: &[(&'static str, &dyn Fn() -> String
     let names: Vec<&'static str> = kinds.iter().map(|(kind, _)| *kind).collect();
     let (at, path) = split(kind_path, &names)?;
     let (kind, text) = kinds[at];
-    save(&path, &text()).map_err(|error| failed(kind, &path, &error))
+    save(&path, text().as_bytes()).map_err(|error| failed(kind, &path, &error))
 }
 
 /// [`check_target`] of such a report.
@@ -190,15 +240,12 @@ fn plain(error: io::Error) -> io::Error {
     }
 }
 
-fn save(path: &Path, text: &str) -> io::Result<()> {
+fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match destination(path)? {
-        Destination::InPlace => File::options()
-            .write(true)
-            .open(path)?
-            .write_all(text.as_bytes()),
+        Destination::InPlace => File::options().write(true).open(path)?.write_all(bytes),
         Destination::Aside(path) => {
             let mut file = aside(&path)?;
-            file.write_all(text.as_bytes()).map_err(plain)?;
+            file.write_all(bytes).map_err(plain)?;
             file.as_file().sync_all()?;
             // Where it fails, the temporary file is removed with the error.
             file.persist(&path).map_err(|error| error.error)?;

@@ -1,31 +1,34 @@
 //! One sample on its way through the network: the reference, every target in isolation, every target's own
 //! run, layer by layer.
 
+pub(crate) mod drift;
 mod own;
 mod recorded;
 
-use std::cell::{Cell, OnceCell};
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use align_check_graph::{PerChannel, Quantizer};
 use align_check_simulators::adapt::{ValueGrid, put_on};
-use align_check_simulators::network::Layer;
+use align_check_simulators::network::{Kind, Layer, LinearForm};
 use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
-use align_check_simulators::tensor::{Data, Tensor};
+use align_check_simulators::tensor::{Channels, Data, Tensor};
 use anyhow::{Result, anyhow};
+use rayon::prelude::*;
 
 use crate::cause;
-use crate::check::{Check, Found, SampleFound, Target, TargetFound};
+use crate::check::{Check, Found, Mode, SampleFound, Target};
 use crate::compare::{self, Lsb};
 use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
-use crate::outcome::{Floor, Stats, Witness};
+use crate::outcome::{Cause, Drift, Floor, Kept, Numbers, Stats, Witness};
 use recorded::{find_recorded, place};
 
-type Values = Vec<Option<Arc<Tensor>>>;
+pub(crate) type Values = Vec<Option<Arc<Tensor>>>;
 
 /// Runs one sample through a check. `compared` says which layers count.
 ///
@@ -37,17 +40,9 @@ pub(crate) fn run(
     sample: &Sample,
     compared: &[bool],
 ) -> Result<SampleFound> {
-    let network = check.network;
     let mut run = SampleRun::new(check, number, sample)?;
     let last = last_uses(check);
-    let target = || TargetFound {
-        layers: vec![Found::default(); network.layers.len()],
-        outputs: Vec::new(),
-    };
-    let mut found = SampleFound {
-        targets: check.targets.iter().map(|_| target()).collect(),
-        ..SampleFound::default()
-    };
+    let mut found = SampleFound::new(check);
     for (index, last) in last.iter().enumerate() {
         run.layer(index, compared, &mut found)?;
         found.peak_bytes = found.peak_bytes.max(run.bytes());
@@ -89,11 +84,11 @@ pub(crate) fn look(
     number: usize,
     sample: &Sample,
     layer: usize,
-    see: &dyn Fn(&Judged),
+    see: &(dyn Fn(&Judged) + Sync),
 ) -> Result<bool> {
-    let seen = Cell::new(false);
+    let seen = AtomicBool::new(false);
     let see = |judged: &Judged| {
-        seen.set(true);
+        seen.store(true, Ordering::Relaxed);
         see(judged);
     };
     let mut run = SampleRun::new(check, number, sample)?;
@@ -101,23 +96,100 @@ pub(crate) fn look(
     let compared: Vec<bool> = (0..check.network.layers.len())
         .map(|at| at == layer)
         .collect();
-    let mut found = SampleFound {
-        targets: vec![TargetFound {
-            layers: vec![Found::default(); compared.len()],
-            outputs: Vec::new(),
-        }],
-        ..SampleFound::default()
-    };
+    let mut found = SampleFound::new(check);
     for (index, last) in last_uses(check).iter().enumerate() {
         run.layer(index, &compared, &mut found)?;
-        if seen.get() {
+        if seen.load(Ordering::Relaxed) {
             break;
         }
         for &value in last {
             run.free(value);
         }
     }
-    Ok(seen.get())
+    Ok(seen.into_inner())
+}
+
+/// Runs samples side by side and tries decisions together on the layers that no single one explains; on each, what
+/// was found.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn together(
+    check: &Check,
+    samples: &[(usize, &Sample)],
+    compared: &[bool],
+    wanted: &Wanted,
+) -> Result<Wanted> {
+    let layers = &check.network.layers;
+    let mut runs = samples
+        .iter()
+        .map(|(number, sample)| {
+            let mut run = SampleRun::new(check, *number, sample)?;
+            run.wanted = Some(wanted);
+            Ok(run)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut causes = Wanted::new();
+    for (index, last) in last_uses(check).iter().enumerate() {
+        let step = |run: &mut SampleRun| {
+            run.layer(index, compared, &mut SampleFound::new(check))?;
+            for &value in last {
+                run.free(value);
+            }
+            Ok(())
+        };
+        runs.par_iter_mut().map(step).collect::<Result<()>>()?;
+        let mut cases: BTreeMap<(usize, usize), Vec<cause::Case>> = BTreeMap::new();
+        for run in &runs {
+            for (key, case) in run.cases.take() {
+                cases.entry(key).or_default().push(case);
+            }
+        }
+        let found: Vec<_> = cases
+            .into_par_iter()
+            .map(|(key, mut cases)| {
+                cases.truncate(cause::MOST_SAMPLES);
+                (key, cause::together(&cases, &wanted[&key]))
+            })
+            .collect();
+        causes.extend(found);
+        if index + 1 == layers.len() || causes.len() == wanted.len() {
+            break;
+        }
+    }
+    Ok(causes)
+}
+
+/// Some layers of one sample, as the first target is fed in isolation.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn exhibits(
+    check: &Check,
+    number: usize,
+    sample: &Sample,
+    layers: &[usize],
+) -> Result<Vec<Exhibit>> {
+    let compared: Vec<bool> = (0..check.network.layers.len())
+        .map(|layer| layers.contains(&layer))
+        .collect();
+    let isolated = Check {
+        mode: Mode {
+            isolated: true,
+            cumulative: false,
+        },
+        explain: false,
+        ..*check
+    };
+    let mut run = SampleRun::new(&isolated, number, sample)?;
+    run.shown = layers;
+    for (index, last) in last_uses(check).iter().enumerate() {
+        run.layer(index, &compared, &mut SampleFound::new(check))?;
+        for &value in last {
+            run.free(value);
+        }
+    }
+    Ok(run.exhibits.take())
 }
 
 /// For each layer, the values that no target needs after it.
@@ -150,8 +222,36 @@ struct SampleRun<'a> {
     /// The model's values that a recording lacks and the target has not made yet.
     unrecorded: BTreeSet<usize>,
     /// Who looks at a layer in place of judging it.
-    see: Option<&'a dyn Fn(&Judged)>,
+    see: Option<&'a (dyn Fn(&Judged) + Sync)>,
+    /// `(target, layer)` whose decisions are to be tried together; else each is tried alone.
+    wanted: Option<&'a Wanted>,
+    /// These layers as they came by.
+    cases: RefCell<Vec<((usize, usize), cause::Case<'a>)>>,
+    /// Whether to keep what layers make in isolation, where it differs.
+    tracing: bool,
+    /// `(layer, output, differing elements)` of these.
+    introduced: RefCell<Vec<(usize, Arc<Tensor>, u64)>>,
+    /// Layers that are shown as they are fed.
+    shown: &'a [usize],
+    /// These.
+    exhibits: RefCell<Vec<Exhibit>>,
 }
+
+/// A layer of the model on one sample: what it is fed with, and what is expected of it.
+#[derive(Debug)]
+pub(crate) struct Exhibit {
+    /// Which layer.
+    pub(crate) layer: usize,
+    /// Its inputs, on the model's grids.
+    pub(crate) inputs: Vec<Arc<Tensor>>,
+    /// What is expected.
+    pub(crate) expected: Arc<Tensor>,
+    /// How many elements the target makes otherwise.
+    pub(crate) differing: u64,
+}
+
+/// Layers that no single decision explains, `(target, layer)`, and what was found of them.
+pub(crate) type Wanted = BTreeMap<(usize, usize), Cause>;
 
 /// A layer, what it is fed with, and what is expected of it.
 struct Fed<'a> {
@@ -161,27 +261,27 @@ struct Fed<'a> {
     reference: Runner<'a>,
     inputs: Vec<Arc<Tensor>>,
     /// The reference's sums; none where a recording takes its place.
-    sums: Sums,
+    sums: Arc<Sums>,
     lsb: Lsb,
 }
 
 /// What a target made of a layer in isolation.
-struct Made<'a> {
+struct Made<'m, 'a> {
     /// Which target.
     t: usize,
     runner: Runner<'a>,
     /// What it was fed with, on the target's grids.
-    inputs: &'a [Arc<Tensor>],
-    sums: &'a Sums,
-    out: &'a Tensor,
+    inputs: &'m [Arc<Tensor>],
+    sums: &'m Arc<Sums>,
+    out: &'m Arc<Tensor>,
 }
 
 /// What is needed to run the layer with another decision.
-struct Switched<'a> {
+struct Switched<'m, 'a> {
     /// What it was fed with.
-    inputs: &'a [Arc<Tensor>],
+    inputs: &'m [Arc<Tensor>],
     /// The target's grids.
-    grids: &'a [ValueGrid],
+    grids: &'m [ValueGrid],
     /// The model's grids of the inputs.
     model_grids: Vec<ValueGrid>,
     /// The reference's plan of the same layer.
@@ -199,25 +299,7 @@ impl Fed<'_> {
 
 impl<'a> SampleRun<'a> {
     fn new(check: &'a Check<'a>, number: usize, sample: &'a Sample) -> Result<Self> {
-        let network = check.network;
-        let mut base: Values = vec![None; network.graph.values.len()];
-        for &input in &network.graph.inputs {
-            let name = network.name(input);
-            let array = sample
-                .inputs
-                .get(name)
-                .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
-            let grid = &check.reference.grids[input];
-            let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
-                .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
-            if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
-                && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
-            {
-                return Err(anyhow!("sample '{}', input '{name}': {what}", sample.name));
-            }
-            let tensor = put_on(grid, &tensor).unwrap_or(tensor);
-            base[input] = Some(Arc::new(tensor));
-        }
+        let base = inputs(check, sample)?;
         Ok(Self {
             free: check.recorded_reference.map(|_| base.clone()),
             own: check
@@ -228,6 +310,12 @@ impl<'a> SampleRun<'a> {
             inner: check.targets.iter().map(own::nothing).collect(),
             unrecorded: BTreeSet::new(),
             see: None,
+            wanted: None,
+            cases: RefCell::default(),
+            tracing: false,
+            introduced: RefCell::default(),
+            shown: &[],
+            exhibits: RefCell::default(),
             base,
             check,
             number,
@@ -281,6 +369,7 @@ impl<'a> SampleRun<'a> {
             Some(_) if !is_exact(&check.targets[0]) => Sums::None,
             _ => reference.sums(&borrowed(&inputs)),
         };
+        let sums = Arc::new(sums);
         Ok(Fed {
             index,
             layer,
@@ -288,7 +377,7 @@ impl<'a> SampleRun<'a> {
             reference,
             inputs,
             sums,
-            lsb: self.lsb(layer),
+            lsb: lsb(check, layer),
         })
     }
 
@@ -416,7 +505,7 @@ impl<'a> SampleRun<'a> {
     fn target<'f>(
         &self,
         t: usize,
-        fed: &'f Fed,
+        fed: &'f Fed<'a>,
         expected: Option<&Arc<Tensor>>,
         noise: &OnceCell<Option<Noise<'f>>>,
         found: &mut Found,
@@ -432,17 +521,18 @@ impl<'a> SampleRun<'a> {
         let drifted = !same(&own_in, &fed.inputs);
         let expected = expected.filter(|_| fed.compared);
         let mut isolated = None;
+        let mut alone = Vec::new();
         if check.mode.isolated || check.recorded.is_some() || !drifted {
             let moved = on_grids(&target.grids, fed.layer, &fed.inputs);
             let inputs = borrowed(&moved);
             let own_sums;
             let shared = same(&moved, &fed.inputs)
-                && fed.sums != Sums::None
+                && *fed.sums != Sums::None
                 && runner.plan.shares_sums(fed.reference.plan);
             let sums = if shared {
                 &fed.sums
             } else {
-                own_sums = runner.sums(&inputs);
+                own_sums = Arc::new(runner.sums(&inputs));
                 &own_sums
             };
             let out = Arc::new(runner.finish(&inputs, sums));
@@ -461,7 +551,7 @@ impl<'a> SampleRun<'a> {
                     model: Some(fed.reference.plan),
                     unplaced: None,
                 };
-                self.judge(fed, &made, &switched, expected, noise, found);
+                alone = self.judge(fed, &made, &switched, expected, noise, found);
             }
             isolated = Some(out);
         }
@@ -474,29 +564,30 @@ impl<'a> SampleRun<'a> {
             }
         };
         if let (true, Some(expected)) = (check.mode.cumulative, expected) {
-            found.cumulative = Some(match &found.isolated {
-                Some(stats) if !drifted => stats.clone(),
-                _ => compare::compare(expected, &own, &fed.lsb).0,
-            });
+            let apart = isolated.as_ref().filter(|_| drifted);
+            let apart = apart.map(|out| (&**out, &alone[..]));
+            let step = |input: usize| self.value_lsb(fed.layer.inputs[input]);
+            let inputs = || drift::largest(&fed.inputs, &own_in, step);
+            self.cumulative(fed, &own, expected, apart, inputs, found);
         }
         Ok((isolated, own))
     }
 
-    /// Compares an isolated output, and says why it differs.
+    /// Compares an isolated output, and says why it differs; returns which elements do.
     fn judge<'f>(
         &self,
         fed: &'f Fed,
-        made: &Made,
-        switched: &Switched,
-        expected: &Tensor,
+        made: &Made<'_, 'a>,
+        switched: &Switched<'_, 'a>,
+        expected: &Arc<Tensor>,
         noise: &OnceCell<Option<Noise<'f>>>,
         found: &mut Found,
-    ) {
+    ) -> Vec<usize> {
         let check = self.check;
         let target = &check.targets[made.t];
         let out = made.out;
         if let Some(see) = self.see {
-            return see(&Judged {
+            see(&Judged {
                 reference: fed.reference,
                 reference_inputs: &fed.inputs,
                 target: made.runner,
@@ -506,6 +597,7 @@ impl<'a> SampleRun<'a> {
                 expected,
                 lsb: &fed.lsb,
             });
+            return Vec::new();
         }
         let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
         if let Some(&first) = differing.first() {
@@ -532,15 +624,25 @@ impl<'a> SampleRun<'a> {
                 noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
             });
             stats.noise = quiet.len() as u64;
+            stats.channels = compare::by_channel(channels(fed.layer), &differing);
+            let is_tie = |at: usize| noise.is_some_and(|n| n.is_tie(at));
+            stats.ties = noise.map(|_| loud.iter().filter(|&&at| is_tie(at)).count() as u64);
+            let saturates = |at: usize| compare::saturates(expected, out, &fed.lsb, at);
+            let clamped = loud.iter().filter(|&&at| !is_tie(at) && saturates(at));
+            stats.saturated = clamped.count() as u64;
             if check.recorded.is_some() && !loud.is_empty() {
                 found.reordered = Some(reordered(expected, out));
             }
             let shown = *loud.first().unwrap_or(&first);
             found.witness =
                 Some(self.witness(&made.runner, made.sums, expected, out, noise, shown));
-            if check.explain && !loud.is_empty() {
+            let wanted = match self.wanted {
+                None => check.explain,
+                Some(wanted) => wanted.contains_key(&(made.t, fed.index)),
+            };
+            if wanted && !loud.is_empty() {
                 let layer = made.runner.layer;
-                found.cause = Some(cause::find(&cause::Case {
+                let mut case = cause::Case {
                     layer,
                     target,
                     plan: made.runner.plan,
@@ -548,22 +650,93 @@ impl<'a> SampleRun<'a> {
                     model_grids: switched.model_grids.clone(),
                     model: switched.model,
                     unplaced: switched.unplaced.clone(),
-                    base_in: &borrowed(switched.inputs),
-                    sums: made.sums,
-                    reference_sums: &fed.sums,
-                    expected,
-                    differing: &loud,
+                    base_in: switched.inputs.to_vec(),
+                    sums: made.sums.clone(),
+                    reference_sums: fed.sums.clone(),
+                    expected: expected.clone(),
+                    recorded: check.recorded.is_some(),
+                    differing: Vec::new(),
+                    of: 0,
+                    controls: Vec::new(),
+                    weight: 0.0,
                     isa: check.isa,
-                }));
+                    made: cause::Made::default(),
+                };
+                case.choose(&loud, &differing);
+                if self.wanted.is_some() {
+                    self.cases.borrow_mut().push(((made.t, fed.index), case));
+                } else {
+                    found.cause = Some(cause::alone(case));
+                }
             }
         }
+        if self.shown.contains(&fed.index) {
+            self.exhibits.borrow_mut().push(Exhibit {
+                layer: fed.index,
+                inputs: fed.inputs.clone(),
+                expected: expected.clone(),
+                differing: differing.len() as u64,
+            });
+        }
+        if self.tracing && !differing.is_empty() {
+            let kept = (fed.index, out.clone(), differing.len() as u64);
+            self.introduced.borrow_mut().push(kept);
+        }
         found.isolated = Some(stats);
+        if target.keep && self.number == 0 {
+            let numbers = |tensor: &Tensor| match &tensor.data {
+                Data::Codes { codes, .. } => Numbers::Codes(codes.clone()),
+                Data::Real(reals) => Numbers::Reals(reals.clone()),
+            };
+            found.kept = Some(Box::new(Kept {
+                shape: expected.shape.clone(),
+                expected: numbers(expected),
+                got: numbers(out),
+            }));
+        }
+        differing
     }
 
-    fn lsb(&self, layer: &Layer) -> Lsb {
-        match model_grid(&self.check.reference.grids[layer.output]) {
-            Some(grid) => Lsb::new(grid.scale.clone(), &layer.shape),
-            None => quantizer_step(layer).map_or_else(Lsb::unit, |s| Lsb::new(s, &layer.shape)),
+    /// Compares a layer's output in the target's own run, and splits what differs. `isolated`: its output with the
+    /// reference's inputs and which elements differ there, where the inputs have drifted.
+    fn cumulative(
+        &self,
+        fed: &Fed,
+        own: &Tensor,
+        expected: &Tensor,
+        isolated: Option<(&Tensor, &[usize])>,
+        inputs: impl FnOnce() -> f64,
+        found: &mut Found,
+    ) {
+        if let (Some(stats), None) = (&found.isolated, isolated) {
+            found.drift = self.check.mode.isolated.then(|| Drift {
+                introduced: stats.differing,
+                ..Drift::default()
+            });
+            found.cumulative = Some(stats.clone());
+            return;
+        }
+        let (stats, differing) = compare::compare(expected, own, &fed.lsb);
+        found.cumulative = Some(stats);
+        if let (Some(isolated), Some(_)) = (isolated, &found.isolated) {
+            let split = drift::Split {
+                expected,
+                isolated,
+                cumulative: (own, &differing),
+                inputs: inputs(),
+            };
+            found.drift = Some(split.drift(&fed.lsb));
+        }
+    }
+
+    /// The step of a value.
+    fn value_lsb(&self, value: usize) -> Lsb {
+        match model_grid(&self.check.reference.grids[value]) {
+            Some(grid) => {
+                let shape = &self.check.network.graph.values[value].shape;
+                Lsb::new(grid.scale.clone(), shape)
+            }
+            None => Lsb::unit(),
         }
     }
 
@@ -580,16 +753,9 @@ impl<'a> SampleRun<'a> {
             Data::Codes { codes, .. } if got.grid() == expected.grid() => f64::from(codes[at]),
             _ => t.real_at(at),
         };
-        let mut index = Vec::new();
-        let mut rest = at;
-        for &extent in runner.layer.shape.iter().rev() {
-            index.push(rest % extent.max(1));
-            rest /= extent.max(1);
-        }
-        index.reverse();
         Witness {
             sample: self.number,
-            index,
+            index: coordinates(&runner.layer.shape, at),
             accumulator: sums.at(at),
             multiplier: match &runner.plan.finish {
                 Finish::Requantize {
@@ -643,6 +809,48 @@ impl<'a> SampleRun<'a> {
     }
 }
 
+/// A sample's inputs, on the model's grids.
+///
+/// # Errors
+/// One line: what is no input of the model.
+pub(crate) fn inputs(check: &Check, sample: &Sample) -> Result<Values> {
+    let network = check.network;
+    let mut base: Values = vec![None; network.graph.values.len()];
+    for &input in &network.graph.inputs {
+        let name = network.name(input);
+        let array = sample
+            .inputs
+            .get(name)
+            .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
+        let grid = &check.reference.grids[input];
+        let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
+            .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
+        if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
+            && let Some((_, what)) = compare::beyond(&tensor, grid, 0..tensor.len())
+        {
+            return Err(anyhow!("sample '{}', input '{name}': {what}", sample.name));
+        }
+        let tensor = put_on(grid, &tensor).unwrap_or(tensor);
+        base[input] = Some(Arc::new(tensor));
+    }
+    Ok(base)
+}
+
+/// The channels of a layer's output: behind the batch in images, last in matrices.
+fn channels(layer: &Layer) -> Channels {
+    let rank = layer.shape.len();
+    let image = match &layer.kind {
+        Kind::Linear(linear) => !matches!(linear.form, LinearForm::Rows { .. }),
+        Kind::Average { .. } | Kind::MaxPool(_) | Kind::Resample(_) => true,
+        _ => rank > 3,
+    };
+    match rank {
+        0 => Channels::ONE,
+        1 | 2 => Channels::along(rank - 1, &layer.shape),
+        _ => Channels::along(if image { 1 } else { rank - 1 }, &layer.shape),
+    }
+}
+
 /// Whether two tensors hold the same codes, in any order.
 fn reordered(expected: &Tensor, got: &Tensor) -> bool {
     let (Data::Codes { codes: a, .. }, Data::Codes { codes: b, .. }) = (&expected.data, &got.data)
@@ -662,13 +870,33 @@ fn is_exact(target: &Target) -> bool {
     target.spec.quantize.division.is_model()
 }
 
+/// The step of a layer's output.
+pub(crate) fn lsb(check: &Check, layer: &Layer) -> Lsb {
+    match model_grid(&check.reference.grids[layer.output]) {
+        Some(grid) => Lsb::new(grid.scale.clone(), &layer.shape),
+        None => quantizer_step(layer).map_or_else(Lsb::unit, |s| Lsb::new(s, &layer.shape)),
+    }
+}
+
+/// An element's index in a tensor.
+fn coordinates(shape: &[usize], at: usize) -> Vec<usize> {
+    let mut index = Vec::new();
+    let mut rest = at;
+    for &extent in shape.iter().rev() {
+        index.push(rest % extent.max(1));
+        rest /= extent.max(1);
+    }
+    index.reverse();
+    index
+}
+
 /// The grids of a layer's inputs.
 fn grids_of(grids: &[ValueGrid], layer: &Layer) -> Vec<ValueGrid> {
     layer.inputs.iter().map(|&i| grids[i].clone()).collect()
 }
 
 /// The tensors themselves.
-fn borrowed(tensors: &[Arc<Tensor>]) -> Vec<&Tensor> {
+pub(crate) fn borrowed(tensors: &[Arc<Tensor>]) -> Vec<&Tensor> {
     tensors.iter().map(|t| &**t).collect()
 }
 
@@ -685,7 +913,7 @@ fn on_grids(grids: &[ValueGrid], layer: &Layer, tensors: &[Arc<Tensor>]) -> Vec<
     layer.inputs.iter().zip(tensors).map(moved).collect()
 }
 
-fn take(values: &Values, layer: &Layer) -> Result<Vec<Arc<Tensor>>> {
+pub(crate) fn take(values: &Values, layer: &Layer) -> Result<Vec<Arc<Tensor>>> {
     layer
         .inputs
         .iter()

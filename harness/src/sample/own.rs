@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 use super::{Fed, Made, SampleRun, Switched, Values, borrowed, same};
 use crate::cause::Unplaced;
 use crate::check::{Found, SampleFound, Target};
-use crate::compare;
+use crate::compare::Lsb;
 use crate::noise::Noise;
 use crate::own::Own;
 
@@ -39,14 +39,16 @@ struct Layer<'a> {
 }
 
 /// A layer that was run, in isolation and freely.
-struct Ran<'a> {
+struct Ran<'m, 'a> {
     runner: Runner<'a>,
-    inputs: &'a [Arc<Tensor>],
+    inputs: &'m [Arc<Tensor>],
     /// The same on the target's grids.
-    moved: &'a [Arc<Tensor>],
-    sums: &'a Sums,
-    out: &'a Tensor,
-    free: &'a Tensor,
+    moved: &'m [Arc<Tensor>],
+    sums: &'m Arc<Sums>,
+    out: &'m Arc<Tensor>,
+    free: &'m Tensor,
+    /// What it was fed with in the target's own run.
+    own: &'m [Arc<Tensor>],
     drifted: bool,
 }
 
@@ -129,13 +131,13 @@ impl<'a> SampleRun<'a> {
         let shared = twin
             && moved.len() == fed.inputs.len()
             && same(&moved, &fed.inputs)
-            && fed.sums != Sums::None
+            && *fed.sums != Sums::None
             && runner.plan.shares_sums(fed.reference.plan);
         let own_sums;
         let sums = if shared {
             &fed.sums
         } else {
-            own_sums = runner.sums(&borrowed(&moved));
+            own_sums = Arc::new(runner.sums(&borrowed(&moved)));
             &own_sums
         };
         let isolated = Arc::new(runner.finish(&borrowed(&moved), sums));
@@ -164,6 +166,7 @@ impl<'a> SampleRun<'a> {
                 sums,
                 out: &isolated,
                 free: &free,
+                own: &own_in,
                 drifted,
             };
             let entry = &mut found.targets[t].layers[model];
@@ -186,13 +189,14 @@ impl<'a> SampleRun<'a> {
     fn compare_own<'f>(
         &self,
         at: &Layer<'a>,
-        ran: &Ran,
+        ran: &Ran<'_, 'a>,
         fed: &'f Fed<'a>,
-        expected: &Tensor,
+        expected: &Arc<Tensor>,
         noise: &OnceCell<Option<Noise<'f>>>,
         entry: &mut Found,
     ) -> Option<bool> {
         let check = self.check;
+        let mut alone = Vec::new();
         if check.mode.isolated {
             let made = Made {
                 t: at.t,
@@ -208,18 +212,20 @@ impl<'a> SampleRun<'a> {
                 model: at.own.twins[at.index].map(|twin| &check.reference.plans[twin]),
                 unplaced: self.unplaced(at, fed),
             };
-            self.judge(fed, &made, &switched, expected, noise, entry);
+            alone = self.judge(fed, &made, &switched, expected, noise, entry);
         }
         if !check.mode.cumulative {
             return None;
         }
-        let stats = match &entry.isolated {
-            Some(stats) if !ran.drifted => stats.clone(),
-            _ => compare::compare(expected, ran.free, &fed.lsb).0,
+        let apart = ran.drifted.then_some((&**ran.out, &alone[..]));
+        let inputs = &at.own.network.layers[at.index].inputs;
+        let step = |input: usize| match at.own.placed.stands_for[inputs[input]] {
+            Some(value) => self.value_lsb(value),
+            None => Lsb::unit(),
         };
-        let equal = stats.differing == 0;
-        entry.cumulative = Some(stats);
-        Some(equal)
+        let largest = || super::drift::largest(ran.inputs, ran.own, step);
+        self.cumulative(fed, ran.free, expected, apart, largest, entry);
+        entry.cumulative.as_ref().map(|stats| stats.differing == 0)
     }
 
     /// The model's grids of a layer's inputs, where the model has them.
@@ -233,10 +239,7 @@ impl<'a> SampleRun<'a> {
     }
 
     /// The model's layer as the target would compute it without its placement; `None` where that is the same.
-    fn unplaced<'c>(&self, at: &Layer<'c>, fed: &'c Fed<'a>) -> Option<Unplaced<'c>>
-    where
-        'a: 'c,
-    {
+    fn unplaced(&self, at: &Layer<'a>, fed: &Fed<'a>) -> Option<Unplaced<'a>> {
         let (own, layer) = (at.own, &at.own.network.layers[at.index]);
         let inner = |&value: &usize| own.placed.stands_for[value].is_none();
         let unchanged = layer.joined.is_none()

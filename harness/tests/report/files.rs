@@ -15,7 +15,15 @@ fn entries(folder: &Path) -> usize {
 fn every_kind_is_written_and_nothing_else() {
     let folder = tempfile::tempdir().expect("a folder");
     let outcome = sample::two();
-    for kind in ["json", "html", "junit", "md", "csv"] {
+    for kind in [
+        "json",
+        "html",
+        "junit",
+        "md",
+        "csv",
+        "sarif",
+        "model-explorer",
+    ] {
         let path = folder.path().join(kind);
         let target = format!("{kind}={}", path.display());
         report::check_target(&target).expect("a target");
@@ -23,7 +31,7 @@ fn every_kind_is_written_and_nothing_else() {
         report::write(&target, &outcome).expect("written");
         report::write(&target, &outcome).expect("replaced");
     }
-    assert_eq!(entries(folder.path()), 5);
+    assert_eq!(entries(folder.path()), 7);
     let json = fs::read_to_string(folder.path().join("json")).expect("text");
     assert_eq!(json, report::json(&outcome));
 }
@@ -62,11 +70,13 @@ fn targets_are_understood_before_the_work() {
     for (target, says) in [
         (
             "xml=out.xml",
-            "--report xml=out.xml: unknown kind, expected one of json, html, junit, md, csv",
+            "--report xml=out.xml: unknown kind, expected one of json, html, junit, md, csv, sarif, \
+             model-explorer, onnx",
         ),
         (
             "out.json",
-            "--report out.json: expected KIND=PATH, where KIND is one of json, html, junit, md, csv",
+            "--report out.json: expected KIND=PATH, where KIND is one of json, html, junit, md, csv, sarif, \
+             model-explorer, onnx",
         ),
         ("json=", "--report json=: the path is missing"),
     ] {

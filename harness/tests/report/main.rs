@@ -1,5 +1,6 @@
 //! Every report format, from outcomes made by hand.
 
+mod browser;
 mod files;
 mod formats;
 mod sample;

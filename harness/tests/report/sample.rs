@@ -1,9 +1,10 @@
 //! Outcomes made by hand.
 
 use align_check::outcome::{
-    Against, Cause, Floor, LayerOutcome, ModelInfo, Outcome, OutputOutcome, Stats, TargetOutcome,
-    Verdict, Witness,
+    Against, Cause, Floor, LayerOutcome, ModelInfo, NetworkLayer, Outcome, OutputOutcome, Stats,
+    TargetOutcome, Verdict, Witness,
 };
+use align_check_simulators::place::{Decision, Status};
 
 /// A name that tries to take over a terminal, a web page and a spreadsheet.
 pub const HOSTILE: &str = "=cmd|' /C calc'!A0<script>alert(1)</script>\u{1b}[31m\r\n\u{202e}&\"";
@@ -17,6 +18,13 @@ pub fn stats(elements: u64, differing: u64, max_lsb: f64, noise: u64) -> Stats {
     stats.differing = differing;
     stats.max_lsb = max_lsb;
     stats.noise = noise;
+    stats.ties = Some((differing - noise) / 2);
+    stats.saturated = (differing - noise) / 8;
+    // Most of it in one channel.
+    stats.channels = match differing {
+        0 => Vec::new(),
+        _ => (0..32).map(|c| differing >> (1 + (c + 5) % 32)).collect(),
+    };
     stats.histogram = match differing {
         0 => vec![(0, elements)],
         _ => vec![
@@ -41,6 +49,7 @@ pub fn layer(name: &str, op: &str, verdict: Verdict, isolated: Stats) -> LayerOu
         verdict,
         isolated: Some(isolated),
         cumulative: Some(cumulative),
+        drift: None,
         cause: None,
         grade: "source".to_owned(),
         rules: vec!["requantize.steps".to_owned(), "bias.format".to_owned()],
@@ -49,6 +58,7 @@ pub fn layer(name: &str, op: &str, verdict: Verdict, isolated: Stats) -> LayerOu
         lsb: Some(0.0625),
         witness: None,
         absent: None,
+        kept: None,
     }
 }
 
@@ -66,6 +76,11 @@ fn because(mut layer: LayerOutcome, name: &str, text: &str, explains: u64) -> La
             ("multiplier".to_owned(), of / 8),
             (name.to_owned(), explains),
         ],
+        differing: of,
+        decisions: vec![name.to_owned()],
+        sets: Vec::new(),
+        together: false,
+        recorded: false,
     });
     layer.witness = Some(Witness {
         sample: 1,
@@ -77,6 +92,28 @@ fn because(mut layer: LayerOutcome, name: &str, text: &str, explains: u64) -> La
         got: -37.0,
     });
     layer
+}
+
+/// A chain of all layers, with a branch around every third.
+fn network(targets: &[TargetOutcome]) -> Vec<NetworkLayer> {
+    let mut network: Vec<NetworkLayer> = Vec::new();
+    for layer in targets.iter().flat_map(|target| &target.layers) {
+        if network.iter().any(|other| other.tensor == layer.tensor) {
+            continue;
+        }
+        let inputs = match network.len() {
+            0 => Vec::new(),
+            at if at % 3 == 0 => vec![at - 3, at - 1],
+            at => vec![at - 1],
+        };
+        network.push(NetworkLayer {
+            name: layer.name.clone(),
+            op: layer.op.clone(),
+            tensor: layer.tensor.clone(),
+            inputs,
+        });
+    }
+    network
 }
 
 fn outcome(targets: Vec<TargetOutcome>) -> Outcome {
@@ -91,6 +128,7 @@ fn outcome(targets: Vec<TargetOutcome>) -> Outcome {
         generated: Some(7),
         against: Against::Reference,
         floor: None,
+        network: network(&targets),
         targets,
         seconds: 12.345,
         peak_tensor_bytes: 77 << 20,
@@ -199,6 +237,8 @@ fn misaligned() -> TargetOutcome {
                 (layer.tensor.clone(), why)
             })
             .collect(),
+        drifted: None,
+        trace: None,
         outputs: vec![OutputOutcome {
             tensor: "stage.13.conv_out".to_owned(),
             stats: stats(4_000, 3_210, 41.0, 0),
@@ -206,7 +246,96 @@ fn misaligned() -> TargetOutcome {
             samples: 4,
         }],
         layers,
+        decisions: vec![
+            decision(
+                "conv1_out",
+                Status::Same,
+                "placement.clones",
+                "where the model has it",
+            ),
+            decision(
+                HOSTILE,
+                Status::Moved,
+                "placement.residual",
+                "the addition is a part of the convolution's kernel",
+            ),
+        ],
     }
+}
+
+fn decision(tensor: &str, status: Status, rule: &'static str, why: &str) -> Decision {
+    Decision {
+        tensor: tensor.to_owned(),
+        node: format!("{tensor}_quantizer"),
+        status,
+        at: vec![format!("{tensor}_on_target")],
+        quantizer: None,
+        rule,
+        why: why.to_owned(),
+    }
+}
+
+/// A network of so many layers, as deep ones are: blocks with a branch around them, most layers misaligned by a
+/// little, some by much, some not at all.
+pub fn large(layers: usize) -> Outcome {
+    let text =
+        "the target shifts twice: 31 half-up, rest half-away; the model rounds once: half-even";
+    let mut target = misaligned();
+    target.layers = (0..layers)
+        .map(|index| {
+            let name = format!(
+                "backbone/stage{}/block{}/conv{}/Conv",
+                index / 40,
+                index / 4,
+                index
+            );
+            let op = ["Conv+Relu", "Conv", "Conv", "Add"][index % 4];
+            let elements = 51_200 + 64 * index as u64;
+            match index % 7 {
+                0 | 3 => layer(&name, op, Verdict::Aligned, stats(elements, 0, 0.0, 0)),
+                5 => layer(&name, op, Verdict::WithinNoise, stats(elements, 3, 1.0, 3)),
+                _ => {
+                    let differing = (index as u64 * 7919) % 4000 + 1;
+                    let lsb = f64::from(index as u32 % 9 + 1);
+                    let layer = layer(
+                        &name,
+                        op,
+                        Verdict::Misaligned,
+                        stats(elements, differing, lsb, 0),
+                    );
+                    let explains = differing - differing / 10;
+                    because(layer, "double rounding", text, explains)
+                }
+            }
+        })
+        .collect();
+    if let Some(last) = target.layers.last_mut() {
+        "Softmax".clone_into(&mut last.op);
+        last.verdict = Verdict::FloatOnTarget;
+        last.lsb = None;
+        last.cause = None;
+    }
+    target.decisions = target
+        .layers
+        .iter()
+        .map(|layer| {
+            let (status, why) = match layer.op.as_str() {
+                "Add" => (Status::Moved, "the addition is a part of the convolution"),
+                _ => (Status::Same, "where the model has it"),
+            };
+            decision(&layer.tensor, status, "placement.residual", why)
+        })
+        .collect();
+    let mut outcome = outcome(vec![target]);
+    // Blocks of four: the last one adds what the block began with.
+    for (at, layer) in outcome.network.iter_mut().enumerate() {
+        layer.inputs = match at % 4 {
+            _ if at == 0 => Vec::new(),
+            3 if at > 4 => vec![at - 4, at - 1],
+            _ => vec![at - 1],
+        };
+    }
+    outcome
 }
 
 /// A target in which nothing differs.
@@ -226,6 +355,9 @@ fn aligned() -> TargetOutcome {
         )],
         outputs: Vec::new(),
         mismatches: Vec::new(),
+        drifted: None,
+        trace: None,
+        decisions: Vec::new(),
     }
 }
 

@@ -141,15 +141,7 @@ pub fn conv_in_order(
         }
     }
 
-    let mut count = OverflowCount::default();
-    for &steps in &steps {
-        count.steps += u64::from(steps);
-        count.elements += u64::from(steps > 0);
-    }
-    if count.elements > 0 {
-        count.flags = steps.iter().map(|&steps| steps > 0).collect();
-    }
-    count
+    OverflowCount::of(&steps)
 }
 
 /// The lane of an accumulator.

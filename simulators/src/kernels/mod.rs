@@ -6,6 +6,7 @@
 //!   machine can; the caller proves that no sum overflows.
 //! * [`conv_f64`]: `f64` sums in one fixed order, the same bytes everywhere.
 //! * [`conv_in_order`]: an accumulator of any width that wraps or saturates at every step.
+//! * [`lose_in_pairs`]: what exact sums lose where products are added two at a time in 16 bits.
 //!
 //! This is the only module with `unsafe` code. Results are the same bytes for every [`Isa`] and every
 //! number of threads.
@@ -24,6 +25,7 @@ mod grid;
 mod in_order;
 mod isa;
 mod pack;
+mod pairs;
 mod real;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ mod tests;
 pub use gemm::{PackedWeights, conv_u8i8};
 pub use in_order::{OverflowCount, conv_in_order};
 pub use isa::{Isa, vectorize};
+pub use pairs::{SaturatingPairs, lose_in_pairs};
 pub use real::conv_f64;
 
 /// A call with fewer multiply-accumulates than this stays on the caller's thread. Tests divide smaller

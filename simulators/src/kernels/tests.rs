@@ -1,10 +1,11 @@
 //! Every kernel of every available instruction set against one triple loop.
 
-use align_check_specs::Overflow;
+use align_check_specs::{Overflow, PairRule};
 use proptest::prelude::*;
 
 use super::{
-    ConvShape, Isa, OverflowCount, PackedWeights, conv_f64, conv_in_order, conv_u8i8, vectorize,
+    ConvShape, Isa, OverflowCount, PackedWeights, SaturatingPairs, conv_f64, conv_in_order,
+    conv_u8i8, lose_in_pairs, vectorize,
 };
 
 /// What the taps of every output read, in order: `f(output channel, position, weight index, input)`,
@@ -596,7 +597,86 @@ fn any_shape() -> impl Strategy<Value = ConvShape> {
         .prop_filter("an output", |shape| shape.positions() > 0)
 }
 
+/// Exact sums, and sums of pairs that saturate: the definition, product by product.
+fn reference_pairs(
+    shape: &ConvShape,
+    (x, pad, weights): (&[u8], u8, &[i8]),
+    rule: PairRule,
+) -> (Vec<i64>, Vec<i64>, u64) {
+    let positions = shape.positions();
+    let mut products = vec![Vec::new(); shape.out_channels * positions];
+    for_each_tap(shape, false, |m, p, w, input| {
+        let x = i64::from(input.map_or(pad, |i| x[i]));
+        products[m * positions + p].push(x * i64::from(weights[w]));
+    });
+    let exact = products.iter().map(|terms| terms.iter().sum()).collect();
+    let mut lost = 0;
+    let mut add = |pair: &[i64]| {
+        let sum: i64 = pair.iter().sum();
+        let kept = sum.clamp(-32768, 32767);
+        lost += u64::from(kept != sum);
+        kept
+    };
+    let run = match rule {
+        PairRule::Exact => 1,
+        PairRule::Sequence => shape.taps(),
+        PairRule::Pixel => shape.channels / shape.groups,
+    };
+    let size = if rule == PairRule::Exact { 1 } else { 2 };
+    let paired = products
+        .iter()
+        .map(|terms| {
+            let pairs = terms.chunks(run).flat_map(|run| run.chunks(size));
+            pairs.map(&mut add).sum()
+        })
+        .collect();
+    (exact, paired, lost)
+}
+
+/// pytorch/pytorch#44939: 211 * 71 + 171 * 107 is 33,278, beyond an `int16`.
+#[test]
+fn a_pair_saturates() {
+    let shape = product(1, 2, 1);
+    let pairs = SaturatingPairs::new(&shape, &[71, 107], PairRule::Sequence, 0, 255).unwrap();
+    let mut sums = [33_278];
+    let count = lose_in_pairs(&shape, &[211, 171], 0, &pairs, &mut sums);
+    assert_eq!((sums[0], count.elements), (32_767, 1));
+    // 255 * 64 + 255 * 64 = 32,640: weights of 64 never can.
+    assert_eq!(
+        SaturatingPairs::new(&shape, &[64, 64], PairRule::Sequence, 0, 255),
+        None
+    );
+    assert_eq!(
+        SaturatingPairs::new(&shape, &[71, 107], PairRule::Exact, 0, 255),
+        None
+    );
+}
+
 proptest! {
+    #[test]
+    fn any_pairs_are_their_definition(
+        shape in any_shape(),
+        pad: u8,
+        low in 0u8..100,
+        sequence: bool,
+        seed: u64,
+    ) {
+        let (x, w, _) = sizes(&shape);
+        let mut random = Random(seed);
+        let x: Vec<u8> = random.codes(x).into_iter().map(|x| x.max(low)).collect();
+        let w = random.weights(w);
+        let rule = if sequence { PairRule::Sequence } else { PairRule::Pixel };
+        let (mut sums, wanted, lost) = reference_pairs(&shape, (&x, pad, &w), rule);
+        match SaturatingPairs::new(&shape, &w, rule, low.min(pad), 255) {
+            Some(pairs) => {
+                let count = lose_in_pairs(&shape, &x, pad, &pairs, &mut sums);
+                prop_assert_eq!(count.steps, lost);
+            }
+            None => prop_assert_eq!(lost, 0),
+        }
+        prop_assert_eq!(sums, wanted);
+    }
+
     #[test]
     fn any_convolution_is_the_reference(shape in any_shape(), pad: u8, seed: u64) {
         let (x, w, _) = sizes(&shape);

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use align_check_specs::{Derivation, Multiplier, Product, Requantize};
+use align_check_specs::{Derivation, LeakyReluRule, Multiplier, Product, Requantize};
 
 use super::sum::same_bias;
 use super::{Ending, Finish, LinearPlan, Planner, Sum};
-use crate::network::{Folded, Linear, MatMul};
+use crate::network::{Folded, Linear, MatMul, Post};
 use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::fake_quantize;
 use crate::rules::requantize::{Requantizer, Unit};
+use crate::rules::unary::DPU_SLOPE;
 use crate::tensor::Channels;
 
 impl Planner<'_> {
@@ -36,6 +37,43 @@ impl Planner<'_> {
             "bias"
         };
         Some((finish, false, vec![bias, requantize]))
+    }
+
+    /// The same with a leaky `ReLU` behind it, on targets whose slope is a fraction of powers of two: it is a part of
+    /// the one shift.
+    pub(super) fn leaky_sums(
+        &self,
+        own: &Linear,
+        plan: Option<&LinearPlan>,
+        out: Labels,
+    ) -> Option<Ending> {
+        let (Post::Leaky { .. }, before) = self.layer.posts.split_last()? else {
+            return None;
+        };
+        let rule = self.spec.ops.leaky_relu;
+        let shifts = self.rule(own).multiplier == Multiplier::PowerOfTwo;
+        if rule != Some(LeakyReluRule::Alpha26Over256) || !shifts {
+            return None;
+        }
+        let folded = self.layer.fold(before)?;
+        if folded.lo.is_finite() || folded.hi.is_finite() {
+            return None;
+        }
+        let (finish, float, mut rules) = self.sums(own, plan, &folded, out)?;
+        let Finish::Requantize {
+            requantizer,
+            channels,
+        } = finish
+        else {
+            return None;
+        };
+        rules.push("ops.leaky-relu");
+        let requantizer = Box::new(requantizer.with_slope(DPU_SLOPE));
+        let finish = Finish::Requantize {
+            requantizer,
+            channels,
+        };
+        Some((finish, float, rules))
     }
 
     /// A product of two activations.

@@ -5,6 +5,7 @@ mod dequantize;
 mod finish;
 mod linear;
 mod movement;
+mod pairs;
 mod reduce;
 mod sum;
 mod unary;
@@ -28,7 +29,7 @@ use crate::rules::thresholds;
 use crate::tensor::Channels;
 
 pub use finish::{Finish, FloatFinish, Pair, Table};
-pub use sum::{LinearPlan, OtherBias, Sum};
+pub use sum::{LinearPlan, OtherBias, Paired, Sum};
 
 /// A layer under a target's rules.
 #[derive(Debug)]
@@ -39,7 +40,8 @@ pub struct LayerPlan {
     pub linear: Option<LinearPlan>,
     /// From sums (or inputs) to the output.
     pub finish: Finish,
-    /// Why the target's grids (of the output or of the weights) are not the model's.
+    /// Why the target's grids (of the output or of the weights) are not the model's; last, that it quantizes the bias
+    /// anew ([`is_of_bias`]).
     pub mismatches: Vec<String>,
     /// Whether the target computes this in float.
     pub float: bool,
@@ -123,13 +125,15 @@ impl LayerPlan {
             (
                 Some(LinearPlan {
                     sum: Sum::Fast { weights: a, .. },
+                    pairs: own,
                     ..
                 }),
                 Some(LinearPlan {
                     sum: Sum::Fast { weights: b, .. },
+                    pairs: others,
                     ..
                 }),
-            ) => Arc::ptr_eq(a, b),
+            ) => Arc::ptr_eq(a, b) && own == others,
             _ => false,
         }
     }
@@ -137,6 +141,14 @@ impl LayerPlan {
 
 /// How far from `sx * sw` the scale of a bias may be that ONNX Runtime fuses (1.32.0: 1.1 % is fused, 1.5 % is not).
 const TAKEN_OVER: f64 = 0.0125;
+
+/// How a mismatch of a bias ends.
+const BIAS_REQUANTIZED: &str = ": bias requantized";
+
+/// Whether one of [`LayerPlan::mismatches`] speaks of a bias that the target quantizes anew, not of a grid.
+pub fn is_of_bias(mismatch: &str) -> bool {
+    mismatch.ends_with(BIAS_REQUANTIZED)
+}
 
 struct Planner<'a> {
     layer: &'a Layer,
@@ -224,6 +236,7 @@ impl Planner<'_> {
             rules,
         };
         self.fix_sum(&mut plan);
+        self.pair_products(&mut plan)?;
         Ok(plan)
     }
 
@@ -249,8 +262,7 @@ impl Planner<'_> {
         let OtherBias { channels, of, .. } = other;
         (integer && !self.exact() && !other.as_stored).then(|| {
             format!(
-                "{}: bias scale {own:.6e} is not sx*sw = {product:.6e}, {channels} of {of} channels: bias requantized",
-                self.layer.name
+                "bias scale {own:.6e} is not sx*sw = {product:.6e}, {channels} of {of} channels{BIAS_REQUANTIZED}"
             )
         })
     }
@@ -411,6 +423,7 @@ impl Planner<'_> {
         }
         let ending = match (&layer.kind, layer.folded()) {
             (Kind::Linear(own), Some(folded)) => self.sums(own, linear, &folded, out),
+            (Kind::Linear(own), None) => self.leaky_sums(own, linear, out),
             (Kind::MatMul(own), Some(folded)) => self.products(own, &folded, out),
             (
                 Kind::Binary {

@@ -6,7 +6,7 @@ use align_check_specs::{Order, Overflow};
 
 use super::{Finish, LayerPlan, Planner};
 use crate::adapt::{self, AdaptedWeights, ValueGrid};
-use crate::kernels::PackedWeights;
+use crate::kernels::{PackedWeights, SaturatingPairs};
 use crate::network::{Kind, Linear};
 use crate::tensor::Data;
 
@@ -32,6 +32,8 @@ pub struct LinearPlan {
     pub other_bias: Option<OtherBias>,
     /// Largest magnitude that a sum can reach, over all channels, in units of the sum.
     pub bound: f64,
+    /// Pairs of products that can saturate to 16 bits, on a target that adds them so.
+    pub pairs: Option<Arc<Paired>>,
 }
 
 /// A bias with a scale of its own.
@@ -102,6 +104,17 @@ pub enum Sum {
     },
 }
 
+/// Pairs of products that can saturate to 16 bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paired {
+    /// Which.
+    pub pairs: SaturatingPairs,
+    /// What is added to a code of the input's grid, to get the one that is multiplied.
+    pub offset: i64,
+    /// What a tap outside the image multiplies.
+    pub pad: u8,
+}
+
 impl Sum {
     /// For each output channel, the input's zero point times the sum of the weights.
     pub(super) fn zeros(&self, channels: usize) -> Vec<i64> {
@@ -169,6 +182,7 @@ impl Planner<'_> {
             codes: None,
             other_bias: None,
             bound: f64::INFINITY,
+            pairs: None,
         };
         let (Some((x, _)), Data::Codes { codes, grid: wg }) = (self.codes(0), &weights.tensor.data)
         else {
@@ -290,6 +304,7 @@ impl Planner<'_> {
             codes: Some((x.min, x.max)),
             other_bias,
             bound,
+            pairs: None,
         })
     }
 

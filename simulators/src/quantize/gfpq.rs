@@ -11,6 +11,7 @@
 mod code;
 mod table;
 
+use align_check_graph::GfpqWidth;
 use align_check_specs::{Rounding, Threshold};
 
 pub use code::Code;
@@ -84,9 +85,21 @@ impl Gfpq {
         })
     }
 
-    /// The vendor's library.
+    /// The vendor's library; `None` unless `bits` is 8 or 16.
     pub fn vendor(bits: u32) -> Option<Self> {
-        Self::new(bits, Rounding::Floor, Threshold::Zero)
+        GfpqWidth::of_bits(bits).map(Self::of)
+    }
+
+    /// The vendor's library, of a width that it has.
+    pub fn of(width: GfpqWidth) -> Self {
+        Self {
+            width: match width {
+                GfpqWidth::Eight => EIGHT,
+                GfpqWidth::Sixteen => SIXTEEN,
+            },
+            range_rounding: Rounding::Floor,
+            threshold: Threshold::Zero,
+        }
     }
 
     /// `MQBench`'s fake-quant (`mqbench/fake_quantize/nnie.py`).

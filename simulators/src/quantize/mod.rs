@@ -33,8 +33,7 @@ use runs::runs;
 /// A zero may be `-0.0`, as in the executor. NaN goes the way that the operations take it.
 ///
 /// # Panics
-/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it; or on a logarithmic quantizer of
-/// other than 8 or 16 bits.
+/// If `shape` is not the shape of `x`, or a per-channel parameter does not fit it.
 pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
     check(x, shape);
     let mut out = vec![0.0; x.len()];
@@ -93,9 +92,7 @@ pub fn evaluate(q: &Quantizer, x: &[f32], shape: &[usize]) -> Vec<f32> {
             }
         }
         Quantizer::Gfpq(g) => {
-            let Some(gfpq) = Gfpq::vendor(g.bits) else {
-                panic!("a logarithmic quantizer of {} bits", g.bits)
-            };
+            let gfpq = Gfpq::of(g.width);
             out.copy_from_slice(x);
             gfpq.apply_slice(&mut out, g.z.unwrap_or_else(|| gfpq.init(x)));
         }

@@ -36,6 +36,8 @@ pub struct Requantizer {
     lo: i64,
     hi: i64,
     channels: Vec<Channel>,
+    /// What a negative accumulator is multiplied by before a power-of-two multiplier: a numerator over a power of two.
+    slope: Option<(i64, u32)>,
 }
 
 #[derive(Debug, Clone)]
@@ -131,7 +133,18 @@ impl Requantizer {
             lo,
             hi,
             channels,
+            slope: None,
         })
+    }
+
+    /// The same with a leaky `ReLU` in front of the shift of a power-of-two multiplier: negative accumulators are worth
+    /// `numerator / 2^shift` of what they are, and rounded once.
+    #[must_use]
+    pub fn with_slope(self, slope: (i64, u32)) -> Self {
+        Self {
+            slope: Some(slope),
+            ..self
+        }
     }
 
     /// What the accumulator of a channel starts from, where the bias is an integer in it.
@@ -240,12 +253,20 @@ impl Requantizer {
                 Flagged::exact(c.fake.as_ref().map_or(0, code))
             }
             Multiplier::PowerOfTwo => {
-                let shifted = if c.shift >= 0 {
-                    trace.shift_right(i128::from(acc), c.shift as u32, first)
+                let (acc, shift) = match self.slope {
+                    Some((numerator, shift)) if acc < 0 => {
+                        let how = || format!("{acc} * {numerator}, in steps of 2^-{shift}");
+                        let sloped = i128::from(acc) * i128::from(numerator);
+                        (trace.step("sloped", how, sloped), c.shift + shift as i32)
+                    }
+                    _ => (i128::from(acc), c.shift),
+                };
+                let shifted = if shift >= 0 {
+                    trace.shift_right(acc, shift as u32, first)
                 } else {
-                    let left = (-c.shift).min(62);
+                    let left = (-shift).min(62);
                     let how = || format!("{acc} * 2^{left}");
-                    Flagged::exact(trace.step("shifted left", how, i128::from(acc) << left))
+                    Flagged::exact(trace.step("shifted left", how, acc << left))
                 };
                 shifted.and_then(|v| self.place(v, trace))
             }
@@ -435,7 +456,9 @@ impl Requantizer {
                     },
                 );
             }
-            (Multiplier::PowerOfTwo, Some(bias)) if (0..=31).contains(&c.shift) => {
+            (Multiplier::PowerOfTwo, Some(bias))
+                if (0..=31).contains(&c.shift) && self.slope.is_none() =>
+            {
                 let zero = if after { self.out.zero_point } else { 0 };
                 let shift = c.shift as u32;
                 vectorize(

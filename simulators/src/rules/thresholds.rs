@@ -2,12 +2,13 @@
 //!
 //! Sources (Xilinx/finn 39f0c9a6): `src/finn/transformation/qonnx/qonnx_activation_handlers.py` for the thresholds
 //! of a quantizer; `src/finn/transformation/streamline/absorb.py`, `collapse_repeated.py` and
-//! `round_thresholds.py` for those of integer sums. Every step is in float32. Recordings: `golden/finn`.
+//! `round_thresholds.py` for those of integer sums, `src/finn/transformation/qonnx/fold_quant_weights.py` and
+//! `streamline/__init__.py` (the order of the steps) for biases and scales of each channel. Every step is in float32. Recordings: `golden/finn`.
 
 use align_check_graph::{PerChannel, Quantizer};
 use align_check_specs::{Compare, SumDivision, ThresholdArithmetic, ThresholdRules};
 
-use crate::network::{Kind, Layer, Post};
+use crate::network::{Kind, Layer, LinearBias, Post};
 use crate::num::trace::short;
 use crate::num::{self, Trace};
 use crate::plan::LinearPlan;
@@ -67,7 +68,8 @@ impl Counted {
 
     /// Codes of integer sums.
     pub fn sums(&self, sums: impl Iterator<Item = i64>) -> Vec<i32> {
-        sums.map(|sum| self.code(sum as f64, 0)).collect()
+        let code = |(i, sum)| self.code(sum as f64, self.channels.of_index(i));
+        sums.enumerate().map(code).collect()
     }
 }
 
@@ -151,23 +153,28 @@ pub fn plan(
         (Kind::Pass, _) if input.is_none() => {}
         (Kind::Linear(own), Some(sums)) => {
             let weights = own.weights.grid().map(|grid| &grid.scale);
-            let (Some(x), Some(w)) = (
-                input.and_then(|x| one_scale(&x.scale)),
-                weights.and_then(one_scale),
-            ) else {
+            let (Some(x), Some(w)) = (input.and_then(|x| one_scale(&x.scale)), weights) else {
                 return Err(
-                    "thresholds of sums with a scale for each channel are not known".into(),
+                    "thresholds of inputs with a scale for each channel are not known".into(),
                 );
             };
-            let plain = own.bias.is_none() && own.rows.is_none() && own.factor == 1.0;
+            let plain = own.rows.is_none() && own.factor == 1.0;
             if !plain || counted.rows.len() != 1 || !sums.bound.is_finite() {
                 return Err(
-                    "thresholds of sums with a bias, or of a scale for each channel, are not known"
+                    "thresholds of sums with a bias for each row, a factor, or a scale for each output channel are \
+                     not known"
                         .into(),
                 );
             }
-            for t in &mut counted.rows[0] {
-                *t = of_sum(*rule, *t, x as f32, w as f32);
+            if own.bias.is_some() || w.values.len() > 1 {
+                counted.channels = layer.channels();
+                counted.rows = vec![counted.rows[0].clone(); counted.channels.count];
+            }
+            for (c, row) in counted.rows.iter_mut().enumerate() {
+                let bias = own.bias.as_ref().map(|bias| absorbed(bias, c));
+                for t in row {
+                    *t = of_sum(*rule, *t, (x as f32, w.at(c) as f32), bias);
+                }
             }
         }
         _ => return Err(format!("thresholds behind '{}' are not known", layer.op)),
@@ -208,13 +215,40 @@ fn thresholds(
     (0..steps).map(one).collect()
 }
 
-/// A threshold of an integer sum whose unit is worth `x * w`.
-fn of_sum(rule: ThresholdRules, t: f32, x: f32, w: f32) -> f32 {
+/// A bias as FINN finds it behind its Quant node: what is added, and the node's scale (`fold_quant_weights.py` divides
+/// by it in front of the addition of integers and multiplies by it behind; `MoveAddPastMul` makes it a factor of the
+/// bias and of the sum).
+fn absorbed(bias: &LinearBias, channel: usize) -> (f32, Option<f32>) {
+    let real = bias.reals[channel] as f32;
+    let Some(stated) = &bias.stated else {
+        return (real, None);
+    };
+    let scale = stated.scales[channel.min(stated.scales.len() - 1)] as f32;
+    let added = bias
+        .codes
+        .as_ref()
+        .map_or(real, |codes| codes[channel] as f32 * scale);
+    (added, Some(scale))
+}
+
+/// A threshold of an integer sum whose unit is worth `x * w`. The bias is taken away first
+/// (`AbsorbAddIntoMultiThreshold`), then the collapsed factors are divided by (`AbsorbMulIntoMultiThreshold`).
+fn of_sum(
+    rule: ThresholdRules,
+    t: f32,
+    (x, w): (f32, f32),
+    bias: Option<(f32, Option<f32>)>,
+) -> f32 {
+    let t = bias.map_or(t, |(added, _)| t - added);
+    let product = match bias {
+        Some((_, Some(scale))) => x * w * (1.0 / scale) * scale,
+        _ => x * w,
+    };
     let quotient = match rule.division {
-        SumDivision::Product => t / (x * w),
+        SumDivision::Product => t / product,
         SumDivision::InputFirst => t / x / w,
         SumDivision::WeightFirst => t / w / x,
-        SumDivision::Reciprocal => t * (1.0 / (x * w)),
+        SumDivision::Reciprocal => t * (1.0 / product),
         SumDivision::F64 => {
             let quotient = f64::from(t) / (f64::from(x) * f64::from(w));
             return num::round_f64(quotient, rule.rounding) as f32;

@@ -207,6 +207,10 @@ fn real_clamp(out: Labels, clamp: (f64, f64)) -> (i64, i64) {
     (code(clamp.0, out.min), code(clamp.1, out.max))
 }
 
+/// The slope that the DPU puts in the place of any other, 26 / 2^8 (Xilinx/Vitis-AI, `vai_q_pytorch`
+/// `optimization/commander.py`).
+pub const DPU_SLOPE: (i64, u32) = (26, 8);
+
 /// `[ops] leaky-relu` with one slope. `None`: the rule is the reference's.
 ///
 /// # Errors
@@ -298,11 +302,13 @@ pub fn leaky_relu(
         }
         LeakyReluRule::Alpha26Over256 => {
             let rounding = shift_rounding(spec);
+            let (numerator, shift) = DPU_SLOPE;
+            let slope = numerator as f64 * libm::exp2(-f64::from(shift));
             Box::new(move |code, trace| {
                 let v = x.real_f64("input", code, trace);
                 let v = if v < 0.0 {
-                    let how = || short(v) + " * 26 / 256";
-                    trace.step("sloped", how, v * 26.0 / 256.0)
+                    let how = || format!("{} * {numerator} / 2^{shift}", short(v));
+                    trace.step("sloped", how, v * slope)
                 } else {
                     v
                 };

@@ -1,19 +1,32 @@
 //! The report for a browser.
 
-mod chart;
+mod charts;
+mod graph;
+mod heat;
 mod layers;
+mod layout;
+mod plan;
+mod words;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::text::{count, thousands, xml};
-use super::view;
-use crate::outcome::{Outcome, TargetOutcome, Verdict};
+use self::charts::Places;
+use self::words::{Words, name, said};
+use super::text::{number, percent, thousands, xml};
+use super::view::{self, Untaken};
+use crate::outcome::{Against, Floor, LayerOutcome, Outcome, OutputOutcome, Stats, TargetOutcome};
 
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("sort.js");
+const SCRIPT: &str = include_str!("page.js");
 
-/// The outcome as one HTML file: no external resource, light or dark as the reader's system is.
+/// More targets than this are folded, all but the first.
+const OPEN: usize = 3;
+
+/// The outcome as one HTML file: no external resource, light or dark as the reader's system is, in English and
+/// Chinese.
 pub fn html(outcome: &Outcome) -> String {
+    let worst = view::worst(outcome);
     let mut out =
         String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     // Writing to a String cannot fail, here and below.
@@ -22,153 +35,412 @@ pub fn html(outcome: &Outcome) -> String {
         "<meta name=\"viewport\" content=\"width=device-width\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
          style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
-         <title>{}: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>align-check</h1>\n",
+         <title>{}: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header><h1>align-check</h1>\
+         <p class=\"langs\"><button data-lang=\"en\" lang=\"en\">English</button>\
+         <button data-lang=\"zh\" lang=\"zh\">中文</button></p></header>\n",
         xml(&outcome.model.path),
-        view::worst(outcome).text(),
+        words::verdict_plain(worst),
     );
     for (id, target) in outcome.targets.iter().enumerate() {
         let _ = writeln!(
             out,
-            "<div class=\"card {}\"><a href=\"#t{id}\">{}</a>: <span class=\"word\">{}</span>: {}</div>",
-            class(target.verdict),
-            xml(&target.name),
-            view::shout(target.verdict),
-            xml(&view::headline(target, outcome.inputs))
+            "<div class=\"card {}\"><a href=\"#t{id}\">{}</a> <span class=\"word shout\">{}</span> {}</div>",
+            view::look(target.verdict).class,
+            name(&target.name),
+            words::verdict(target.verdict),
+            headline(target)
+        );
+    }
+    for (target, why) in &outcome.unsupported {
+        let _ = writeln!(
+            out,
+            "<div class=\"card unknown\">{} {} {}</div>",
+            name(target),
+            words::UNSUPPORTED.html(),
+            said(why)
         );
     }
     let _ = writeln!(
         out,
-        "<p>{}<br><span class=\"dim\">sha256 of the model: <code>{}</code></span></p>",
-        xml(&view::setting(outcome)),
-        xml(&outcome.model.sha256)
+        "<p>{}<br><span class=\"dim\">{}</span></p>",
+        setting(outcome),
+        words::SHA.with(&[&name(&outcome.model.sha256)])
     );
     if let Some(floor) = &outcome.floor {
         let _ = writeln!(
             out,
             "<div class=\"card noise\">{}</div>",
-            xml(&view::floor(floor))
+            self::floor(floor)
         );
     }
-    if let Some((missing, what)) = view::missing(&outcome.against) {
-        let _ = writeln!(
-            out,
-            "<div class=\"card tolerance\">{what} {}: {}</div>",
-            count(missing.len(), "tensor"),
-            xml(&missing.join(", "))
-        );
-    }
+    missing(&mut out, &outcome.against);
     for (id, target) in outcome.targets.iter().enumerate() {
-        part(&mut out, target, id);
+        part(&mut out, outcome, target, id);
     }
-    list(&mut out, "Assumed by the importer", &outcome.model.notes);
+    sentences(&mut out, words::ASSUMED, &outcome.model.notes);
     let _ = write!(
         out,
-        "<p class=\"dim\">align-check {}</p>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
-        env!("CARGO_PKG_VERSION")
+        "<p class=\"dim\">{}</p>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        words::VERSION.with(&[env!("CARGO_PKG_VERSION")])
     );
     out
 }
 
-fn part(out: &mut String, target: &TargetOutcome, id: usize) {
-    let _ = writeln!(
-        out,
-        "<h2 id=\"t{id}\">{}</h2>\n<p class=\"dim\">{}; weakest grade: {}</p>",
-        xml(&target.name),
-        xml(&target.summary),
-        grade(&target.grade)
-    );
-    let groups = view::mismatches(target);
-    if !groups.is_empty() {
-        let _ = write!(
-            out,
-            "<div class=\"card float\"><b>{}</b><ul>",
-            xml(view::GRIDS)
-        );
-        for group in &groups {
-            let cost = view::cost(group).map(|cost| format!("<br><b>{}</b>", xml(&cost)));
-            let _ = write!(
-                out,
-                "<li>{} × {} (e.g. <code>{}</code>){}</li>",
-                thousands(group.count as u64),
-                xml(&group.why),
-                xml(&group.example),
-                cost.unwrap_or_default()
-            );
-        }
-        out.push_str("</ul></div>\n");
-    }
-    let layers = &target.layers;
-    out.push_str(&chart::bars(
-        target,
-        id,
-        "differing elements, each layer on its own, in graph order",
-        |layer| layer.isolated.as_ref(),
-    ));
-    out.push_str(&chart::bars(target, id, "the same, run freely", |layer| {
-        layer.cumulative.as_ref()
-    }));
-    if let Some(first) = view::first_divergent(target) {
-        let _ = writeln!(
-            out,
-            "<p>First divergent layer: <b>{}</b></p>",
-            xml(&view::named(first))
-        );
-    }
-    let causes: Vec<String> = view::causes(target)
-        .iter()
-        .map(|(name, text, layers)| format!("{name}: {text} ({})", count(*layers, "layer")))
-        .collect();
-    list(out, "Causes", &causes);
-    if !layers.is_empty() {
-        layers::table(out, target, id);
-    }
-    let outputs: Vec<String> = target
-        .outputs
-        .iter()
-        .map(|output| view::output(target, output))
-        .collect();
-    list(out, "Outputs", &outputs);
-    list(out, "Not known about this target", &target.unknowns);
+/// What was run, against what.
+fn setting(outcome: &Outcome) -> String {
+    let samples = thousands(outcome.inputs as u64);
+    let inputs = match outcome.generated {
+        Some(seed) => words::GENERATED.with(&[&samples, &seed.to_string()]),
+        None => words::SAMPLES.with(&[&samples]),
+    };
+    let against = match &outcome.against {
+        Against::Reference => words::AGAINST_EXACT.html(),
+        Against::RecordedReference { file, .. } => words::AGAINST_RUN.with(&[&name(file)]),
+        Against::Recording { file, .. } => words::AGAINST_RECORDING.with(&[&name(file)]),
+    };
+    words::SETTING.with(&[
+        &name(&outcome.model.path),
+        &name(&outcome.model.format),
+        &inputs,
+        &against,
+    ])
 }
 
-fn list(out: &mut String, title: &str, items: &[String]) {
+/// The verdict on a target in one sentence.
+fn headline(target: &TargetOutcome) -> String {
+    let mut parts = Vec::new();
+    let layers = thousands(target.layers.len() as u64);
+    let failing = view::failing(target);
+    if failing > 0 {
+        parts.push(words::DIFFER.with(&[&thousands(failing as u64), &layers]));
+        if let Some(first) = view::first_divergent(target) {
+            parts.push(words::FIRST.with(&[&name(&first.name)]));
+        }
+        if let Some(&worst) = view::worst_first(target).first()
+            && let Some(stats) = view::decisive(worst)
+        {
+            let max = layers::max(stats, worst.lsb.is_some());
+            parts.push(words::WORST.with(&[&name(&worst.name), &max]));
+        }
+    } else {
+        let differs = |stats: &Stats| stats.differing > 0;
+        let any = target.layers.iter().filter_map(view::decisive).any(differs);
+        let words = if any {
+            words::NO_LAYER
+        } else {
+            words::NO_ELEMENT
+        };
+        parts.push(words.with(&[&layers]));
+    }
+    parts.push(words::WEAKEST.with(&[&words::grade(&target.grade)]));
+    words::join(&parts)
+}
+
+/// How far a recorded fake-quant run is from exact arithmetic.
+fn floor(floor: &Floor) -> String {
+    let isolated = &floor.isolated;
+    let [differing, elements] = [isolated.differing, isolated.elements].map(thousands);
+    let furthest = number(floor.furthest_from_tie);
+    let mut text = if isolated.differing == 0 {
+        words::FLOOR_AGREE.with(&[&elements])
+    } else if floor.beyond_noise > 0 {
+        let beyond = thousands(floor.beyond_noise);
+        words::FLOOR_BEYOND.with(&[&differing, &elements, &beyond, &furthest])
+    } else if floor.furthest_from_tie == 0.0 {
+        words::FLOOR_FLOATS.with(&[&differing, &elements])
+    } else {
+        words::FLOOR_TIES.with(&[&differing, &elements, &furthest])
+    };
+    let free = &floor.free;
+    text.push(' ');
+    if free.differing > 0 {
+        let rate = xml(&percent(free.rate()));
+        text += &words::FLOOR_FREE.with(&[&thousands(free.differing), &rate]);
+    } else if free.elements > 0 {
+        text += &words::FLOOR_FREE_NONE.html();
+    }
+    format!("<b>{}</b> {text}", words::FLOOR.html())
+}
+
+fn missing(out: &mut String, against: &Against) {
+    let (missing, words) = match against {
+        Against::Reference => return,
+        Against::RecordedReference { missing, .. } => (missing, words::MISSING_RUN),
+        Against::Recording { missing, .. } => (missing, words::MISSING_RECORDING),
+    };
+    if missing.is_empty() {
+        return;
+    }
+    let names: Vec<String> = missing.iter().map(|tensor| name(tensor)).collect();
+    let _ = writeln!(
+        out,
+        "<div class=\"card tolerance\">{} <b>{}</b> {}</div>",
+        words.html(),
+        thousands(missing.len() as u64),
+        names.join(", ")
+    );
+}
+
+/// Everything about one target.
+fn part(out: &mut String, outcome: &Outcome, target: &TargetOutcome, id: usize) {
+    let open = if id == 0 || outcome.targets.len() <= OPEN {
+        " open"
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        out,
+        "<details class=\"target\" id=\"t{id}\"{open}><summary><h2>{}</h2> <span class=\"word {}\">{}</span></summary>\n\
+         <p class=\"dim\">{}; {}</p>",
+        name(&target.name),
+        view::look(target.verdict).class,
+        words::verdict(target.verdict),
+        said(&target.summary),
+        words::WEAKEST.with(&[&words::grade(&target.grade)])
+    );
+    grids(out, target);
+    if target.layers.is_empty() {
+        let _ = writeln!(out, "<p>{}</p>", words::NO_LAYERS.html());
+    } else {
+        pictures(out, outcome, target, id);
+    }
+    outputs(out, target, id);
+    evidence(out, target);
+    sentences(out, words::UNKNOWNS, &target.unknowns);
+    out.push_str("</details>\n");
+}
+
+fn pictures(out: &mut String, outcome: &Outcome, target: &TargetOutcome, id: usize) {
+    let by_tensor: HashMap<&str, usize> = outcome
+        .network
+        .iter()
+        .enumerate()
+        .map(|(number, layer)| (layer.tensor.as_str(), number))
+        .collect();
+    let numbers: Vec<usize> = target
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(at, layer)| by_tensor.get(layer.tensor.as_str()).copied().unwrap_or(at))
+        .collect();
+    let places = Places {
+        network: outcome.network.len().max(target.layers.len()),
+        numbers: &numbers,
+    };
+    let mut body = String::new();
+    let mut links = Vec::new();
+    let mut anchor = |name: &str, words: words::Words| {
+        links.push(format!("<a href=\"#t{id}-{name}\">{}</a>", words.html()));
+    };
+    if !outcome.network.is_empty() {
+        anchor("graph", words::NAV_GRAPH);
+        let _ = write!(
+            body,
+            "<h3 id=\"t{id}-graph\">{}</h3>\n<p class=\"dim hint\">{}</p>\n{}",
+            words::GRAPH.html(),
+            words::GRAPH_HINT.html(),
+            graph::picture(&outcome.network, target, id)
+        );
+        legend(&mut body, outcome, target);
+    }
+    anchor("bars", words::NAV_BARS);
+    let _ = writeln!(
+        body,
+        "<h3 id=\"t{id}-bars\">{}</h3>",
+        words::NAV_BARS.html()
+    );
+    let isolated = |layer: &'_ LayerOutcome| layer.isolated.is_some();
+    if target.layers.iter().any(isolated) {
+        body += &charts::rates(target, id, &places, words::ISOLATED, |layer| {
+            layer.isolated.as_ref()
+        });
+    }
+    body += &charts::rates(target, id, &places, words::CUMULATIVE, |layer| {
+        layer.cumulative.as_ref()
+    });
+    body += &charts::shares(target, id, &places);
+    body += &charts::histogram(&total(target), words::HISTOGRAM);
+    let heat = heat::map(target, id, &places);
+    if !heat.is_empty() {
+        anchor("heat", words::NAV_HEAT);
+        body += &heat;
+    }
+    anchor("causes", words::NAV_CAUSES);
+    causes(&mut body, target, id);
+    if !target.decisions.is_empty() {
+        anchor("plan", words::NAV_PLAN);
+        plan::table(&mut body, target, id);
+    }
+    anchor("layers", words::NAV_LAYERS);
+    layers::list(&mut body, target, id, &numbers);
+    if !target.outputs.is_empty() {
+        anchor("outputs", words::NAV_OUTPUTS);
+    }
+    let _ = writeln!(out, "<nav>{}</nav>", links.join(" · "));
+    out.push_str(&body);
+}
+
+/// Elements of all quantized layers by their difference in LSB.
+fn total(target: &TargetOutcome) -> Vec<(i32, u64)> {
+    let mut total = Stats::default();
+    let layers = target.layers.iter().filter(|layer| layer.lsb.is_some());
+    for stats in layers.filter_map(view::decisive) {
+        total.merge(stats);
+    }
+    total.histogram
+}
+
+/// The verdicts that the picture has, with the number of layers each.
+fn legend(out: &mut String, outcome: &Outcome, target: &TargetOutcome) {
+    out.push_str("<p class=\"legend\">");
+    for verdict in view::VERDICTS {
+        let layers = view::layers_with(target, verdict);
+        if layers > 0 {
+            let _ = write!(
+                out,
+                "<span class=\"key {}\"><i class=\"box\"></i>{} <b>{}</b></span>",
+                view::look(verdict).class,
+                words::verdict(verdict),
+                thousands(layers as u64)
+            );
+        }
+    }
+    let skipped = outcome.network.len().saturating_sub(target.layers.len());
+    if skipped > 0 {
+        let _ = write!(
+            out,
+            "<span class=\"key skipped\"><i class=\"box\"></i>{} <b>{}</b></span>",
+            words::NOT_COMPARED.html(),
+            thousands(skipped as u64)
+        );
+    }
+    if let Some(first) = view::first_divergent(target) {
+        let _ = write!(
+            out,
+            "<span class=\"key\">▼ {}: {}</span>",
+            words::FIRST_MARK.html(),
+            name(&first.name)
+        );
+    }
+    out.push_str("</p>\n");
+}
+
+/// Grids of the target that are not the model's, before anything else.
+fn grids(out: &mut String, target: &TargetOutcome) {
+    for (what, groups) in view::mismatches(target) {
+        let heading = match what {
+            Untaken::Grids => words::GRIDS,
+            Untaken::Biases => words::BIASES,
+        };
+        untaken(out, heading, &groups);
+    }
+}
+
+fn untaken(out: &mut String, heading: Words, groups: &[view::Mismatch]) {
+    let _ = write!(
+        out,
+        "<div class=\"card float\"><b>{}</b><ul>",
+        heading.html()
+    );
+    for group in groups {
+        let count = thousands(group.count as u64);
+        let told = words::TIMES.with(&[&count, &said(&group.why), &name(&group.example)]);
+        let _ = write!(out, "<li>{told}");
+        if group.layers > 0 {
+            let cost = words::COST.with(&[
+                &number(group.max_lsb),
+                &xml(&percent(group.mean_rate)),
+                &thousands(group.layers as u64),
+            ]);
+            let _ = write!(out, "<br><b>{cost}</b>");
+        }
+        out.push_str("</li>");
+    }
+    out.push_str("</ul></div>\n");
+}
+
+fn causes(out: &mut String, target: &TargetOutcome, id: usize) {
+    let _ = writeln!(out, "<h3 id=\"t{id}-causes\">{}</h3>", words::CAUSES.html());
+    let causes = view::causes(target);
+    if causes.is_empty() {
+        let _ = writeln!(out, "<p>{}</p>", words::NO_CAUSE.html());
+        return;
+    }
+    out.push_str("<ul>");
+    for (name, text, layers) in &causes {
+        let _ = write!(
+            out,
+            "<li><b>{}</b> ({}): {}</li>",
+            words::cause(name),
+            words::LAYERS_WITH.with(&[&thousands(*layers as u64)]),
+            said(text)
+        );
+    }
+    out.push_str("</ul>\n");
+}
+
+fn outputs(out: &mut String, target: &TargetOutcome, id: usize) {
+    if target.outputs.is_empty() {
+        return;
+    }
+    let _ = write!(
+        out,
+        "<h3 id=\"t{id}-outputs\">{}</h3><ul>",
+        words::OUTPUTS.html()
+    );
+    for OutputOutcome {
+        tensor,
+        stats,
+        argmax_flips,
+        samples,
+    } in &target.outputs
+    {
+        let layer = target.layers.iter().find(|layer| layer.tensor == *tensor);
+        let quantized = layer.is_some_and(|layer| layer.lsb.is_some());
+        let [flips, samples] = [*argmax_flips, *samples].map(thousands);
+        let _ = write!(
+            out,
+            "<li>{} {}<br>{}</li>",
+            name(tensor),
+            layers::numbers(stats, quantized),
+            words::FLIPS.with(&[&flips, &samples])
+        );
+    }
+    out.push_str("</ul>\n");
+}
+
+/// How well the rules of the layers are known.
+fn evidence(out: &mut String, target: &TargetOutcome) {
+    if target.layers.is_empty() {
+        return;
+    }
+    let _ = write!(out, "<h3>{}</h3><ul>", words::EVIDENCE.html());
+    let mut grades: Vec<&str> = Vec::new();
+    for layer in &target.layers {
+        if !grades.contains(&layer.grade.as_str()) {
+            grades.push(&layer.grade);
+        }
+    }
+    for grade in grades {
+        let layers = target.layers.iter().filter(|layer| layer.grade == grade);
+        let _ = write!(
+            out,
+            "<li>{}: {}</li>",
+            words::grade(grade),
+            thousands(layers.count() as u64)
+        );
+    }
+    out.push_str("</ul>\n");
+}
+
+/// Sentences that exist in English only.
+fn sentences(out: &mut String, title: words::Words, items: &[String]) {
     if items.is_empty() {
         return;
     }
-    let _ = writeln!(
-        out,
-        "<h3>{}</h3><ul>{}</ul>",
-        xml(title),
-        self::items(items)
-    );
-}
-
-/// The items of a list.
-fn items(items: &[String]) -> String {
-    let mut out = String::new();
+    let _ = write!(out, "<h3>{}</h3><ul>", title.html());
     for item in items {
-        let _ = write!(out, "<li>{}</li>", xml(item));
+        let _ = write!(out, "<li>{}</li>", said(item));
     }
-    out
-}
-
-/// A grade; the weak ones stand out.
-fn grade(grade: &str) -> String {
-    match grade {
-        "hypothesis" => format!("<span class=\"weak\">{grade}</span>"),
-        "documented" => format!("<span class=\"told\">{grade}</span>"),
-        other => xml(other),
-    }
-}
-
-/// The style class of a verdict.
-fn class(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Misaligned | Verdict::UnknownRule => "misaligned",
-        Verdict::FloatOnTarget => "float",
-        Verdict::WithinTolerance => "tolerance",
-        Verdict::WithinNoise => "noise",
-        Verdict::Aligned | Verdict::Proved => "aligned",
-        Verdict::NoSuchTensor => "absent",
-    }
+    out.push_str("</ul>\n");
 }

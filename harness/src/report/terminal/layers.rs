@@ -52,6 +52,11 @@ pub(super) fn table(
             {
                 texts.push(format!("witness: {}", view::witness(witness)));
             }
+            if verbose >= 1
+                && let Some(drift) = layer.drift.as_ref().and_then(view::drift_of)
+            {
+                texts.push(format!("drift: {drift}"));
+            }
             lines.extend(below(&texts, width, paint));
         }
     }

@@ -62,6 +62,18 @@ pub fn verdict_lines(outcome: &Outcome, color: bool) -> String {
     page.out
 }
 
+/// What was assumed of the model, for texts of other verbs.
+pub(crate) fn notes(notes: &[String], color: bool, verbose: bool) -> String {
+    let mut page = Page {
+        out: String::new(),
+        width: usize::MAX,
+        paint: Paint(color),
+        verbose: u8::from(verbose),
+    };
+    page.notes(notes);
+    page.out
+}
+
 struct Page {
     out: String,
     width: usize,
@@ -238,18 +250,26 @@ impl Page {
         for output in &target.outputs {
             self.paragraph("output ", &view::output(target, output), str::to_owned);
         }
+        if let Some(drifted) = &target.drifted {
+            self.paragraph("drift: ", &view::drift(drifted), str::to_owned);
+        }
+        if let (Some(trace), true) = (&target.trace, self.verbose >= 1) {
+            self.list("trace: ", &view::trace(trace));
+        }
         self.list("unknown: ", &target.unknowns);
     }
 
-    /// Grids that are not the model's.
+    /// Grids that are not the model's, and biases that are quantized anew.
     fn mismatches(&mut self, target: &TargetOutcome) {
-        let groups = view::mismatches(target);
-        if groups.is_empty() {
-            return;
+        for (what, groups) in view::mismatches(target) {
+            self.mismatched(what.heading(), &groups);
         }
+    }
+
+    fn mismatched(&mut self, heading: &str, groups: &[view::Mismatch]) {
         let paint = self.paint;
-        self.paragraph("", view::GRIDS, |line| paint.alarm(line));
-        for group in &groups {
+        self.paragraph("", heading, |line| paint.alarm(line));
+        for group in groups {
             let why = format!("{} (e.g. {})", visible(&group.why), visible(&group.example));
             self.paragraph(
                 &format!("  {} × ", thousands(group.count as u64)),
@@ -352,6 +372,9 @@ impl Page {
         let worst = view::worst(outcome);
         if worst.fails() && self.verbose == 0 {
             steps.push("-v (every layer, with an element that shows the difference)".to_owned());
+        }
+        if worst == Verdict::UnknownRule {
+            steps.push("--cases DIR (a minimal case of each unknown rule)".to_owned());
         }
         if worst.fails() {
             steps.push("--report json=out.json (all numbers) or html=out.html".to_owned());

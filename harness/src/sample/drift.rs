@@ -1,0 +1,234 @@
+//! Drift: what a layer adds to differences that reach it, and which layer's differences reach an output.
+
+use std::sync::Arc;
+
+use align_check_simulators::run::Runner;
+use align_check_simulators::tensor::Tensor;
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::{SampleRun, Values, borrowed, model_grid};
+use crate::check::{Check, Mode, SampleFound};
+use crate::compare::{self, Lsb};
+use crate::inputs::Sample;
+use crate::outcome::{Drift, Trace, Traced};
+
+/// Most layers whose differences are followed to an output.
+pub(crate) const MOST_TRACED: usize = 8;
+
+/// Most elements of all tensors of a network that is traced: they are held at once.
+const MOST_HELD: usize = 1 << 27;
+
+/// A layer's output in three states, and which elements differ.
+pub(super) struct Split<'a> {
+    pub(super) expected: &'a Tensor,
+    pub(super) isolated: (&'a Tensor, &'a [usize]),
+    pub(super) cumulative: (&'a Tensor, &'a [usize]),
+    /// Largest difference of the layer's inputs, in LSB.
+    pub(super) inputs: f64,
+}
+
+impl Split<'_> {
+    /// Splits the elements that differ in the target's own run: introduced, where they differ with the reference's
+    /// inputs too; propagated, where they do not; of both, amplified are those that are further off than any input of
+    /// the layer and than the layer alone.
+    pub(super) fn drift(&self, lsb: &Lsb) -> Drift {
+        let (out, differing) = self.cumulative;
+        let (alone, introduced) = self.isolated;
+        let off = |tensor: &Tensor, at: usize| {
+            ((tensor.real_at(at) - self.expected.real_at(at)) / lsb.at(at)).abs()
+        };
+        let mut drift = Drift {
+            inputs_max_lsb: self.inputs,
+            ..Drift::default()
+        };
+        for &at in differing {
+            if introduced.binary_search(&at).is_ok() {
+                drift.introduced += 1;
+            } else {
+                drift.propagated += 1;
+            }
+            // A thousandth: steps of reals are quotients.
+            let before = self.inputs.max(off(alone, at));
+            drift.amplified += u64::from(off(out, at) > before * 1.001);
+        }
+        drift
+    }
+}
+
+/// Largest difference between the inputs of a layer, in LSB of each.
+pub(super) fn largest(
+    base: &[Arc<Tensor>],
+    own: &[Arc<Tensor>],
+    lsb: impl Fn(usize) -> Lsb,
+) -> f64 {
+    let pairs = base.iter().zip(own).enumerate();
+    let apart = pairs.filter(|(_, (a, b))| !Arc::ptr_eq(a, b) && a.len() == b.len());
+    apart
+        .map(|(index, (a, b))| compare::compare(a, b, &lsb(index)).0.max_lsb)
+        .fold(0.0, f64::max)
+}
+
+/// Follows the differences of single layers to the worst output element of one sample: the reference is run again
+/// with what the target makes of one layer, fed with the reference's inputs, in the place of that layer's output.
+/// `None` where no output differs, or no layer's codes can stand in for the reference's.
+///
+/// # Errors
+/// As [`super::run`].
+pub(crate) fn trace(
+    check: &Check,
+    t: usize,
+    (number, sample): (usize, &Sample),
+    compared: &[bool],
+) -> Result<Option<Trace>> {
+    let network = check.network;
+    let elements: usize = network
+        .layers
+        .iter()
+        .map(|l| l.shape.iter().product::<usize>())
+        .sum();
+    if elements > MOST_HELD {
+        return Ok(None);
+    }
+    let one = Check {
+        targets: &check.targets[t..=t],
+        mode: Mode {
+            isolated: true,
+            cumulative: true,
+        },
+        explain: false,
+        ..*check
+    };
+    let mut run = SampleRun::new(&one, number, sample)?;
+    run.tracing = true;
+    let mut found = SampleFound::new(&one);
+    for index in 0..network.layers.len() {
+        run.layer(index, compared, &mut found)?;
+    }
+    let Some(worst) = run.worst_output() else {
+        return Ok(None);
+    };
+    // What the reference's layers cannot read, cannot be followed.
+    let mut layers: Vec<(usize, Arc<Tensor>, u64)> = run
+        .introduced
+        .take()
+        .into_iter()
+        .filter(|(layer, tensor, _)| {
+            let base = run.base[network.layers[*layer].output].as_ref();
+            base.is_some_and(|base| base.grid() == tensor.grid())
+        })
+        .collect();
+    let number_of_layers = layers.len();
+    layers.sort_by_key(|(layer, _, differing)| (std::cmp::Reverse(*differing), *layer));
+    layers.truncate(MOST_TRACED);
+    if layers.is_empty() {
+        return Ok(None);
+    }
+    let base = &run.base;
+    let mut traced: Vec<Traced> = layers
+        .par_iter()
+        .map(|(layer, tensor, differing)| {
+            let out = follow(check, base, *layer, tensor);
+            let value = network.graph.outputs[worst.output];
+            let (lsb, outputs) = match (&base[value], &out[value]) {
+                (Some(base), Some(changed)) => {
+                    let off = changed.real_at(worst.at) - base.real_at(worst.at);
+                    let stats = compare::compare(base, changed, &worst.lsb).0;
+                    (off / worst.lsb.at(worst.at), stats.differing)
+                }
+                _ => (0.0, 0),
+            };
+            Traced {
+                layer: network.layers[*layer].name.clone(),
+                differing: *differing,
+                lsb,
+                outputs,
+            }
+        })
+        .collect();
+    traced.sort_by(|a, b| b.lsb.abs().total_cmp(&a.lsb.abs()));
+    let value = network.graph.outputs[worst.output];
+    Ok(Some(Trace {
+        sample: number,
+        tensor: network.name(value).to_owned(),
+        index: super::coordinates(&network.graph.values[value].shape, worst.at),
+        lsb: worst.off,
+        introducing: number_of_layers as u64,
+        layers: traced,
+    }))
+}
+
+/// The reference run on from one layer with another output: every tensor that changes.
+fn follow(check: &Check, base: &Values, from: usize, tensor: &Arc<Tensor>) -> Values {
+    let network = check.network;
+    let mut changed: Values = vec![None; base.len()];
+    changed[network.layers[from].output] = Some(tensor.clone());
+    for (index, layer) in network.layers.iter().enumerate().skip(from + 1) {
+        if !layer.inputs.iter().any(|&value| changed[value].is_some()) {
+            continue;
+        }
+        let inputs: Option<Vec<Arc<Tensor>>> = layer
+            .inputs
+            .iter()
+            .map(|&value| changed[value].clone().or_else(|| base[value].clone()))
+            .collect();
+        let Some(inputs) = inputs else { continue };
+        let runner = Runner {
+            layer,
+            plan: &check.reference.plans[index],
+            isa: check.isa,
+        };
+        let inputs = borrowed(&inputs);
+        let out = runner.finish(&inputs, &runner.sums(&inputs));
+        if base[layer.output].as_ref().is_none_or(|base| **base != out) {
+            changed[layer.output] = Some(Arc::new(out));
+        }
+    }
+    changed
+}
+
+/// The element of the outputs that is furthest off.
+struct Worst {
+    output: usize,
+    at: usize,
+    /// In LSB, with its sign.
+    off: f64,
+    lsb: Lsb,
+}
+
+impl SampleRun<'_> {
+    fn worst_output(&self) -> Option<Worst> {
+        let check = self.check;
+        let mut worst: Option<Worst> = None;
+        for (output, &value) in check.network.graph.outputs.iter().enumerate() {
+            let own = match &check.targets[0].own {
+                None => Some(value),
+                Some(own) => own.placed.found_as[value],
+            };
+            let got = own.and_then(|value| self.own[0][value].as_ref());
+            let (Some(expected), Some(got)) = (&self.base[value], got) else {
+                continue;
+            };
+            let lsb = match model_grid(&check.reference.grids[value]) {
+                Some(grid) => Lsb::new(grid.scale.clone(), &expected.shape),
+                None => Lsb::unit(),
+            };
+            for at in compare::compare(expected, got, &lsb).1 {
+                let off = (got.real_at(at) - expected.real_at(at)) / lsb.at(at);
+                if worst
+                    .as_ref()
+                    .is_none_or(|worst| off.abs() > worst.off.abs())
+                {
+                    let lsb = lsb.clone();
+                    worst = Some(Worst {
+                        output,
+                        at,
+                        off,
+                        lsb,
+                    });
+                }
+            }
+        }
+        worst
+    }
+}
