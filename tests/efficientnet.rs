@@ -1,10 +1,8 @@
 //! EfficientNet-Lite0, really quantized, against what qonnx, Brevitas and ONNX Runtime recorded (`../shared`).
 
-use std::path::Path;
-
 use align_check::inputs::read_arrays;
 use align_check_tests::simulate::network_of;
-use align_check_tests::{Npz, Run, args, list, report, say, shared, text, whole};
+use align_check_tests::{Npz, Run, args, list, one_array, report, say, shared, text, whole};
 use serde_json::Value;
 
 const FOLDER: &str = "models/efficientnet-lite0";
@@ -15,7 +13,7 @@ fn on_chelsea(model: &str) -> Option<(Run, Value)> {
     let folder = shared(format!("{FOLDER}/{model}"))?;
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let photo = temporary.path().join("chelsea.npz");
-    one_photo(&photos, "chelsea", &photo);
+    one_array(&photos, "chelsea", &photo);
     let (run, json, _) = report(args![
         folder.join("model.qonnx.onnx"),
         "--target",
@@ -27,17 +25,6 @@ fn on_chelsea(model: &str) -> Option<(Run, Value)> {
     ]);
     say(format_args!("{model}, one photo: {:.1?}", run.time));
     Some((run, json))
-}
-
-/// Copies one array of an `.npz`.
-fn one_photo(from: &Path, key: &str, to: &Path) {
-    let arrays = read_arrays(from).expect("a readable file");
-    let (_, array) = arrays
-        .iter()
-        .find(|(name, _)| name == key)
-        .expect("the photo");
-    let values: Vec<f32> = array.values.iter().map(|&v| v as f32).collect();
-    Npz::new(to).add(key, &array.shape, &values).finish();
 }
 
 #[test]
@@ -151,7 +138,7 @@ fn onnxruntime_is_reproduced() {
     };
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let photo = temporary.path().join("chelsea.npz");
-    one_photo(&photos, "chelsea", &photo);
+    one_array(&photos, "chelsea", &photo);
     let (run, json, _) = report(args![
         folder.join("model.onnx"),
         "--target",

@@ -272,6 +272,20 @@ impl Npz {
     }
 }
 
+/// Copies one array of an `.npz` into a file of its own, as `float32`.
+///
+/// # Panics
+/// There is no such array, or a file cannot be read or written.
+pub fn one_array(from: &Path, key: &str, to: &Path) {
+    let arrays = align_check::inputs::read_arrays(from).expect("a readable file");
+    let (_, array) = arrays
+        .iter()
+        .find(|(name, _)| name == key)
+        .expect("an array of that name");
+    let values: Vec<f32> = array.values.iter().map(|&v| v as f32).collect();
+    Npz::new(to).add(key, &array.shape, &values).finish();
+}
+
 /// A small generator of pseudo-random numbers (`SplitMix64`): the same numbers on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(pub u64);

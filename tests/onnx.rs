@@ -103,16 +103,6 @@ pub fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     }
 }
 
-/// An attribute that is a real.
-pub fn real(name: &str, f: f32) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(AttributeType::Float as i32),
-        f: Some(f),
-        ..Default::default()
-    }
-}
-
 /// An attribute that is a text.
 pub fn text(name: &str, s: &str) -> AttributeProto {
     AttributeProto {

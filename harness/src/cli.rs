@@ -19,7 +19,7 @@ use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
 use crate::{
-    cases, encodings, explain, generate, plan, precision, prove, record, recording, report,
+    cases, encodings, explain, generate, infer, plan, precision, prove, record, recording, report,
     targets, verify,
 };
 
@@ -91,6 +91,12 @@ enum Verb {
     /// The arithmetic of one element, step by step, on both sides: to redo it by hand
     #[command(after_help = explain::command::EXAMPLES)]
     Explain(explain::command::ExplainArgs),
+    /// Finds the arithmetic that made recorded tensors: the rules, and a spec that says them
+    #[command(after_help = infer::command::EXAMPLES)]
+    Infer(infer::command::InferArgs),
+    /// Writes inputs that are directed at ties and ends of ranges, or at the differences of two targets
+    #[command(name = "gen-inputs", after_help = generate::command::EXAMPLES)]
+    GenInputs(generate::command::GenerateArgs),
 }
 
 const VERIFY_EXAMPLES: &str = "\
@@ -252,6 +258,8 @@ pub fn run() -> u8 {
         Some(Verb::Plan(args)) => plan(&args),
         Some(Verb::Prove(args)) => prove(&args),
         Some(Verb::Explain(args)) => explain(&args),
+        Some(Verb::Infer(args)) => infer(&args),
+        Some(Verb::GenInputs(args)) => gen_inputs(&args),
         None => check(&cli.check),
     };
     match result {
@@ -356,6 +364,18 @@ fn prove(args: &prove::command::ProveArgs) -> Result<u8, Failure> {
 
 fn explain(args: &explain::command::ExplainArgs) -> Result<u8, Failure> {
     let (text, code) = explain::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
+fn infer(args: &infer::command::InferArgs) -> Result<u8, Failure> {
+    let (text, code) = infer::command::run(args, color())?;
+    print(&text)?;
+    Ok(code)
+}
+
+fn gen_inputs(args: &generate::command::GenerateArgs) -> Result<u8, Failure> {
+    let (text, code) = generate::command::run(args)?;
     print(&text)?;
     Ok(code)
 }
@@ -621,7 +641,7 @@ pub(crate) fn given_samples(
     inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos, true).map(Some)
 }
 
-fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
+pub(crate) fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -629,6 +649,17 @@ fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
     let style =
         ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps as u64).with_style(style)
+}
+
+/// As [`bar`], of work whose length nobody knows.
+pub(crate) fn counter(what: &str, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{{spinner}} {{pos}} {what}, {{elapsed}}");
+    let style = ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
 }
 
 /// The process's largest resident set, from Linux's `/proc`; nothing elsewhere.

@@ -4,6 +4,9 @@
 //! whole range of the input's quantizer, values within one unit in the last place of a tie, both ends of the
 //! range and beyond, and a smooth picture with noise.
 
+pub mod command;
+pub mod distinguish;
+
 use std::collections::BTreeMap;
 
 use align_check_graph::Quantizer;

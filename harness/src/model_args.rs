@@ -17,7 +17,7 @@ use crate::outcome::ModelInfo;
 use crate::{calibrate, encodings};
 
 /// The model, its quantizers, and inputs of it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     /// The quantized model (ONNX, QONNX, .tflite, OpenVINO .xml, Caffe .prototxt)
     // Optional to clap alone: a verb takes the place of the first positional argument.
@@ -93,6 +93,13 @@ impl ModelArgs {
     pub fn read(&self) -> Result<Model, Failure> {
         let weights = self.weights.as_deref();
         Ok(Model::read_with(self.path()?, weights, &Limits::default())?)
+    }
+
+    /// With a recording's own file of quantizers, where the user names none.
+    #[must_use]
+    pub fn or_encodings(mut self, of_recording: Option<PathBuf>) -> Self {
+        self.encodings = self.encodings.or(of_recording);
+        self
     }
 
     /// The inputs of `--input`; none where there is no such argument.

@@ -175,11 +175,11 @@ pub struct Loaded {
     /// Its precision table, for targets that take one.
     pub types: Option<Precision>,
     /// With its constants: what targets place.
-    graph: Graph,
-    network: Network,
-    exact: Target,
-    samples: Samples,
-    isa: Isa,
+    pub(crate) graph: Graph,
+    pub(crate) network: Network,
+    pub(crate) exact: Target,
+    pub(crate) samples: Samples,
+    pub(crate) isa: Isa,
 }
 
 impl Loaded {

@@ -724,6 +724,34 @@ impl Runner<'_> {
         Some(indices.iter().map(code).collect())
     }
 
+    /// Output codes of some elements of an operation on two tensors of codes, without the others.
+    pub fn pairs_at(&self, inputs: &[&Tensor], indices: &[usize]) -> Option<Vec<i32>> {
+        let (Finish::Pair(pair), Kind::Binary { operands, .. }) =
+            (&self.plan.finish, &self.layer.kind)
+        else {
+            return None;
+        };
+        if self.layer.result_shape != self.layer.shape {
+            return None;
+        }
+        let [a, b] = operands.each_ref().map(|o| o.resolve(inputs));
+        let (Data::Codes { codes: qa, .. }, Data::Codes { codes: qb, .. }) = (&a.data, &b.data)
+        else {
+            return None;
+        };
+        let out = &self.layer.result_shape;
+        let (ia, ib) = (
+            real::broadcast_index(&a.shape, out),
+            real::broadcast_index(&b.shape, out),
+        );
+        let (lo, hi) = pair.clamp;
+        let code = |&i: &usize| {
+            let (a, b) = (qa[at(ia.as_deref(), i)], qb[at(ib.as_deref(), i)]);
+            pair.traced(i, a, b, &mut Trace::off()).clamp(lo, hi)
+        };
+        Some(indices.iter().map(code).collect())
+    }
+
     /// The model's own quantizer on the exact real, to the letter.
     fn letter(&self, quantizer: Option<&Quantizer>, inputs: &[&Tensor], sums: &Sums) -> Tensor {
         let Some(quantizer) = quantizer else {

@@ -157,8 +157,8 @@ fn shown(check: &Check, folder: &Path, tensor: &str) -> Result<u64> {
         progress: &|| {},
     }
     .run(&samples.samples)?;
-    let layers = found.targets.iter().flat_map(|target| &target.layers);
-    let layer = layers.filter(|layer| layer.tensor == tensor).last();
+    let layers = found.targets.iter().flat_map(|target| target.layers.iter());
+    let layer = layers.rev().find(|layer| layer.tensor == tensor);
     let stats = layer.and_then(|layer| layer.isolated.as_ref());
     Ok(stats.map_or(0, |stats| stats.differing))
 }

@@ -122,7 +122,7 @@ pub fn together(cases: &[Case], known: &Cause) -> Cause {
         own.sets.extend(sets);
         own.together = true;
         if own.explains == 0 && own.name == "unknown" {
-            own.text = NOTHING.to_owned();
+            NOTHING.clone_into(&mut own.text);
         }
         return own;
     }
@@ -229,7 +229,7 @@ fn settle(cause: &mut Cause) {
         });
     let Some(best) = best else {
         if cause.together && cause.name == "unknown" {
-            cause.text = NOTHING.to_owned();
+            NOTHING.clone_into(&mut cause.text);
         }
         return;
     };

@@ -93,7 +93,12 @@ impl Zoo {
 /// The decision of a change: its path, and the step where there are several.
 fn place((rule, change): &(String, String)) -> (&str, &str) {
     let step = change.split_once(": ").map_or("", |(step, _)| step);
-    (rule, if rule.ends_with(".steps") { step } else { "" })
+    (rule, if is_steps(rule) { step } else { "" })
+}
+
+/// Whether a path is that of a list of roundings.
+fn is_steps(rule: &str) -> bool {
+    rule.rsplit('.').next() == Some("steps")
 }
 
 /// Whether a layer rests on a rule. Placement is no decision of one layer.
@@ -176,7 +181,7 @@ fn rounds_once(own: &Spec, neighbour: &Neighbour) -> bool {
 fn text(own: &Spec, neighbour: &Neighbour) -> String {
     let Neighbour { rule, change, .. } = neighbour;
     let (step, changed) = match change.split_once(": ") {
-        Some((step, changed)) if rule.ends_with(".steps") => (Some(step), changed),
+        Some((step, changed)) if is_steps(rule) => (Some(step), changed),
         _ => (None, change.as_str()),
     };
     let before = serde_json::to_value(own)

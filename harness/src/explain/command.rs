@@ -1,7 +1,7 @@
 //! The command line of `explain`.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 use align_check_simulators::explain::Unexplained;
 use align_check_simulators::kernels::Isa;
@@ -240,14 +240,13 @@ fn one(
 ) -> Result<Look, Stopped> {
     let target = &check.targets[0];
     let specs = [&check.reference.spec, &target.spec];
-    let found = Mutex::new(None);
+    let found = OnceLock::new();
     let see = |judged: &sample::Judged| {
         let networks = [check.network, target.network(check.network)];
-        *found.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(look(judged, specs, networks, element));
+        let _ = found.get_or_init(|| look(judged, specs, networks, element));
     };
     sample::look(check, number, sample, index, &see).map_err(Stopped::Failed)?;
-    match found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match found.into_inner() {
         Some(look) => look.map_err(Stopped::Unexplained),
         None => Err(Stopped::Failed(anyhow!(
             "the recording lacks tensor '{}'",

@@ -16,7 +16,7 @@ mod reference;
 mod show;
 mod source;
 mod tensorrt;
-mod write;
+pub(crate) mod write;
 
 pub(crate) use write::npz as write_npz;
 

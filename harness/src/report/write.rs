@@ -174,6 +174,20 @@ pub fn check_one_of(kind_path: &str, kinds: &[&'static str]) -> Result<()> {
     writable(kinds[at], &path)
 }
 
+/// Writes any other text file aside, then renames it. `what` names it in errors.
+///
+/// # Errors
+/// One line that names the path.
+pub fn save_text(what: &str, path: &Path, text: &str) -> Result<()> {
+    save(path, text.as_bytes()).map_err(|error| {
+        let path = visible(&path.display().to_string());
+        anyhow!(
+            "cannot write the {what} {path}: {}",
+            visible(&error.to_string())
+        )
+    })
+}
+
 fn failed(kind: &str, path: &Path, error: &io::Error) -> anyhow::Error {
     let path = visible(&path.display().to_string());
     anyhow!(

@@ -3,7 +3,7 @@
 
 pub(crate) mod drift;
 mod own;
-mod recorded;
+pub(crate) mod recorded;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,60 +53,6 @@ pub(crate) fn run(
     }
     run.outputs(&mut found);
     Ok(found)
-}
-
-/// A layer that a target computed in isolation, and what it is compared with.
-pub(crate) struct Judged<'a> {
-    /// The reference's layer, and what it is fed with.
-    pub reference: Runner<'a>,
-    /// The reference's inputs.
-    pub reference_inputs: &'a [Arc<Tensor>],
-    /// The target's layer.
-    pub target: Runner<'a>,
-    /// The target's inputs, on its grids.
-    pub inputs: &'a [Arc<Tensor>],
-    /// The target's sums.
-    pub sums: &'a Sums,
-    /// What it made of them.
-    pub out: &'a Tensor,
-    /// What it is compared with.
-    pub expected: &'a Tensor,
-    /// What one LSB is.
-    pub lsb: &'a Lsb,
-}
-
-/// Shows what one layer of the model becomes on the first target; false where nothing is there to compare it with.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn look(
-    check: &Check,
-    number: usize,
-    sample: &Sample,
-    layer: usize,
-    see: &(dyn Fn(&Judged) + Sync),
-) -> Result<bool> {
-    let seen = AtomicBool::new(false);
-    let see = |judged: &Judged| {
-        seen.store(true, Ordering::Relaxed);
-        see(judged);
-    };
-    let mut run = SampleRun::new(check, number, sample)?;
-    run.see = Some(&see);
-    let compared: Vec<bool> = (0..check.network.layers.len())
-        .map(|at| at == layer)
-        .collect();
-    let mut found = SampleFound::new(check);
-    for (index, last) in last_uses(check).iter().enumerate() {
-        run.layer(index, &compared, &mut found)?;
-        if seen.load(Ordering::Relaxed) {
-            break;
-        }
-        for &value in last {
-            run.free(value);
-        }
-    }
-    Ok(seen.into_inner())
 }
 
 /// Runs samples side by side and tries decisions together on the layers that no single one explains; on each, what
@@ -192,6 +138,60 @@ pub(crate) fn exhibits(
     Ok(run.exhibits.take())
 }
 
+/// A layer that a target computed in isolation, and what it is compared with.
+pub(crate) struct Judged<'a> {
+    /// The reference's layer, and what it is fed with.
+    pub reference: Runner<'a>,
+    /// The reference's inputs.
+    pub reference_inputs: &'a [Arc<Tensor>],
+    /// The target's layer.
+    pub target: Runner<'a>,
+    /// The target's inputs, on its grids.
+    pub inputs: &'a [Arc<Tensor>],
+    /// The target's sums.
+    pub sums: &'a Sums,
+    /// What it made of them.
+    pub out: &'a Tensor,
+    /// What it is compared with.
+    pub expected: &'a Tensor,
+    /// What one LSB is.
+    pub lsb: &'a Lsb,
+}
+
+/// Shows what one layer of the model becomes on the first target; false where nothing is there to compare it with.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn look(
+    check: &Check,
+    number: usize,
+    sample: &Sample,
+    layer: usize,
+    see: &(dyn Fn(&Judged) + Sync),
+) -> Result<bool> {
+    let seen = AtomicBool::new(false);
+    let see = |judged: &Judged| {
+        seen.store(true, Ordering::Relaxed);
+        see(judged);
+    };
+    let mut run = SampleRun::new(check, number, sample)?;
+    run.see = Some(&see);
+    let compared: Vec<bool> = (0..check.network.layers.len())
+        .map(|at| at == layer)
+        .collect();
+    let mut found = SampleFound::new(check);
+    for (index, last) in last_uses(check).iter().enumerate() {
+        run.layer(index, &compared, &mut found)?;
+        if seen.load(Ordering::Relaxed) {
+            break;
+        }
+        for &value in last {
+            run.free(value);
+        }
+    }
+    Ok(seen.into_inner())
+}
+
 /// For each layer, the values that no target needs after it.
 fn last_uses(check: &Check) -> Vec<Vec<usize>> {
     let mut last = check.network.last_uses();
@@ -221,8 +221,6 @@ struct SampleRun<'a> {
     inner: Vec<Values>,
     /// The model's values that a recording lacks and the target has not made yet.
     unrecorded: BTreeSet<usize>,
-    /// Who looks at a layer in place of judging it.
-    see: Option<&'a (dyn Fn(&Judged) + Sync)>,
     /// `(target, layer)` whose decisions are to be tried together; else each is tried alone.
     wanted: Option<&'a Wanted>,
     /// These layers as they came by.
@@ -235,6 +233,8 @@ struct SampleRun<'a> {
     shown: &'a [usize],
     /// These.
     exhibits: RefCell<Vec<Exhibit>>,
+    /// Who looks at a layer in place of judging it.
+    see: Option<&'a (dyn Fn(&Judged) + Sync)>,
 }
 
 /// A layer of the model on one sample: what it is fed with, and what is expected of it.
@@ -309,13 +309,13 @@ impl<'a> SampleRun<'a> {
                 .collect(),
             inner: check.targets.iter().map(own::nothing).collect(),
             unrecorded: BTreeSet::new(),
-            see: None,
             wanted: None,
             cases: RefCell::default(),
             tracing: false,
             introduced: RefCell::default(),
             shown: &[],
             exhibits: RefCell::default(),
+            see: None,
             base,
             check,
             number,

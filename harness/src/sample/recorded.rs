@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use crate::inputs::{ArrayKind, Recording};
 
 /// A recorded tensor on the grid of a layer's output.
-pub(super) fn find_recorded(
+pub(crate) fn find_recorded(
     recording: &Recording,
     value: &Value,
     number: usize,
@@ -47,7 +47,7 @@ const MOST_STEPS: f64 = 2_147_483_648.0;
 ///
 /// # Errors
 /// What the tensor holds that is no code.
-pub(super) fn place(
+pub(crate) fn place(
     value: &Value,
     numbers: &[f64],
     kind: ArrayKind,

@@ -84,9 +84,8 @@ impl Page {
             .expect("the browser starts");
         let [out, err] = [output.stdout, output.stderr]
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        for line in err.lines().filter(|line| line.contains("CONSOLE")) {
-            panic!("the page complains: {line}");
-        }
+        let complaint = err.lines().find(|line| line.contains("CONSOLE"));
+        assert_eq!(complaint, None, "the page complains");
         (out, err)
     }
 
@@ -119,7 +118,7 @@ impl Page {
 
 /// Measures the page from within and writes what it found into an attribute of the body: what is too wide, which
 /// resources it asked for, what is visible of each language, which texts leave their boxes.
-const PROBE: &str = r##"<script>
+const PROBE: &str = r#"<script>
 addEventListener("load", () => {
   const wide = document.documentElement.scrollWidth > innerWidth;
   const asked = performance.getEntriesByType("resource").length;
@@ -143,7 +142,7 @@ addEventListener("load", () => {
   const back = getComputedStyle(document.body).backgroundColor;
   document.body.dataset.probe = JSON.stringify({ wide, asked, over, open, back, foreign: [...foreign], en: shown("en"), zh: shown("zh") });
 });
-</script>"##;
+</script>"#;
 
 /// What the probe wrote.
 fn probed(dom: &str) -> serde_json::Value {

@@ -25,6 +25,7 @@ use crate::network::{Folded, Kind, Layer, Linear, LinearBias, Network, Operand, 
 use crate::quantize::CodeGrid;
 use crate::rules::Labels;
 use crate::rules::fake_quantize::Values;
+use crate::rules::requantize::Unit;
 use crate::rules::thresholds;
 use crate::tensor::Channels;
 
@@ -104,6 +105,73 @@ impl LayerPlan {
         })
     }
 
+    /// The same layer with another end: sums, grids and weights are this plan's, what follows them is `spec`'s. `spec`
+    /// must have this plan's `[activations]`, `[weights]` and `[placement]`; where its accumulator is not proven wide
+    /// enough, the plan's sums are its own.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn finished(
+        &self,
+        layer: &Layer,
+        spec: &Spec,
+        inputs: &[ValueGrid],
+        isa: Isa,
+    ) -> Result<Self, Error> {
+        let planner = Planner {
+            layer,
+            spec,
+            inputs,
+            model: None,
+            isa,
+            stated_bias: false,
+        };
+        let ending = planner.finish(self.linear.as_ref(), &self.out);
+        let (finish, float, rules) = ending.map_err(|what| Error::Unsupported {
+            node: layer.name.clone(),
+            op_type: layer.op.clone(),
+            what: format!("target '{}': {what}", spec.name),
+        })?;
+        let mut plan = Self {
+            out: self.out.clone(),
+            linear: self.linear.clone(),
+            finish,
+            mismatches: self.mismatches.clone(),
+            float,
+            rules,
+        };
+        planner.fix_sum(&mut plan);
+        Ok(plan)
+    }
+
+    /// What a requantization of the layer's sums is bound to; `None` where it has none.
+    pub fn binding(&self, layer: &Layer, spec: &Spec, inputs: &[ValueGrid]) -> Option<Binding> {
+        let planner = Planner {
+            layer,
+            spec,
+            inputs,
+            model: None,
+            isa: Isa::Portable,
+            stated_bias: false,
+        };
+        let linear = self.linear.as_ref()?;
+        let (Kind::Linear(own), ValueGrid::Codes { grid, relabel, .. }) = (&layer.kind, &self.out)
+        else {
+            return None;
+        };
+        if layer.joins || matches!(linear.sum, Sum::Real { .. }) || layer.quantizer.is_none() {
+            return None;
+        }
+        let folded = layer.folded()?;
+        let (channels, units) = planner.units(own, linear, Some(&folded))?;
+        Some(Binding {
+            channels,
+            units,
+            out: Labels::of(grid, *relabel)?,
+            clamp: (folded.lo, folded.hi),
+        })
+    }
+
     /// Whether the model's codes are kept, but saturate elsewhere than in the model's own plan.
     pub fn saturates_elsewhere(&self, model: Option<&Self>) -> bool {
         match (&self.out, model.map(|model| &model.out)) {
@@ -137,6 +205,19 @@ impl LayerPlan {
             _ => false,
         }
     }
+}
+
+/// The scales that a requantization of a layer's sums is bound to.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// Which sum belongs to which unit.
+    pub channels: Channels,
+    /// What the sums of each channel are worth, and their biases.
+    pub units: Vec<Unit>,
+    /// The output's grid.
+    pub out: Labels,
+    /// Bounds of a fused activation, as reals.
+    pub clamp: (f64, f64),
 }
 
 /// How far from `sx * sw` the scale of a bias may be that ONNX Runtime fuses (1.32.0: 1.1 % is fused, 1.5 % is not).

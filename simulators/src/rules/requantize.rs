@@ -253,20 +253,20 @@ impl Requantizer {
                 Flagged::exact(c.fake.as_ref().map_or(0, code))
             }
             Multiplier::PowerOfTwo => {
-                let (acc, shift) = match self.slope {
+                let (sum, shift) = match self.slope {
                     Some((numerator, shift)) if acc < 0 => {
-                        let how = || format!("{acc} * {numerator}, in steps of 2^-{shift}");
+                        let how = || format!("{acc} * {numerator}");
                         let sloped = i128::from(acc) * i128::from(numerator);
                         (trace.step("sloped", how, sloped), c.shift + shift as i32)
                     }
                     _ => (i128::from(acc), c.shift),
                 };
                 let shifted = if shift >= 0 {
-                    trace.shift_right(acc, shift as u32, first)
+                    trace.shift_right(sum, shift as u32, first)
                 } else {
                     let left = (-shift).min(62);
-                    let how = || format!("{acc} * 2^{left}");
-                    Flagged::exact(trace.step("shifted left", how, acc << left))
+                    let how = || format!("{sum} * 2^{left}");
+                    Flagged::exact(trace.step("shifted left", how, sum << left))
                 };
                 shifted.and_then(|v| self.place(v, trace))
             }

@@ -36,7 +36,7 @@ fn density(layers: usize) -> Density {
         },
         _ => Density {
             sizes: sizes([30.0, 18.0], [9.0, 9.0]),
-            lines: &[(10.5, 4)],
+            lines: &[(10.0, 4)],
         },
     }
 }

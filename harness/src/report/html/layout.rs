@@ -185,8 +185,8 @@ mod tests {
             }
         }
         // The second line begins at the left, below the first.
-        assert_eq!(layout.corners[6][0], layout.corners[0][0]);
-        assert!(layout.corners[6][1] > layout.corners[3][1]);
+        assert_eq!(layout.corners[5][0], layout.corners[0][0]);
+        assert!(layout.corners[5][1] > layout.corners[3][1]);
     }
 
     #[test]

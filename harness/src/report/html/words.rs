@@ -216,10 +216,10 @@ fn fill(text: &str, data: &[&str]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
         let Some((place, after)) = after.split_once('}') else {
             break;
         };
+        out.push_str(before);
         let datum = place.parse().ok().and_then(|at: usize| data.get(at));
         out.push_str(datum.unwrap_or(&""));
         rest = after;
@@ -334,6 +334,6 @@ mod tests {
     #[test]
     fn data_is_no_place() {
         assert_eq!(fill("{1}-{0}", &["{1}", "b"]), "b-{1}");
-        assert_eq!(fill("{", &[]), "");
+        assert_eq!(fill("a{b", &[]), "a{b");
     }
 }
