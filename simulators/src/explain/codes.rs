@@ -135,7 +135,7 @@ impl Element<'_> {
             }
             Finish::Thresholds(counted) => {
                 let (x, index) = if matches!(self.runner.layer.kind, Kind::Linear(_)) {
-                    (self.sum()? as f64, 0)
+                    (self.sum()? as f64, self.index)
                 } else {
                     // What stands in front of the ReLU, in f32.
                     let input = self.inputs[0];
