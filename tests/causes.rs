@@ -245,7 +245,7 @@ fn drawn_changes_are_explained() {
 }
 
 /// 4 of 4,096 elements: no rule may take the blame.
-fn spoilt(codes: &mut Vec<i64>) {
+fn spoilt(codes: &mut [i64]) {
     for at in [17, 1003, 2048, 4001] {
         codes[at] += if codes[at] > 0 { -5 } else { 5 };
     }
@@ -255,7 +255,7 @@ fn spoilt(codes: &mut Vec<i64>) {
 fn corrupted_elements_are_an_unknown_rule() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let own = target(folder.path(), "own", &[]);
-    let found = Recorded::new(shown(&own), 3, spoilt).check(shown(&own));
+    let found = Recorded::new(shown(&own), 3, |codes| spoilt(codes)).check(shown(&own));
     assert_eq!(found["verdict"], "unknown rule", "{found}");
     let cause = &found["cause"];
     assert_eq!(
@@ -277,7 +277,7 @@ fn corrupted_elements_are_an_unknown_rule() {
 fn an_unknown_rule_becomes_a_case() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let own = target(folder.path(), "own", &[]);
-    let recorded = Recorded::new(shown(&own), 4, spoilt);
+    let recorded = Recorded::new(shown(&own), 4, |codes| spoilt(codes));
     let cases = folder.path().join("cases");
     let mut args = recorded.args(shown(&own));
     args.extend(args!["--cases", &cases]);

@@ -256,9 +256,8 @@ fn attack_inputs(
                 let codes = (0..shape.iter().product::<usize>()).map(|at| {
                     let code = match attack {
                         0 => grid.min,
-                        1 => grid.max,
                         2 if at % 2 == 0 => grid.min,
-                        2 => grid.max,
+                        1 | 2 => grid.max,
                         3 => grid.zero_point.at(0) + (at % 3) as i64 - 1,
                         _ => grid.min + random.below(span) as i64,
                     };

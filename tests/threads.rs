@@ -73,10 +73,9 @@ fn changed(folder: &Path, target: &str, name: &str, changes: &[(&str, &str)]) ->
 
 fn layer_of_proof(given: Vec<OsString>, op: &str) -> Value {
     let (_, json, _) = report(given);
-    let layers = list(&json["layers"]).iter();
+    let mut layers = list(&json["layers"]).iter();
     layers
-        .filter(|layer| text(&layer["op"]) == op)
-        .next_back()
+        .rfind(|layer| text(&layer["op"]) == op)
         .unwrap_or_else(|| panic!("no {op} in {json}"))
         .clone()
 }

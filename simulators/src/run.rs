@@ -182,7 +182,7 @@ impl Runner<'_> {
                         *channel_first,
                         out,
                     );
-                    count.append(one, before);
+                    count.append(&one, before);
                     before += output;
                 }
                 if let Some(paired) = &plan.pairs {
@@ -882,7 +882,7 @@ fn lose(linear: &Linear, paired: &Paired, codes: &[i32], sums: &mut [i64]) -> Ov
         .zip(sums.chunks_exact_mut(output))
     {
         let one = lose_in_pairs(&linear.shape, x, paired.pad, &paired.pairs, out);
-        count.append(one, before);
+        count.append(&one, before);
         before += output;
     }
     count

@@ -110,7 +110,7 @@ const SUMS: [&str; 5] = [
 ];
 
 /// What is added in pairs, in a line.
-fn pair_words(pairs: &Pairs) -> String {
+fn pair_words(pairs: Pairs) -> String {
     format!(
         "saturated to 16 bits: convolution {}, depthwise {}, fully connected {}, unscaled convolution {}, groups {}, \
          padding {}, signed {}",
@@ -353,7 +353,7 @@ impl Rows {
             self.add("accumulator.order", word(&rule.order));
         }
         if let Some(pairs) = &rule.pairs {
-            self.add("accumulator.pairs", pair_words(pairs));
+            self.add("accumulator.pairs", pair_words(*pairs));
         }
     }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use align_check_graph::{Error, Graph, Limits, Model, Node, Op};
 
-use crate::common::support;
+#[allow(clippy::duplicate_mod, reason = "a test of another crate has the writer alone")]
+#[path = "../support/mod.rs"]
+mod support;
 
 /// A tensor under construction: which port of which layer.
 #[derive(Debug, Clone, Copy)]

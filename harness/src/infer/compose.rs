@@ -84,7 +84,7 @@ fn fill(spec: &mut Spec, classes: &[Class], unsaid: &mut Vec<String>) {
     let mut chosen: Vec<&Class> = Vec::new();
     for class in classes {
         let same = |own: &&Class| own.kind == class.kind && own.unsigned == class.unsigned;
-        match chosen.iter().position(|own| same(&own)) {
+        match chosen.iter().position(same) {
             None => chosen.push(class),
             Some(at) => {
                 let (kept, other) = if chosen[at].elements() >= class.elements() {
@@ -219,22 +219,19 @@ fn shared(spec: &mut Spec, first: &[&&Class], second: &[&&Class], unsaid: &mut V
             let rules = lead.verified.iter().map(|point| &point.requantize);
             rules.into_iter().find_map(|rule| by_sums(rule).flatten())
         });
-        match common {
-            Some(rule) => {
-                if !sums.is_empty() && rule != spec.requantize {
-                    // Sums have sections of their own.
-                    spec.convolution = Some(spec.requantize.clone());
-                    spec.fully_connected = Some(spec.requantize.clone());
-                }
-                spec.requantize = rule;
+        if let Some(rule) = common {
+            if !sums.is_empty() && rule != spec.requantize {
+                // Sums have sections of their own.
+                spec.convolution = Some(spec.requantize.clone());
+                spec.fully_connected = Some(spec.requantize.clone());
             }
-            None => {
-                let kinds: Vec<&str> = referring.iter().map(|class| class.kind).collect();
-                unsaid.push(format!(
-                    "no one [requantize] fits all of {}",
-                    kinds.join(", ")
-                ));
-            }
+            spec.requantize = rule;
+        } else {
+            let kinds: Vec<&str> = referring.iter().map(|class| class.kind).collect();
+            unsaid.push(format!(
+                "no one [requantize] fits all of {}",
+                kinds.join(", ")
+            ));
         }
     }
 }
@@ -278,7 +275,7 @@ fn section(spec: &mut Spec, class: &Class, unsaid: &mut Vec<String>) {
         let accumulator = point.accumulator.as_ref() == Some(&spec.accumulator);
         if class.kind.starts_with("fully-connected") && accumulator {
             if let Some(rule) = &mut rule {
-                rule.bias = point.bias.clone();
+                rule.bias.clone_from(&point.bias);
             }
         } else {
             unsaid.push(format!(

@@ -271,7 +271,7 @@ pub(super) fn telling(site: &Site, quota: usize, isa: Isa) -> (Vec<Vec<usize>>, 
             buckets[bucket].push((order, at));
             if at % 31 == 7 {
                 // Any element, in a fixed disorder.
-                let order = (at as u32).wrapping_mul(0x9E37_79B9) as f64;
+                let order = f64::from((at as u32).wrapping_mul(0x9E37_79B9));
                 buckets[BUCKETS - 1].push((order, at));
             }
         }

@@ -32,9 +32,12 @@ pub(super) struct World<'a> {
     pub isa: Isa,
     /// Shipped targets.
     pub specs: Vec<Spec>,
-    tensors: Mutex<HashMap<(ValueId, usize), Vec<Arc<Tensor>>>>,
+    tensors: Mutex<HashMap<(ValueId, usize), Held>>,
     sums: Mutex<HashMap<(usize, usize), Shared>>,
 }
+
+/// What a tensor was made, in the order of asking.
+type Held = Vec<Arc<Tensor>>;
 
 /// Sums of one layer's packed weights, and the inputs that they are of.
 type Shared = Vec<(Vec<Arc<Tensor>>, Arc<Sums>)>;
@@ -86,6 +89,7 @@ pub(super) type Chosen<'c> = &'c (dyn Fn(&Site) -> Option<Spec> + Sync);
 const DAMAGE: f64 = 0.05;
 
 /// Layers of a frame, and tensors that nobody could feed.
+#[allow(clippy::struct_field_names, reason = "layers of a frame are its sites")]
 pub(super) struct Sites<'a> {
     pub sites: Vec<Site<'a>>,
     /// Recorded tensors of layers whose inputs are not known, with the input.

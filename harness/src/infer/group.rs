@@ -150,10 +150,10 @@ impl Class {
                 zoo::plain(rule, point.bias.as_mut(), told.open);
             }
         }
-        if let (Some(accumulator), Some(bits)) = (&mut point.accumulator, self.sum_bits) {
-            if accumulator.bits.is_none_or(|own| own >= bits) {
-                *accumulator = zoo::wide(bits);
-            }
+        if let (Some(accumulator), Some(bits)) = (&mut point.accumulator, self.sum_bits)
+            && accumulator.bits.is_none_or(|own| own >= bits)
+        {
+            *accumulator = zoo::wide(bits);
         }
         point
     }
@@ -396,7 +396,14 @@ impl Search<'_, '_> {
                     .filter(|(_, count)| count.is_some())
                     .map(|((point, _), _)| point.clone())
                     .collect();
-                self.end_of(sites, &telling, sums, &widths, like, (&known, best))
+                self.end_of(
+                    sites,
+                    &telling,
+                    sums,
+                    &widths,
+                    like.as_ref(),
+                    (&known, best),
+                )
             }
             None => self.listed(sites, &telling, label, best),
         };
@@ -630,12 +637,12 @@ impl Search<'_, '_> {
         telling: &[Vec<Vec<usize>>],
         sums: &Telling,
         accumulators: &[Accumulator],
-        like: Option<Point>,
+        like: Option<&Point>,
         (known, best): (&[Point], u64),
     ) -> Found {
         let first = &accumulators[0];
         let remake = |accumulator: &Accumulator| {
-            let mut point = like.clone()?;
+            let mut point = like?.clone();
             point.accumulator = Some(accumulator.clone());
             self.remade(sites, &point)
         };

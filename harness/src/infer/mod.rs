@@ -172,7 +172,7 @@ pub fn infer(question: &Question) -> Result<Inference> {
     // Damaged tensors are inputs, too; and missing ones are known now.
     let damaged = classes.iter().any(|class| class.count().differing > 0);
     for _ in 0..2 {
-        if !(damaged || !sites.starved.is_empty()) {
+        if !damaged && sites.starved.is_empty() {
             break;
         }
         let rules = rules(&world, frame, &classes);

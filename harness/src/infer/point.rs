@@ -268,7 +268,7 @@ impl Point {
             (Some(op), _) => op.set(&mut spec.ops),
             // A kind without a rule is computed in float.
             (None, label) if !is_sums(label) && label != QUANTIZE && label != MOVED => {
-                spec.ops = Ops::default()
+                spec.ops = Ops::default();
             }
             _ => {}
         }

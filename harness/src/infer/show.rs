@@ -174,9 +174,10 @@ fn one(text: &mut String, class: &Class, paint: Paint) {
         class.neighbours.0,
     );
     for open in &class.undecided {
-        let either = match open.either.is_empty() {
-            true => format!("(with other changes) {}", list(&open.together)),
-            false => list(&open.either),
+        let either = if open.either.is_empty() {
+            format!("(with other changes) {}", list(&open.together))
+        } else {
+            list(&open.either)
         };
         let _ = writeln!(
             text,

@@ -528,7 +528,7 @@ fn bits(sites: &[&Site]) -> u32 {
             unit.code.map_or_else(real, |code| code.abs() as f64)
         };
         let biases: Vec<u64> = (0..binding.units.len())
-            .map(|c| bias(c))
+            .map(bias)
             .map(|bias| {
                 if bias.is_finite() {
                     bias.min(1e15) as u64

@@ -193,7 +193,7 @@ pub fn infer_types(question: &Types) -> Result<TypesFound> {
         .collect();
     let accumulators = sites
         .iter()
-        .filter_map(|site| accumulator(question, site, &rules[0]))
+        .filter_map(|site| accumulator(question, site, rules[0]))
         .collect();
     let mut spec = Spec::resolve("hls4ml").map_err(|e| anyhow!("{e}"))?;
     spec.precision = Some(rules[0]);
@@ -293,7 +293,7 @@ fn wrong(
 }
 
 /// The types that reproduce a layer's sums.
-fn accumulator(question: &Types, site: &Site, rules: &PrecisionRules) -> Option<AccumulatorFound> {
+fn accumulator(question: &Types, site: &Site, rules: PrecisionRules) -> Option<AccumulatorFound> {
     let name = &site.layer.tensor;
     let stated = question.types.layers.get(name)?.accum?;
     let fits = |own: FixedType, samples: usize| {
@@ -301,7 +301,7 @@ fn accumulator(question: &Types, site: &Site, rules: &PrecisionRules) -> Option<
         if let Some(table) = types.layers.get_mut(name) {
             table.accum = Some(own);
         }
-        hls4ml::plan(question.network, rules, &types).is_ok_and(|(grids, plans)| {
+        hls4ml::plan(question.network, &rules, &types).is_ok_and(|(grids, plans)| {
             wrong(site, &plans[site.index], &grids, question.isa, samples, 0) == 0
         })
     };
@@ -431,7 +431,7 @@ impl TypesFound {
             .rules
             .iter()
             .skip(1)
-            .map(|rules| format!("could be, too: {}", words(rules)))
+            .map(|rules| format!("could be, too: {}", words(*rules)))
             .collect();
         spec.evidence = vec![Evidence {
             rules: vec!["*".into()],
@@ -448,7 +448,7 @@ impl TypesFound {
             "{} of {} elements explained in fixed-point types: {}\n",
             thousands(self.elements - self.differing),
             thousands(self.elements),
-            self.rules.first().map(words).unwrap_or_default()
+            self.rules.first().copied().map(words).unwrap_or_default()
         )
     }
 
@@ -467,13 +467,13 @@ impl TypesFound {
             thousands(self.elements)
         );
         for rules in &self.rules {
-            let _ = writeln!(text, "  rule      {}", words(rules));
+            let _ = writeln!(text, "  rule      {}", words(*rules));
         }
         if let Some((rules, wrong)) = &self.runner_up {
             let _ = writeln!(
                 text,
                 "  refuted   {}: {} wrong",
-                words(rules),
+                words(*rules),
                 thousands(*wrong)
             );
         }
@@ -527,7 +527,7 @@ impl TypesFound {
     }
 }
 
-fn words(rules: &PrecisionRules) -> String {
+fn words(rules: PrecisionRules) -> String {
     use super::point::word;
     format!(
         "products: {}, bias: {}, order: {}",

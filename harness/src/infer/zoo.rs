@@ -57,6 +57,10 @@ pub(super) struct Outer {
 
 /// What the data leaves open.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
 pub(super) struct Open {
     /// Some multiplier is above one.
     pub left_shifts: bool,
@@ -419,7 +423,7 @@ pub(super) fn plain(rule: &mut Requantize, bias: Option<&mut Bias>, open: Open) 
         if !open.biases && integer {
             bias.format = BiasFormat::Int32;
         }
-        if !(open.biases && integer)
+        if (!open.biases || !integer)
             && !matches!(
                 bias.format,
                 BiasFormat::Int8Shifted | BiasFormat::Int8Times128

@@ -154,7 +154,8 @@ impl Lint {
             }
             Self::NegativeCodesAfterRelu => {
                 "ranges that start at [-6, 6] and move slowly leave a negative half behind a ReLU (tfmot); its codes \
-                 never occur, and the ReLU's bound is the zero point"
+                 never occur, the ReLU's bound is the zero point, and who drops the ReLU because its quantizer clamps lets \
+                 negative numbers through (onnxruntime-qnn PR#478)"
             }
             Self::PerChannel => {
                 "the target has one scale a tensor: channels lose up to the ratio of their scales"

@@ -158,7 +158,7 @@ impl OverflowCount {
     }
 
     /// Takes in the count of the outputs behind these; `before` is how many these are.
-    pub fn append(&mut self, other: Self, before: usize) {
+    pub fn append(&mut self, other: &Self, before: usize) {
         let behind = before + other.flags.len();
         self.elements += other.elements;
         self.steps += other.steps;

@@ -667,12 +667,11 @@ proptest! {
         let w = random.weights(w);
         let rule = if sequence { PairRule::Sequence } else { PairRule::Pixel };
         let (mut sums, wanted, lost) = reference_pairs(&shape, (&x, pad, &w), rule);
-        match SaturatingPairs::new(&shape, &w, rule, low.min(pad), 255) {
-            Some(pairs) => {
-                let count = lose_in_pairs(&shape, &x, pad, &pairs, &mut sums);
-                prop_assert_eq!(count.steps, lost);
-            }
-            None => prop_assert_eq!(lost, 0),
+        if let Some(pairs) = SaturatingPairs::new(&shape, &w, rule, low.min(pad), 255) {
+            let count = lose_in_pairs(&shape, &x, pad, &pairs, &mut sums);
+            prop_assert_eq!(count.steps, lost);
+        } else {
+            prop_assert_eq!(lost, 0);
         }
         prop_assert_eq!(sums, wanted);
     }

@@ -29,7 +29,7 @@ impl Planner<'_> {
             && !self.layer.integer;
         sums.pairs = None;
         if !float && !matches!(sums.sum, Sum::Real { .. }) {
-            sums.pairs = self.paired(rule, linear)?.map(Arc::new);
+            sums.pairs = self.paired(*rule, linear)?.map(Arc::new);
         }
         match sums.sum {
             Sum::InOrder { overflow, .. }
@@ -41,7 +41,7 @@ impl Planner<'_> {
         }
     }
 
-    fn paired(&self, rule: &Pairs, linear: &Linear) -> Result<Option<Paired>, String> {
+    fn paired(&self, rule: Pairs, linear: &Linear) -> Result<Option<Paired>, String> {
         let Some((x, relabel)) = self.codes(0) else {
             return Ok(None);
         };
@@ -86,7 +86,7 @@ impl Planner<'_> {
         Ok(paired.map(|pairs| Paired { pairs, offset, pad }))
     }
 
-    fn pair_rule(&self, rule: &Pairs, linear: &Linear) -> PairRule {
+    fn pair_rule(&self, rule: Pairs, linear: &Linear) -> PairRule {
         let shape = &linear.shape;
         match linear.product {
             Product::FullyConnected | Product::FullyConnectedUnbiased => rule.fully_connected,
