@@ -62,8 +62,9 @@ fn differing(model: &Path, inputs: &Path, target: &str) -> u64 {
     let (_, json, _) = report(args![
         model, "--target", target, "--input", inputs, "--mode", "isolated"
     ]);
-    list(&json["targets"][0]["layers"])
+    list(&json["layers"])
         .iter()
+        .filter(|layer| !layer["mode"]["isolated"].is_null())
         .map(|layer| whole(&layer["mode"]["isolated"]["differing"]))
         .sum()
 }

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use align_check_graph::{Error, Graph, Limits, Model, Node, Op};
 
-#[allow(clippy::duplicate_mod, reason = "a test of another crate has the writer alone")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "a test of another crate has the writer alone"
+)]
 #[path = "../support/mod.rs"]
 mod support;
 
