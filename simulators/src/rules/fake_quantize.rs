@@ -604,11 +604,19 @@ mod tests {
     fn sums_and_products_of_all_pairs() {
         let pairs = || (0..=255).flat_map(|a| (-128..=127).map(move |b| (a, b)));
         let sum = add(Binary::Add, [U8, S8], S8).expect("a sum");
-        let sums = pairs().map(|(a, b)| (nearest(real(a, U8) + real(b, S8), S8), sum(a, b)));
+        let sums = pairs().map(|(a, b)| {
+            (
+                nearest(real(a, U8) + real(b, S8), S8),
+                sum(a, b, &mut Trace::off()),
+            )
+        });
         same(sums, 60_000);
         let product = mul([U8, S8], U8);
         let wanted = |a, b| nearest(real(a, U8) * real(b, S8), U8);
-        same(pairs().map(|(a, b)| (wanted(a, b), product(a, b))), 45_000);
+        same(
+            pairs().map(|(a, b)| (wanted(a, b), product(a, b, &mut Trace::off()))),
+            45_000,
+        );
         assert!(add(Binary::Sub, [U8, S8], S8).is_none());
     }
 
@@ -621,10 +629,13 @@ mod tests {
         };
         // 6 / f32(0.1) is just below 60.
         let clip = rescale(x, x, (0.0, 6.0));
-        assert_eq!([58, 59, 60, 255].map(clip), [58, 59, 59, 59]);
+        assert_eq!(
+            [58, 59, 60, 255].map(|q| clip(q, &mut Trace::off())),
+            [58, 59, 59, 59]
+        );
         let open = rescale(S8, U8, (f64::NEG_INFINITY, f64::INFINITY));
         same(
-            (-128..=127).map(|q| (nearest(real(q, S8), U8), open(q))),
+            (-128..=127).map(|q| (nearest(real(q, S8), U8), open(q, &mut Trace::off()))),
             200,
         );
     }
@@ -634,7 +645,10 @@ mod tests {
         let mean = Mean::new(S8, U8);
         let sums = (-2000..2000).map(|sum: i32| {
             let real = (f64::from(sum) / 9.0 - S8.zero_point as f64) * S8.scale;
-            (nearest(real, U8), mean.code(i64::from(sum), 9))
+            (
+                nearest(real, U8),
+                mean.code(i64::from(sum), 9, &mut Trace::off()),
+            )
         });
         same(sums, 3900);
     }
@@ -660,7 +674,8 @@ mod tests {
                 let layer = Channel::layer(fold, &units, bias != 0.0, U8, clamp).expect("a layer");
                 let codes = (-30_000..30_000).step_by(7).map(|acc| {
                     let real = (f64::from(acc) * units[1].x * units[1].w + bias).max(clamp.0);
-                    let code = layer[1].code(i64::from(acc), U8, Rounding::HalfEven);
+                    let code =
+                        layer[1].traced(i64::from(acc), U8, Rounding::HalfEven, &mut Trace::off());
                     (nearest(real, U8), code)
                 });
                 same(codes, 8000);
@@ -681,7 +696,7 @@ mod tests {
                 let add = &add;
                 [-128, -7, 0, 127].map(|q| {
                     let sum = v.clamp(low, high) + real(q, S8);
-                    (nearest(sum, U8), add.code(v as f32, q))
+                    (nearest(sum, U8), add.code(v as f32, q, &mut Trace::off()))
                 })
             });
             same(codes, 23_000);

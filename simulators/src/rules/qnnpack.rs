@@ -48,7 +48,7 @@ impl Add {
         if trace.is_on() {
             // The definition, which the fast shift is held equal to.
             let shifted = trace.shift_right(sum.into(), self.shift, Rounding::HalfAway);
-            debug_assert_eq!(shifted.value, v.into());
+            debug_assert_eq!(shifted.value, i128::from(v));
         }
         self.out.placed(v, trace)
     }
