@@ -191,7 +191,7 @@ fn steps_lead_to_the_simulated_code() {
         );
     }
     assert!(
-        explained > 10_000 && without * 10 < explained,
+        explained > 10_000 && without * 8 < explained,
         "{explained} {without}"
     );
 }

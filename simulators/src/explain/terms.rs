@@ -78,8 +78,12 @@ impl Element<'_> {
             Sums::I64(sums, _) => sums[self.index],
             Sums::None | Sums::Real(_) => return Err("a sum of reals".into()),
         };
+        let linear = self.runner.plan.linear.as_ref();
+        let paired = linear.is_some_and(|plan| plan.pairs.is_some());
         if held == sum {
             Ok(sum)
+        } else if paired {
+            Err("pairs of products that saturate to 16 bits".into())
         } else {
             Err(format!(
                 "an accumulator that holds {held} where its products add up to {sum}"
