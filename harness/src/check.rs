@@ -418,13 +418,15 @@ impl Check<'_> {
             });
             let mut verdict =
                 decisive.map_or(Verdict::Aligned, |stats| self.verdict(stats, plan, layer));
+            let bugs = target.spec.known_bugs_of(&layer.op);
+            // A rule beside the target's own may happen to be what a bug makes.
             if verdict == Verdict::Misaligned
                 && self.recorded.is_some()
                 && !plan.float
-                && let Some(cause) = merged.cause.as_mut().filter(|c| !c.is_whole())
+                && let Some(cause) =
+                    (merged.cause.as_mut()).filter(|cause| !cause.is_whole() || !bugs.is_empty())
             {
                 verdict = Verdict::UnknownRule;
-                let bugs = target.spec.known_bugs_of(&layer.op);
                 cause::suspect(
                     cause,
                     &target.spec.name,
