@@ -775,10 +775,7 @@ fn the_spec_is_a_target() {
 /// hls4ml: the rules of sums, and the types that each accumulator can have had.
 #[test]
 fn fixed_point_types_are_found() {
-    for (name, least) in [
-        ("hls4ml/mlp-saturate", 1),
-        ("hls4ml/mlp-wrap", 1),
-    ] {
+    for (name, least) in [("hls4ml/mlp-saturate", 1), ("hls4ml/mlp-wrap", 1)] {
         let recording = golden(name);
         let model = Folder::open(&recording)
             .and_then(|f| f.model())
