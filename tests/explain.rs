@@ -1,7 +1,7 @@
 //! `explain`: the steps lead to the simulated code, everywhere, and a person can redo them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use align_check::check::Target;
@@ -15,7 +15,7 @@ use align_check_simulators::network::Network;
 use align_check_simulators::run::Runner;
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::Spec;
-use align_check_tests::onnx::{Onnx, ints};
+use align_check_tests::onnx::{Onnx, one_window};
 use align_check_tests::{Npz, Random, args, golden, list, report, run, say, text};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -196,24 +196,6 @@ fn steps_lead_to_the_simulated_code() {
     );
 }
 
-/// A convolution over one pixel, ties and saturation included.
-fn model(folder: &Path) -> PathBuf {
-    let path = folder.join("model.onnx");
-    let weights: Vec<i32> = (0..3 * 24).map(|i| (i * 37 + 11) % 101 - 50).collect();
-    Onnx::new()
-        .input("x", &[1, 24, 1, 1])
-        .qdq("x", "xq", 0.05, 3, false)
-        .codes("w", &[3, 24, 1, 1], &weights, true)
-        .reals("ws", &[], &[1.0 / 64.0])
-        .codes("wz", &[], &[0], true)
-        .node("DequantizeLinear", &["w", "ws", "wz"], "wd", &[])
-        .node("Conv", &["xq", "wd"], "y", &[ints("kernel_shape", &[1, 1])])
-        .qdq("y", "yq", 0.09, 7, false)
-        .output("yq", &[1, 3, 1, 1])
-        .write(&path);
-    path
-}
-
 fn number(value: &Value) -> i128 {
     text(&value["value"]).parse().expect("an integer")
 }
@@ -222,7 +204,7 @@ fn number(value: &Value) -> i128 {
 #[test]
 fn a_person_can_redo_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let model = model(folder.path());
+    let model = one_window(folder.path());
     let input = folder.path().join("x.npz");
     let reals: Vec<f32> = (0..24)
         .map(|i| ((i * 71 + 13) % 200) as f32 * 0.05)
@@ -276,7 +258,7 @@ fn a_person_can_redo_it() {
 #[test]
 fn errors_say_what_there_is() {
     let folder = tempfile::tempdir().expect("a folder");
-    let model = model(folder.path());
+    let model = one_window(folder.path());
     let fails = |args, code: i32, wanted: &[&str]| {
         let run = run(args);
         assert_eq!(run.code, Some(code), "{}{}", run.stdout, run.stderr);

@@ -58,6 +58,33 @@ fn a_padded_average_is_a_known_bug() {
     assert!(!why.contains("another order"), "{why}");
 }
 
+/// A wrong rule of an operator that has a known bug is a wrong rule: only what the bug makes stands for it.
+#[test]
+fn a_wrong_rule_of_the_same_operator_is_no_bug() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spec = folder.path().join("believed.toml");
+    std::fs::write(
+        &spec,
+        "base = \"qnnpack\"\nname = \"believed\"\n\n[ops]\naverage = \"f32-mean-kernel\"\n",
+    )
+    .expect("a writable file");
+    let case = golden("toolchains").join("pytorch-fx-qnnpack-pool");
+    let (run, json, _) = report(args![
+        case.join("model.onnx"),
+        "--target",
+        &spec,
+        "--input",
+        case.join("inputs.npz"),
+        "--recorded",
+        case.join("outputs.npz"),
+    ]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(with(&json, "unknown rule").is_empty(), "{json}");
+    let wrong = with(&json, "misaligned");
+    assert_eq!(wrong.len(), 1, "{json}");
+    assert_eq!(text(&wrong[0]["cause"]["name"]), "average divisor");
+}
+
 /// The recordings of the bug hold the rule, too: pools whose pads count, or that have none, are reproduced.
 #[test]
 fn pools_without_the_bug_are_reproduced() {

@@ -1,6 +1,6 @@
 //! Small QONNX models, built in memory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use align_check_graph::onnx::proto::attribute_proto::AttributeType;
 use align_check_graph::onnx::proto::tensor_proto::DataType;
@@ -277,4 +277,25 @@ impl Onnx {
     pub fn write(&self, path: &Path) {
         std::fs::write(path, self.bytes()).expect("a writable file");
     }
+}
+
+/// Writes a fully connected layer on one pixel, whose window is its input; ties and saturation included.
+///
+/// # Panics
+/// It cannot be written.
+pub fn one_window(folder: &Path) -> PathBuf {
+    let path = folder.join("model.onnx");
+    let weights: Vec<i32> = (0..3 * 24).map(|i| (i * 37 + 11) % 101 - 50).collect();
+    Onnx::new()
+        .input("x", &[1, 24, 1, 1])
+        .qdq("x", "xq", 0.05, 3, false)
+        .codes("w", &[3, 24, 1, 1], &weights, true)
+        .reals("ws", &[], &[1.0 / 64.0])
+        .codes("wz", &[], &[0], true)
+        .node("DequantizeLinear", &["w", "ws", "wz"], "wd", &[])
+        .node("Conv", &["xq", "wd"], "y", &[ints("kernel_shape", &[1, 1])])
+        .qdq("y", "yq", 0.09, 7, false)
+        .output("yq", &[1, 3, 1, 1])
+        .write(&path);
+    path
 }

@@ -16,7 +16,7 @@ use align_check_simulators::run::Runner;
 use align_check_simulators::step::{Step, reach};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::Spec;
-use align_check_tests::onnx::{Onnx, ints};
+use align_check_tests::onnx::one_window;
 use align_check_tests::{Npz, Random, args, golden, list, report, run, say, shared, text, whole};
 use rayon::prelude::*;
 
@@ -98,24 +98,6 @@ fn no_proof_contradicts_a_run_on_recorded_inputs() {
         "{proved} layers of {} recordings proved equal for all inputs, none of them differs on recorded ones",
         found.len()
     ));
-}
-
-/// A fully connected layer on one pixel, whose window is its input.
-fn one_window(folder: &Path) -> std::path::PathBuf {
-    let path = folder.join("model.onnx");
-    let weights: Vec<i32> = (0..3 * 24).map(|i| (i * 37 + 11) % 101 - 50).collect();
-    Onnx::new()
-        .input("x", &[1, 24, 1, 1])
-        .qdq("x", "xq", 0.05, 3, false)
-        .codes("w", &[3, 24, 1, 1], &weights, true)
-        .reals("ws", &[], &[1.0 / 64.0])
-        .codes("wz", &[], &[0], true)
-        .node("DequantizeLinear", &["w", "ws", "wz"], "wd", &[])
-        .node("Conv", &["xq", "wd"], "y", &[ints("kernel_shape", &[1, 1])])
-        .qdq("y", "yq", 0.09, 7, false)
-        .output("yq", &[1, 3, 1, 1])
-        .write(&path);
-    path
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub fn run(check: &Check, samples: &[Sample], compared: &[bool]) -> Result<Optio
 
 fn one(check: &Check, sample: &Sample, compared: &[bool]) -> Result<Baseline> {
     let network = check.network;
-    let mut exact = sample::inputs(check, sample)?;
+    let mut exact = sample::inputs(check.network, &check.reference.grids, sample)?;
     let mut float = exact.clone();
     let mut layers = vec![0; network.layers.len()];
     for (index, last) in network.last_uses().into_iter().enumerate() {

@@ -109,10 +109,7 @@ fn ranges(graph: &Graph, path: &Path, samples: &[Sample], isa: Isa) -> Result<Ve
         let mut values: Vec<Option<Arc<Tensor>>> = vec![None; network.graph.values.len()];
         for &input in &network.graph.inputs {
             let name = network.name(input);
-            let array = sample
-                .inputs
-                .get(name)
-                .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
+            let array = sample.input(name)?;
             let shape = network.graph.shape(input).to_vec();
             let tensor = Tensor::real(shape, array.values.clone());
             see(input, &tensor);

@@ -419,12 +419,16 @@ impl Check<'_> {
             let mut verdict =
                 decisive.map_or(Verdict::Aligned, |stats| self.verdict(stats, plan, layer));
             let bugs = target.spec.known_bugs_of(&layer.op);
-            // A rule beside the target's own may happen to be what a bug makes.
+            // A rule beside the target's own may be what a bug makes.
+            let is_bug = |cause: &Cause| {
+                let mut alike = bugs.iter().filter_map(|bug| bug.looks_like.as_deref());
+                alike.any(|label| cause.is_explained_by(label))
+            };
             if verdict == Verdict::Misaligned
                 && self.recorded.is_some()
                 && !plan.float
                 && let Some(cause) =
-                    (merged.cause.as_mut()).filter(|cause| !cause.is_whole() || !bugs.is_empty())
+                    (merged.cause.as_mut()).filter(|cause| !cause.is_whole() || is_bug(cause))
             {
                 verdict = Verdict::UnknownRule;
                 cause::suspect(

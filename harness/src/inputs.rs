@@ -189,6 +189,18 @@ pub struct Sample {
     pub inputs: BTreeMap<String, Array>,
 }
 
+impl Sample {
+    /// The values of one input of the model.
+    ///
+    /// # Errors
+    /// One line: the sample lacks it.
+    pub fn input(&self, name: &str) -> Result<&Array> {
+        self.inputs
+            .get(name)
+            .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", self.name))
+    }
+}
+
 /// Samples, and the shape of every input.
 #[derive(Debug)]
 pub struct Samples {

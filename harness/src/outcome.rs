@@ -286,6 +286,13 @@ impl Cause {
         let named = |set: &&DecisionSet| set.decisions == self.decisions && set.explains == self.of;
         self.explains == self.of && self.sets.iter().any(|set| named(&set) && set.breaks == 0)
     }
+
+    /// Whether a neighbour of the target's rules, by its label, does that alone.
+    pub fn is_explained_by(&self, label: &str) -> bool {
+        let alone = |set: &&DecisionSet| set.labels.len() == 1 && set.labels[0] == label;
+        let mut sets = self.sets.iter().filter(alone);
+        sets.any(|set| set.explains == self.of && set.breaks == 0)
+    }
 }
 
 /// A set of decisions that was tried.

@@ -1151,6 +1151,10 @@ pub struct KnownBug {
     pub source: String,
     /// The recording that shows it.
     pub recording: String,
+    /// The neighbour in the zoo that computes the same on it, as `rule: change` ([`crate::Neighbour`]). It is no rule of
+    /// the target: it stands for the bug.
+    #[serde(default)]
+    pub looks_like: Option<String>,
 }
 
 /// Kernels of unsigned codes: what differs from the others.

@@ -337,3 +337,25 @@ fn the_readme_lists_every_value() {
     broken("quantizers = \"model\"", "quantizers = \"x\"");
     broken("grade = \"source\"", "grade = \"x\"");
 }
+
+/// What a bug looks like is a neighbour that exists.
+#[test]
+fn bugs_look_like_neighbours() {
+    let mut seen = 0;
+    for spec in all() {
+        let labels: Vec<String> = spec
+            .neighbours()
+            .iter()
+            .map(|neighbour| format!("{}: {}", neighbour.rule, neighbour.change))
+            .collect();
+        for label in spec
+            .known_bugs
+            .iter()
+            .filter_map(|bug| bug.looks_like.as_ref())
+        {
+            assert!(labels.contains(label), "{}: {label}", spec.name);
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}

@@ -326,8 +326,8 @@ fn of_types(case: &Case, fixed: &Fixed) -> Cause {
     cause
 }
 
-/// Says of a layer that no decision explains, or that has known bugs, what else it may be: `bugs` are the target's known ones for its
-/// operator, `reordered` tells that the recorded codes are the simulated ones in another order, `share` is the
+/// Says what else it may be of a layer that no decision explains, or one that stands for a bug: `bugs` are the target's
+/// known ones for its operator, `reordered` tells that the recorded codes are the simulated ones in another order, `share` is the
 /// differing share of the elements, in words.
 pub fn suspect(cause: &mut Cause, target: &str, bugs: &[&KnownBug], reordered: bool, share: &str) {
     let mut text = if cause.is_whole() {

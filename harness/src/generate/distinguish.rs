@@ -17,8 +17,7 @@ use super::samples;
 use crate::check::Target;
 use crate::inputs::{Array, ArrayKind, Sample};
 use crate::prove::{Certificate, Example, prove};
-use crate::sample::model_grid;
-use crate::sample::recorded::place;
+use crate::sample::{self, model_grid};
 
 /// Network inputs that are tried.
 pub const TRIES: usize = 96;
@@ -255,7 +254,7 @@ fn run(
     both: &[Both],
     isa: Isa,
 ) -> Result<Vec<(u64, u64)>> {
-    let mut values = start(network, exact, sample)?;
+    let mut values = sample::inputs(network, &exact.grids, sample)?;
     let last = network.last_uses();
     let mut found = vec![(0, 0); both.len()];
     for (index, layer) in network.layers.iter().enumerate() {
@@ -278,23 +277,6 @@ fn run(
         }
     }
     Ok(found)
-}
-
-fn start(network: &Network, exact: &Target, sample: &Sample) -> Result<Vec<Option<Arc<Tensor>>>> {
-    let mut values: Vec<Option<Arc<Tensor>>> = vec![None; network.graph.values.len()];
-    for &input in &network.graph.inputs {
-        let name = network.name(input);
-        let array = sample
-            .inputs
-            .get(name)
-            .ok_or_else(|| anyhow!("no input '{name}'"))?;
-        let grid = &exact.grids[input];
-        let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
-            .map_err(|what| anyhow!("input '{name}': {what}"))?;
-        let tensor = put_on(grid, &tensor).unwrap_or(tensor);
-        values[input] = Some(Arc::new(tensor));
-    }
-    Ok(values)
 }
 
 /// Targets with layers of their own: whole runs are compared, tensor by tensor, where both have the tensor.
@@ -365,7 +347,7 @@ fn free(
     isa: Isa,
 ) -> Result<BTreeMap<String, Tensor>> {
     let own = target.network(network);
-    let begin = start(network, exact, sample)?;
+    let begin = sample::inputs(network, &exact.grids, sample)?;
     let mut values: Vec<Option<Arc<Tensor>>> = vec![None; own.graph.values.len()];
     for (&model, &value) in network.graph.inputs.iter().zip(&own.graph.inputs) {
         values[value] = begin[model].as_ref().map(|tensor| {

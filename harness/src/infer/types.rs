@@ -231,10 +231,7 @@ fn sites<'a>(question: &Types<'a>) -> Result<Vec<Site<'a>>> {
         let mut values: Vec<Option<Arc<Tensor>>> = vec![None; network.graph.values.len()];
         for &input in &network.graph.inputs {
             let name = network.name(input);
-            let array = sample
-                .inputs
-                .get(name)
-                .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
+            let array = sample.input(name)?;
             let shape = network.graph.shape(input).to_vec();
             values[input] = Some(Arc::new(Tensor::real(shape, array.values.clone())));
         }

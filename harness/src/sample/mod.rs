@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use align_check_graph::{PerChannel, Quantizer};
 use align_check_simulators::adapt::{ValueGrid, put_on};
-use align_check_simulators::network::{Kind, Layer, LinearForm};
+use align_check_simulators::network::{Kind, Layer, LinearForm, Network};
 use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
 use align_check_simulators::run::{Runner, Sums};
@@ -299,7 +299,7 @@ impl Fed<'_> {
 
 impl<'a> SampleRun<'a> {
     fn new(check: &'a Check<'a>, number: usize, sample: &'a Sample) -> Result<Self> {
-        let base = inputs(check, sample)?;
+        let base = inputs(check.network, &check.reference.grids, sample)?;
         Ok(Self {
             free: check.recorded_reference.map(|_| base.clone()),
             own: check
@@ -813,16 +813,12 @@ impl<'a> SampleRun<'a> {
 ///
 /// # Errors
 /// One line: what is no input of the model.
-pub(crate) fn inputs(check: &Check, sample: &Sample) -> Result<Values> {
-    let network = check.network;
+pub(crate) fn inputs(network: &Network, grids: &[ValueGrid], sample: &Sample) -> Result<Values> {
     let mut base: Values = vec![None; network.graph.values.len()];
     for &input in &network.graph.inputs {
         let name = network.name(input);
-        let array = sample
-            .inputs
-            .get(name)
-            .ok_or_else(|| anyhow!("sample '{}' lacks input '{name}'", sample.name))?;
-        let grid = &check.reference.grids[input];
+        let array = sample.input(name)?;
+        let grid = &grids[input];
         let tensor = place(network.graph.value(input), &array.values, array.kind, grid)
             .map_err(|what| anyhow!("sample '{}', input '{name}': {what}", sample.name))?;
         if let (true, Some(grid)) = (array.kind != ArrayKind::Float, model_grid(grid))
