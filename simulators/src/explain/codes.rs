@@ -134,16 +134,16 @@ impl Element<'_> {
                 Ok(dequantizer.traced(n, channel, &mut self.trace).into())
             }
             Finish::Thresholds(counted) => {
-                let (x, index) = if matches!(self.runner.layer.kind, Kind::Linear(_)) {
-                    (self.sum()? as f64, self.index)
+                let x = if matches!(self.runner.layer.kind, Kind::Linear(_)) {
+                    self.sum()? as f64
                 } else {
                     // What stands in front of the ReLU, in f32.
                     let input = self.inputs[0];
                     let real = self.operand(0, "input", input, self.index);
                     let single = self.trace.step("as f32", || short(real), real as f32);
-                    (f64::from(single), self.index)
+                    f64::from(single)
                 };
-                Ok(counted.traced(x, index, &mut self.trace).into())
+                Ok(counted.traced(x, self.index, &mut self.trace).into())
             }
             Finish::Fixed(fixed) => self.fixed(fixed),
             Finish::Reinterpret => {
