@@ -1,6 +1,8 @@
 //! A check: every layer, every target, every sample, isolated and cumulative, in one pass.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use align_check_graph::Graph;
@@ -10,19 +12,21 @@ use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_simulators::place::Decision;
 use align_check_simulators::plan::{Finish, LayerPlan, plan};
+use align_check_simulators::tensor::Tensor;
 use align_check_specs::{Grade, Spec};
-use anyhow::Result;
-use rayon::prelude::*;
+use anyhow::{Result, bail};
 
-use crate::inputs::{Recording, Sample};
+use crate::accuracy::{self, Labels};
+use crate::inputs::{Recording, Sample, Source};
 use crate::outcome::{
-    Cause, Drift, Drifted, Floor, Kept, LayerOutcome, Noise, OutputOutcome, Stats, TargetOutcome,
-    Verdict, Witness,
+    Accuracy, Baseline, Blamed, Cause, Drift, Drifted, Floor, InputOutcome, Kept, LayerOutcome,
+    Noise, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
 };
 use crate::own::{Own, Placement};
+use crate::partial::{CausePart, Partial, TargetPart, Total, WitnessPart};
 use crate::report::text::{percent, thousands};
 use crate::sample::{self, model_grid};
-use crate::{baseline, cause};
+use crate::{baseline, cause, lanes};
 
 /// Which of the two ways to feed layers is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,8 +201,38 @@ pub struct Findings {
     pub missing: Vec<String>,
     /// Most bytes of tensors alive at once (of one sample).
     pub peak_bytes: usize,
+    /// Names of the samples.
+    pub names: Vec<String>,
     /// Seconds.
     pub seconds: f64,
+}
+
+/// How a run is watched and ended.
+pub(crate) struct Control<'a> {
+    /// Becomes true where somebody ends the run.
+    pub(crate) stop: &'a AtomicBool,
+    /// Called behind each sample with all that was found.
+    pub(crate) save: &'a (dyn Fn(&Partial) -> Result<()> + Sync),
+    /// The right class of each sample.
+    pub(crate) labels: Option<&'a Labels>,
+}
+
+impl Control<'_> {
+    /// Whether somebody has ended the run.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Control<'_> {
+    fn default() -> Self {
+        static GO_ON: AtomicBool = AtomicBool::new(false);
+        Self {
+            stop: &GO_ON,
+            save: &|_| Ok(()),
+            labels: None,
+        }
+    }
 }
 
 /// One layer's findings on one sample.
@@ -219,6 +253,8 @@ pub(crate) struct Found {
 pub(crate) struct TargetFound {
     pub(crate) layers: Vec<Found>,
     pub(crate) outputs: Vec<(Stats, bool)>,
+    /// The first output of several elements: the reference's and the target's, run freely.
+    pub(crate) answer: Option<[Arc<Tensor>; 2]>,
 }
 
 /// Everything that was found on one sample.
@@ -234,7 +270,7 @@ impl SampleFound {
     pub(crate) fn new(check: &Check) -> Self {
         let target = || TargetFound {
             layers: vec![Found::default(); check.network.layers.len()],
-            outputs: Vec::new(),
+            ..TargetFound::default()
         };
         Self {
             targets: check.targets.iter().map(|_| target()).collect(),
@@ -244,28 +280,126 @@ impl SampleFound {
 }
 
 impl Check<'_> {
-    /// Runs the check on every sample, in parallel, and merges what was found in the samples' order.
+    /// Runs the check on every sample, in parallel, and merges what was found in the samples' order. A sample is loaded
+    /// when a thread takes it.
     ///
     /// # Errors
-    /// One line, where a recording does not fit the network.
-    pub fn run(&self, samples: &[Sample]) -> Result<Findings> {
+    /// One line: a sample cannot be loaded, or a recording does not fit the network.
+    pub fn run<S: Source + ?Sized>(&self, samples: &S) -> Result<Findings> {
         let start = Instant::now();
-        let compared: Vec<bool> = self
-            .network
-            .layers
-            .iter()
+        let source: &dyn Source = &samples;
+        let mut partial = Partial::new(self, 0);
+        let control = Control::default();
+        self.gather(source, source.count(), &mut partial, &control)?;
+        let mut findings = self.conclude(source, &partial, &control)?;
+        findings.seconds = start.elapsed().as_secs_f64();
+        Ok(findings)
+    }
+
+    /// Which layers are compared.
+    fn compared(&self) -> Vec<bool> {
+        let layers = self.network.layers.iter();
+        layers
             .map(|layer| {
                 // Data movement is compared where somebody recorded it.
                 let recorded = self.recorded.is_some_and(|r| self.is_in(r, layer));
                 (layer.is_compared() || recorded) && (self.select)(layer)
             })
-            .collect();
-        let mut found: Vec<SampleFound> = samples
-            .par_iter()
-            .enumerate()
-            .map(|(index, sample)| sample::run(self, index, sample, &compared))
-            .collect::<Result<_>>()?;
-        let causes = self.causes(samples, &compared, &mut found)?;
+            .collect()
+    }
+
+    /// Runs samples up to `end` and adds them to what was found on those before.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn gather(
+        &self,
+        source: &dyn Source,
+        end: usize,
+        partial: &mut Partial,
+        control: &Control,
+    ) -> Result<()> {
+        let compared = self.compared();
+        let work = |number: usize| {
+            let sample = source.load(number)?;
+            let mut found = sample::run(self, number, &sample, &compared)?;
+            let label = control
+                .labels
+                .map(|labels| labels.of(&sample.name))
+                .transpose()?;
+            let inputs = found.targets.iter_mut().map(|one| of_input(one, label));
+            let inputs = inputs.collect::<Result<Vec<_>>>()?;
+            Ok((sample.into_owned().name, found, inputs))
+        };
+        let range = partial.end()..end;
+        lanes::in_order(
+            range,
+            control.stop,
+            &work,
+            &mut |_, (name, found, inputs)| {
+                partial.add(name, found, inputs);
+                (control.save)(partial)
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Makes the tensors of the first sample again, where a report asks for them and a file stood for the run.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn keep_first(&self, source: &dyn Source, partial: &mut Partial) -> Result<()> {
+        if partial.start > 0 || partial.done == 0 || !self.targets.iter().any(|t| t.keep) {
+            return Ok(());
+        }
+        let found = sample::run(self, 0, &*source.load(0)?, &self.compared())?;
+        for (own, found) in partial.targets.iter_mut().zip(found.targets) {
+            for (own, found) in own.layers.iter_mut().zip(found.layers) {
+                own.kept = found.kept;
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures the model's own noise on the samples of a part, where a target drifts or `always`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn measure_noise(
+        &self,
+        source: &dyn Source,
+        partial: &mut Partial,
+        always: bool,
+        control: &Control,
+    ) -> Result<()> {
+        let drifts = |target: &TargetPart| {
+            let totals = target
+                .layers
+                .iter()
+                .filter_map(|layer| layer.cumulative.as_ref());
+            totals.map(Total::stats).any(|stats| stats.differing > 0)
+        };
+        let asked = self.mode.cumulative && self.drift && self.recorded.is_none();
+        if asked && partial.floor.is_none() && (always || partial.targets.iter().any(drifts)) {
+            let range = partial.start..partial.end();
+            partial.baseline = baseline::run(self, source, range, &self.compared(), control.stop)?;
+        }
+        Ok(())
+    }
+
+    /// Turns what was found into verdicts; runs some samples again, to find causes and to follow drift. Where `control`
+    /// says stop, that is left out.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn conclude(
+        &self,
+        source: &dyn Source,
+        partial: &Partial,
+        control: &Control,
+    ) -> Result<Findings> {
+        let compared = self.compared();
+        let causes = self.causes(source, &compared, partial, control)?;
         let recording = self.recorded.or(self.recorded_reference);
         let missing = recording.map_or_else(Vec::new, |recording| {
             self.layers(&compared)
@@ -273,36 +407,34 @@ impl Check<'_> {
                 .map(|(_, layer)| layer.tensor.clone())
                 .collect()
         });
-        let peak_bytes = found.iter().map(|f| f.peak_bytes).max().unwrap_or(0);
-        let mut floor: Option<Floor> = None;
-        for one in found.iter().filter_map(|f| f.floor.as_ref()) {
-            match &mut floor {
-                None => floor = Some(one.clone()),
-                Some(all) => {
-                    all.isolated.merge(&one.isolated);
-                    all.free.merge(&one.free);
-                    all.beyond_noise += one.beyond_noise;
-                    all.furthest_from_tie = all.furthest_from_tie.max(one.furthest_from_tie);
-                }
-            }
-        }
+        let floor = partial.floor();
         let mut targets: Vec<TargetOutcome> = self
             .targets
             .iter()
+            .zip(&partial.targets)
             .enumerate()
-            .map(|(t, target)| {
-                let found: Vec<&TargetFound> = found.iter().map(|f| &f.targets[t]).collect();
+            .map(|(t, (target, found))| {
                 let cause = |layer: usize| causes.get(&(t, layer));
-                self.target_outcome(target, &compared, &found, &missing, &cause)
+                let samples = partial.done as u64;
+                self.target_outcome(target, &compared, (found, samples), &missing, &cause)
             })
             .collect();
-        self.follow_drift(samples, &compared, &found, floor.as_ref(), &mut targets)?;
+        self.follow_drift(
+            source,
+            &compared,
+            partial,
+            floor.as_ref(),
+            control,
+            &mut targets,
+        )?;
+        self.count_right(source, &compared, partial, control, &mut targets)?;
         Ok(Findings {
             targets,
             floor,
             missing,
-            peak_bytes,
-            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: partial.peak_bytes,
+            names: partial.names.clone(),
+            seconds: 0.0,
         })
     }
 
@@ -310,48 +442,55 @@ impl Check<'_> {
     /// what a few of them find together.
     fn causes(
         &self,
-        samples: &[Sample],
+        source: &dyn Source,
         compared: &[bool],
-        found: &mut [SampleFound],
+        partial: &Partial,
+        control: &Control,
     ) -> Result<BTreeMap<(usize, usize), Cause>> {
         let mut causes = BTreeMap::new();
         let mut left = BTreeMap::new();
-        let mut chosen = BTreeSet::new();
         for (t, target) in self.targets.iter().enumerate() {
             for (index, _) in self.layers(compared) {
-                let mut all = None;
-                let mut differ = Vec::new();
-                for (number, sample) in found.iter_mut().enumerate() {
-                    let one = sample.targets[t].layers[index].cause.take();
-                    if one.is_some() {
-                        differ.push(number);
-                    }
-                    cause::merge(&mut all, one.as_ref());
-                }
-                let Some(all) = all else { continue };
+                let part = &partial.targets[t].layers[index];
+                let Some(all) = part.cause.as_ref().map(CausePart::settled) else {
+                    continue;
+                };
                 let fixed = target
                     .plan_of(index)
                     .is_some_and(|plan| matches!(plan.finish, Finish::Fixed(_)));
                 if !all.is_whole() && !fixed {
-                    chosen.extend(differ.into_iter().take(cause::MOST_SAMPLES));
-                    left.insert((t, index), all.clone());
+                    left.insert((t, index), (all.clone(), &part.differ));
                 }
                 causes.insert((t, index), all);
             }
         }
-        if !left.is_empty() {
-            let samples: Vec<(usize, &Sample)> = chosen
-                .into_iter()
-                .map(|number| (number, &samples[number]))
+        let isolated = Check {
+            mode: Mode {
+                isolated: true,
+                cumulative: false,
+            },
+            ..*self
+        };
+        while !left.is_empty() && !control.is_stopped() {
+            // Layers that differ on the same few samples run together, so that no more are held at once.
+            let mut chosen = BTreeSet::new();
+            let mut wanted = BTreeMap::new();
+            left.retain(|key, (cause, differ)| {
+                let more = differ.iter().filter(|number| !chosen.contains(*number));
+                let fits = chosen.len() + more.count() <= cause::MOST_SAMPLES;
+                if fits {
+                    chosen.extend(differ.iter().copied());
+                    wanted.insert(*key, cause.clone());
+                }
+                !fits
+            });
+            let load = |number: usize| Ok((number, source.load(number)?));
+            let loaded = chosen.into_iter().map(load).collect::<Result<Vec<_>>>()?;
+            let samples: Vec<(usize, &Sample)> = loaded
+                .iter()
+                .map(|(number, sample)| (*number, &**sample))
                 .collect();
-            let isolated = Check {
-                mode: Mode {
-                    isolated: true,
-                    cumulative: false,
-                },
-                ..*self
-            };
-            causes.extend(sample::together(&isolated, &samples, compared, &left)?);
+            causes.extend(sample::together(&isolated, &samples, compared, &wanted)?);
         }
         Ok(causes)
     }
@@ -375,7 +514,7 @@ impl Check<'_> {
         &self,
         target: &Target,
         compared: &[bool],
-        found: &[&TargetFound],
+        (found, samples): (&TargetPart, u64),
         missing: &[String],
         cause: &dyn Fn(usize) -> Option<&'c Cause>,
     ) -> TargetOutcome {
@@ -388,25 +527,16 @@ impl Check<'_> {
                 layers.push(self.lacking(target, layer));
                 continue;
             };
-            let mut merged = Found::default();
-            for one in found {
-                let one = &one.layers[index];
-                merge(&mut merged.isolated, one.isolated.as_ref());
-                merge(&mut merged.cumulative, one.cumulative.as_ref());
-                if let Some(drift) = &one.drift {
-                    merged.drift.get_or_insert_default().merge(drift);
-                }
-                if merged.kept.is_none() {
-                    merged.kept.clone_from(&one.kept);
-                }
-                if merged.witness.is_none() {
-                    merged.witness.clone_from(&one.witness);
-                }
-                if let Some(one) = one.reordered {
-                    merged.reordered = Some(one && merged.reordered.unwrap_or(true));
-                }
-            }
-            merged.cause = cause(index).cloned();
+            let part = &found.layers[index];
+            let mut merged = Found {
+                isolated: part.isolated.as_ref().map(Total::stats),
+                cumulative: part.cumulative.as_ref().map(Total::stats),
+                drift: part.drift,
+                cause: cause(index).cloned(),
+                witness: part.witness.as_ref().map(WitnessPart::witness),
+                reordered: part.reordered,
+                kept: part.kept.clone(),
+            };
             let decisive = merged.isolated.as_ref().or(merged.cumulative.as_ref());
             let share = decisive.map_or_else(String::new, |stats| {
                 format!(
@@ -468,21 +598,12 @@ impl Check<'_> {
                 .graph
                 .outputs
                 .iter()
-                .enumerate()
-                .map(|(index, &value)| {
-                    let mut stats = None;
-                    let mut argmax_flips = 0;
-                    for one in found {
-                        let (one, flipped) = &one.outputs[index];
-                        merge(&mut stats, Some(one));
-                        argmax_flips += u64::from(*flipped);
-                    }
-                    OutputOutcome {
-                        tensor: self.network.name(value).to_string(),
-                        stats: stats.unwrap_or_default(),
-                        argmax_flips,
-                        samples: found.len() as u64,
-                    }
+                .zip(&found.outputs)
+                .map(|(&value, (total, flips))| OutputOutcome {
+                    tensor: self.network.name(value).to_string(),
+                    stats: total.stats(),
+                    argmax_flips: *flips,
+                    samples,
                 })
                 .collect()
         } else {
@@ -516,16 +637,19 @@ impl Check<'_> {
             outputs,
             drifted: None,
             trace: None,
+            inputs: found.inputs.clone(),
+            accuracy: None,
         }
     }
 
     /// Follows drift to the outputs, and compares it with the model's own noise.
     fn follow_drift(
         &self,
-        samples: &[Sample],
+        source: &dyn Source,
         compared: &[bool],
-        found: &[SampleFound],
+        partial: &Partial,
         floor: Option<&Floor>,
+        control: &Control,
         targets: &mut [TargetOutcome],
     ) -> Result<()> {
         if !self.mode.cumulative {
@@ -535,18 +659,23 @@ impl Check<'_> {
             target.drifted = drifted(target);
         }
         let none = targets.iter().all(|target| target.drifted.is_none());
-        if !self.drift || self.recorded.is_some() || none {
+        if !self.drift || self.recorded.is_some() || none || control.is_stopped() {
             return Ok(());
         }
-        let noise = match floor {
-            Some(floor) => Some(Noise {
+        let range = partial.start..partial.end();
+        let measured = |baseline: &Baseline| Noise {
+            differing: baseline.layers.iter().sum(),
+            outputs: Some(baseline.outputs),
+        };
+        let noise = match (floor, &partial.baseline) {
+            (Some(floor), _) => Some(Noise {
                 differing: floor.free.differing,
                 outputs: None,
             }),
-            None => baseline::run(self, samples, compared)?.map(|baseline| Noise {
-                differing: baseline.layers.iter().sum(),
-                outputs: Some(baseline.outputs),
-            }),
+            (None, Some(baseline)) => Some(measured(baseline)),
+            (None, None) => baseline::run(self, source, range, compared, control.stop)?
+                .as_ref()
+                .map(measured),
         };
         for drifted in targets.iter_mut().filter_map(|t| t.drifted.as_mut()) {
             drifted.baseline = noise;
@@ -559,15 +688,77 @@ impl Check<'_> {
             return Ok(());
         }
         for (t, target) in targets.iter_mut().enumerate() {
-            let differs = |found: &SampleFound| {
-                let outputs = &found.targets[t].outputs;
-                outputs.iter().any(|(stats, _)| stats.differing > 0)
-            };
-            if let Some(number) = found.iter().position(differs) {
-                let sample = (number, &samples[number]);
-                target.trace = sample::drift::trace(self, t, sample, compared)?;
+            if let Some(number) = partial.targets[t].first_at_output {
+                let sample = source.load(number)?;
+                target.trace = sample::drift::trace(self, t, (number, &sample), compared)?;
             }
         }
+        Ok(())
+    }
+
+    /// How often each target finds the right class, and which layers alone make it find another one.
+    fn count_right(
+        &self,
+        source: &dyn Source,
+        compared: &[bool],
+        partial: &Partial,
+        control: &Control,
+        targets: &mut [TargetOutcome],
+    ) -> Result<()> {
+        let Some(labels) = control.labels else {
+            return Ok(());
+        };
+        let outputs = self.network.graph.outputs.iter();
+        let mut sizes = outputs.map(|&value| self.network.graph.value(value).len());
+        let classes = sizes.find(|&len| len > 1).unwrap_or(0);
+        for (t, target) in targets.iter_mut().enumerate() {
+            let (names, first) = (&partial.names, partial.start);
+            let found = accuracy::accuracy(&target.inputs, names, first, labels, classes)?;
+            let Some(mut found) = found else { continue };
+            if !control.is_stopped() {
+                self.blame(source, compared, t, &mut found)?;
+            }
+            target.accuracy = Some(found);
+        }
+        Ok(())
+    }
+
+    /// Which layers alone make inputs flip.
+    fn blame(
+        &self,
+        source: &dyn Source,
+        compared: &[bool],
+        t: usize,
+        found: &mut Accuracy,
+    ) -> Result<()> {
+        let mut layers: BTreeMap<usize, (u64, f64)> = BTreeMap::new();
+        for flip in found.flips.iter().take(accuracy::MOST_BLAMED) {
+            let sample = source.load(flip.sample)?;
+            let (sample, classes) = ((flip.sample, &*sample), [flip.reference, flip.target]);
+            let Some(alone) = sample::drift::alone(self, t, sample, compared, classes)? else {
+                continue;
+            };
+            found.followed += 1;
+            for one in alone {
+                let (flips, share) = layers.entry(one.layer).or_default();
+                *flips += u64::from(one.flips);
+                *share += one.share;
+            }
+        }
+        let followed = found.followed.max(1) as f64;
+        found.blame = layers
+            .into_iter()
+            .filter(|(_, (flips, share))| *flips > 0 || *share != 0.0)
+            .map(|(layer, (flips, share))| Blamed {
+                layer: self.network.layers[layer].name.clone(),
+                flips,
+                share: share / followed,
+            })
+            .collect();
+        // Stable: in the order of the network where nothing tells them apart.
+        found
+            .blame
+            .sort_by(|a, b| b.flips.cmp(&a.flips).then(b.share.total_cmp(&a.share)));
         Ok(())
     }
 
@@ -650,12 +841,38 @@ fn drifted(target: &TargetOutcome) -> Option<Drifted> {
     })
 }
 
-fn merge(all: &mut Option<Stats>, one: Option<&Stats>) {
-    match (all, one) {
-        (Some(all), Some(one)) => all.merge(one),
-        (all, Some(one)) => *all = Some(one.clone()),
-        (_, None) => {}
+/// What one input became on one target.
+fn of_input(found: &mut TargetFound, label: Option<usize>) -> Result<InputOutcome> {
+    let mut input = InputOutcome::default();
+    for (index, layer) in found.layers.iter().enumerate() {
+        let Some(stats) = layer.isolated.as_ref().or(layer.cumulative.as_ref()) else {
+            continue;
+        };
+        input.differing += stats.differing;
+        if stats.differing > 0 && (input.worst_layer.is_none() || stats.max_lsb > input.worst_lsb) {
+            input.worst_layer = Some(index);
+            input.worst_lsb = stats.max_lsb;
+        }
     }
+    input.outputs_differing = found.outputs.iter().map(|(stats, _)| stats.differing).sum();
+    let Some(answer) = found.answer.take() else {
+        return Ok(input);
+    };
+    let [reference, target] = answer.each_ref().map(|tensor| sample::argmax(tensor));
+    input.classes = reference.zip(target).map(|(a, b)| [a, b]);
+    if let Some(label) = label {
+        let len = answer[0].len();
+        if label >= len {
+            bail!("class {label} of a label: the model's output has {len} elements");
+        }
+        input.ranks = Some(answer.each_ref().map(|tensor| {
+            let (values, own) = (tensor.to_real(), tensor.real_at(label));
+            // Of equal elements the first one counts as the largest.
+            let before = |(at, &v): (usize, &f64)| v > own || (v == own && at < label);
+            values.iter().enumerate().filter(|&one| before(one)).count()
+        }));
+    }
+    Ok(input)
 }
 
 /// The name of a grade.

@@ -1,5 +1,6 @@
 //! Reference, comparison, causes and reports.
 
+mod accuracy;
 mod baseline;
 pub mod calibrate;
 pub mod cases;
@@ -14,11 +15,14 @@ pub mod failure;
 pub mod generate;
 pub mod infer;
 pub mod inputs;
+mod lanes;
 pub mod lint;
+mod long;
 mod model_args;
 mod noise;
 pub mod outcome;
 pub mod own;
+mod partial;
 pub mod plan;
 pub mod precision;
 pub mod prove;

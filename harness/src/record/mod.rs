@@ -18,6 +18,7 @@ mod source;
 mod tensorrt;
 pub(crate) mod write;
 
+pub(crate) use dump::{decode as raw_numbers, raw_type};
 pub(crate) use write::npz as write_npz;
 
 use std::collections::BTreeMap;
