@@ -113,7 +113,8 @@ pub struct Accuracy {
     pub top5: Option<Top>,
     /// Inputs whose largest element is another one on the target.
     pub flips: Vec<Flip>,
-    /// How many of them were followed to layers.
+    /// How many of them were followed to layers: at most [`MOST_BLAMED`], and none where the model's next layers cannot
+    /// read what the target's layers make (another grid).
     pub followed: u64,
     /// What single layers do to the inputs that were followed, the gravest first. An approximation: layers act together,
     /// so that shares need not sum up to 1.

@@ -738,7 +738,7 @@ impl Check<'_> {
             let Some(alone) = sample::drift::alone(self, t, sample, compared, classes)? else {
                 continue;
             };
-            found.followed += 1;
+            found.followed += u64::from(!alone.is_empty());
             for one in alone {
                 let (flips, share) = layers.entry(one.layer).or_default();
                 *flips += u64::from(one.flips);

@@ -506,7 +506,11 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
         Some(data) => (data, None),
         None => {
             let seed = args.seed.unwrap_or(0);
-            generated = generate::samples(&network, args.samples.max(1), seed);
+            generated = generate::Generated {
+                network: &network,
+                count: args.samples.max(1),
+                seed,
+            };
             (&generated, Some(seed))
         }
     };

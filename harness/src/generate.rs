@@ -7,41 +7,66 @@
 pub mod command;
 pub mod distinguish;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use align_check_graph::Quantizer;
 use align_check_simulators::network::Network;
+use anyhow::Result;
 
-use crate::inputs::{Array, ArrayKind, Sample};
+use crate::inputs::{Array, ArrayKind, Sample, Source};
 
 /// Makes `count` samples for a network.
 pub fn samples(network: &Network, count: usize, seed: u64) -> Vec<Sample> {
     (0..count)
-        .map(|number| {
-            let inputs = network
-                .graph
-                .inputs
-                .iter()
-                .enumerate()
-                .map(|(position, &value)| {
-                    let range = Range::of(network, value);
-                    let mut random = Random::new(seed, (number * 64 + position) as u64);
-                    let shape = network.graph.shape(value).to_vec();
-                    let values = fill(&shape, range, number % 4, &mut random);
-                    let array = Array {
-                        shape,
-                        values,
-                        kind: ArrayKind::Float,
-                    };
-                    (network.name(value).to_string(), array)
-                })
-                .collect::<BTreeMap<_, _>>();
-            Sample {
-                name: format!("generated-{number}"),
-                inputs,
-            }
-        })
+        .map(|number| sample(network, number, seed))
         .collect()
+}
+
+/// The same samples, each made when it is needed.
+#[derive(Debug)]
+pub struct Generated<'a> {
+    /// The network that they are for.
+    pub network: &'a Network,
+    /// How many.
+    pub count: usize,
+    /// What they are made from.
+    pub seed: u64,
+}
+
+impl Source for Generated<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn load(&self, number: usize) -> Result<Cow<'_, Sample>> {
+        Ok(Cow::Owned(sample(self.network, number, self.seed)))
+    }
+}
+
+fn sample(network: &Network, number: usize, seed: u64) -> Sample {
+    let inputs = network
+        .graph
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(position, &value)| {
+            let range = Range::of(network, value);
+            let mut random = Random::new(seed, (number * 64 + position) as u64);
+            let shape = network.graph.shape(value).to_vec();
+            let values = fill(&shape, range, number % 4, &mut random);
+            let array = Array {
+                shape,
+                values,
+                kind: ArrayKind::Float,
+            };
+            (network.name(value).to_string(), array)
+        })
+        .collect::<BTreeMap<_, _>>();
+    Sample {
+        name: format!("generated-{number}"),
+        inputs,
+    }
 }
 
 /// The grid that an input meets first.

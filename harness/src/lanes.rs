@@ -15,23 +15,32 @@ const WINDOW: usize = 64;
 struct Queue<'t, T> {
     next: usize,
     waiting: BTreeMap<usize, T>,
-    failed: Option<anyhow::Error>,
+    /// The error of the lowest number: the same one in every run.
+    failed: Option<(usize, anyhow::Error)>,
     take: &'t mut (dyn FnMut(usize, T) -> Result<()> + Send),
 }
 
 impl<T> Queue<'_, T> {
+    fn fail(&mut self, number: usize, error: anyhow::Error) {
+        if self
+            .failed
+            .as_ref()
+            .is_none_or(|(other, _)| number < *other)
+        {
+            self.failed = Some((number, error));
+        }
+    }
+
     fn put(&mut self, number: usize, done: Result<T>) {
         match done {
             Ok(done) => {
                 self.waiting.insert(number, done);
             }
-            Err(error) => {
-                self.failed.get_or_insert(error);
-            }
+            Err(error) => self.fail(number, error),
         }
         while let (None, Some(done)) = (&self.failed, self.waiting.remove(&self.next)) {
             if let Err(error) = (self.take)(self.next, done) {
-                self.failed = Some(error);
+                self.fail(self.next, error);
             }
             self.next += 1;
         }
@@ -43,7 +52,7 @@ impl<T> Queue<'_, T> {
 /// becomes true; returns the first number that was not taken.
 ///
 /// # Errors
-/// The first error of `work` or `take`.
+/// The error of `work` or `take` on the lowest number.
 pub(crate) fn in_order<T: Send>(
     range: Range<usize>,
     stop: &AtomicBool,
@@ -100,7 +109,7 @@ pub(crate) fn in_order<T: Send>(
     }
     let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
     match queue.failed {
-        Some(error) => Err(error),
+        Some((_, error)) => Err(error),
         None => Ok(queue.next),
     }
 }

@@ -212,7 +212,8 @@ impl Block {
         let mut zip = archive(path)?;
         let mut entry = zip.by_index(index).map_err(|e| damaged(path, &e))?;
         let size = entry.size();
-        let limited = |entry| Read::take(entry, size);
+        // One byte more: only behind the last one the checksum is looked at.
+        let limited = |entry| Read::take(entry, size.saturating_add(1));
         if *compressed {
             self.place = spill.take(path, header, size, &mut limited(&mut entry))?;
         } else {
@@ -408,11 +409,18 @@ pub(super) fn entry(
 ) -> Result<(String, Vec<u8>)> {
     let (name, size) = promised(path, zip, index)?;
     let mut bytes = Vec::new();
+    // One byte more: only behind the last one the checksum is looked at.
     zip.by_index(index)
         .map_err(|e| damaged(path, &e))?
-        .take(size)
+        .take(size.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|e| damaged(path, &e))?;
+    if bytes.len() as u64 != size {
+        bail!(
+            "{}: entry '{name}' is not the {size} bytes that it promises",
+            path.display()
+        );
+    }
     Ok((
         name.strip_suffix(".npy").unwrap_or(&name).to_string(),
         bytes,

@@ -121,7 +121,9 @@ impl Dataset {
                 Found::File { path, name } if is_picture(&path) || has(&path, &["raw", "bin"]) => {
                     builder.flush(&mut arrays)?;
                     let block = builder.headless(&path, 0)?;
-                    builder.add(0, block, Some(&name))?;
+                    // Samples of the only file are called by their numbers, as those of an array.
+                    let alone = !builder.several && !is_picture(&path);
+                    builder.add(0, block, Some(name.as_str()).filter(|_| !alone))?;
                 }
                 Found::File { path, name } => {
                     arrays.extend(

@@ -50,6 +50,11 @@ pub(crate) fn accuracy(found: &Accuracy) -> Vec<String> {
         more(flips)
     ));
     if found.followed == 0 {
+        lines.push(
+            "blame: unknown; no flip was followed, because the model's next layer cannot read this target's codes \
+             (another grid), the network is too large, or the run was interrupted"
+                .to_owned(),
+        );
         return lines;
     }
     let layers = found.blame.iter().take(NAMED).map(|layer| {
