@@ -1,8 +1,6 @@
 //! A check: every layer, every target, every sample, isolated and cumulative, in one pass.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use align_check_graph::Graph;
@@ -11,22 +9,25 @@ use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_simulators::place::Decision;
-use align_check_simulators::plan::{Finish, LayerPlan, plan};
+use align_check_simulators::plan::{LayerPlan, plan};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{Grade, Spec};
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use crate::accuracy::{self, Labels};
-use crate::inputs::{Recording, Sample, Source};
+use crate::cause;
+use crate::inputs::{Recording, Source};
 use crate::outcome::{
-    Accuracy, Baseline, Blamed, Cause, Drift, Drifted, Floor, InputOutcome, Kept, LayerOutcome,
-    Noise, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
+    Cause, Drift, Floor, Kept, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
 };
 use crate::own::{Own, Placement};
-use crate::partial::{CausePart, Partial, TargetPart, Total, WitnessPart};
+use crate::partial::{Partial, TargetPart, Total, WitnessPart};
 use crate::report::text::{percent, thousands};
 use crate::sample::{self, model_grid};
-use crate::{baseline, cause, lanes};
+
+mod conclude;
+mod gather;
+
+pub(crate) use gather::Control;
 
 /// Which of the two ways to feed layers is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,34 +208,6 @@ pub struct Findings {
     pub seconds: f64,
 }
 
-/// How a run is watched and ended.
-pub(crate) struct Control<'a> {
-    /// Becomes true where somebody ends the run.
-    pub(crate) stop: &'a AtomicBool,
-    /// Called behind each sample with all that was found.
-    pub(crate) save: &'a (dyn Fn(&Partial) -> Result<()> + Sync),
-    /// The right class of each sample.
-    pub(crate) labels: Option<&'a Labels>,
-}
-
-impl Control<'_> {
-    /// Whether somebody has ended the run.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-impl Default for Control<'_> {
-    fn default() -> Self {
-        static GO_ON: AtomicBool = AtomicBool::new(false);
-        Self {
-            stop: &GO_ON,
-            save: &|_| Ok(()),
-            labels: None,
-        }
-    }
-}
-
 /// One layer's findings on one sample.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
@@ -306,193 +279,6 @@ impl Check<'_> {
                 (layer.is_compared() || recorded) && (self.select)(layer)
             })
             .collect()
-    }
-
-    /// Runs samples up to `end` and adds them to what was found on those before.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub(crate) fn gather(
-        &self,
-        source: &dyn Source,
-        end: usize,
-        partial: &mut Partial,
-        control: &Control,
-    ) -> Result<()> {
-        let compared = self.compared();
-        let work = |number: usize| {
-            let sample = source.load(number)?;
-            let mut found = sample::run(self, number, &sample, &compared)?;
-            let label = control
-                .labels
-                .map(|labels| labels.of(&sample.name))
-                .transpose()?;
-            let inputs = found.targets.iter_mut().map(|one| of_input(one, label));
-            let inputs = inputs.collect::<Result<Vec<_>>>()?;
-            Ok((sample.into_owned().name, found, inputs))
-        };
-        let range = partial.end()..end;
-        lanes::in_order(
-            range,
-            control.stop,
-            &work,
-            &mut |_, (name, found, inputs)| {
-                partial.add(name, found, inputs);
-                (control.save)(partial)
-            },
-        )?;
-        Ok(())
-    }
-
-    /// Makes the tensors of the first sample again, where a report asks for them and a file stood for the run.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub(crate) fn keep_first(&self, source: &dyn Source, partial: &mut Partial) -> Result<()> {
-        if partial.start > 0 || partial.done == 0 || !self.targets.iter().any(|t| t.keep) {
-            return Ok(());
-        }
-        let found = sample::run(self, 0, &*source.load(0)?, &self.compared())?;
-        for (own, found) in partial.targets.iter_mut().zip(found.targets) {
-            for (own, found) in own.layers.iter_mut().zip(found.layers) {
-                own.kept = found.kept;
-            }
-        }
-        Ok(())
-    }
-
-    /// Measures the model's own noise on the samples of a part, where a target drifts or `always`.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub(crate) fn measure_noise(
-        &self,
-        source: &dyn Source,
-        partial: &mut Partial,
-        always: bool,
-        control: &Control,
-    ) -> Result<()> {
-        let drifts = |target: &TargetPart| {
-            let totals = target
-                .layers
-                .iter()
-                .filter_map(|layer| layer.cumulative.as_ref());
-            totals.map(Total::stats).any(|stats| stats.differing > 0)
-        };
-        let asked = self.mode.cumulative && self.drift && self.recorded.is_none();
-        if asked && partial.floor.is_none() && (always || partial.targets.iter().any(drifts)) {
-            let range = partial.start..partial.end();
-            partial.baseline = baseline::run(self, source, range, &self.compared(), control.stop)?;
-        }
-        Ok(())
-    }
-
-    /// Turns what was found into verdicts; runs some samples again, to find causes and to follow drift. Where `control`
-    /// says stop, that is left out.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub(crate) fn conclude(
-        &self,
-        source: &dyn Source,
-        partial: &Partial,
-        control: &Control,
-    ) -> Result<Findings> {
-        let compared = self.compared();
-        let causes = self.causes(source, &compared, partial, control)?;
-        let recording = self.recorded.or(self.recorded_reference);
-        let missing = recording.map_or_else(Vec::new, |recording| {
-            self.layers(&compared)
-                .filter(|(_, layer)| !self.is_in(recording, layer))
-                .map(|(_, layer)| layer.tensor.clone())
-                .collect()
-        });
-        let floor = partial.floor();
-        let mut targets: Vec<TargetOutcome> = self
-            .targets
-            .iter()
-            .zip(&partial.targets)
-            .enumerate()
-            .map(|(t, (target, found))| {
-                let cause = |layer: usize| causes.get(&(t, layer));
-                let samples = partial.done as u64;
-                self.target_outcome(target, &compared, (found, samples), &missing, &cause)
-            })
-            .collect();
-        self.follow_drift(
-            source,
-            &compared,
-            partial,
-            floor.as_ref(),
-            control,
-            &mut targets,
-        )?;
-        self.count_right(source, &compared, partial, control, &mut targets)?;
-        Ok(Findings {
-            targets,
-            floor,
-            missing,
-            peak_bytes: partial.peak_bytes,
-            names: partial.names.clone(),
-            seconds: 0.0,
-        })
-    }
-
-    /// Why layers differ, `(target, layer)`: what the samples found alone, and, where no single decision explains it,
-    /// what a few of them find together.
-    fn causes(
-        &self,
-        source: &dyn Source,
-        compared: &[bool],
-        partial: &Partial,
-        control: &Control,
-    ) -> Result<BTreeMap<(usize, usize), Cause>> {
-        let mut causes = BTreeMap::new();
-        let mut left = BTreeMap::new();
-        for (t, target) in self.targets.iter().enumerate() {
-            for (index, _) in self.layers(compared) {
-                let part = &partial.targets[t].layers[index];
-                let Some(all) = part.cause.as_ref().map(CausePart::settled) else {
-                    continue;
-                };
-                let fixed = target
-                    .plan_of(index)
-                    .is_some_and(|plan| matches!(plan.finish, Finish::Fixed(_)));
-                if !all.is_whole() && !fixed {
-                    left.insert((t, index), (all.clone(), &part.differ));
-                }
-                causes.insert((t, index), all);
-            }
-        }
-        let isolated = Check {
-            mode: Mode {
-                isolated: true,
-                cumulative: false,
-            },
-            ..*self
-        };
-        while !left.is_empty() && !control.is_stopped() {
-            // Layers that differ on the same few samples run together, so that no more are held at once.
-            let mut chosen = BTreeSet::new();
-            let mut wanted = BTreeMap::new();
-            left.retain(|key, (cause, differ)| {
-                let more = differ.iter().filter(|number| !chosen.contains(*number));
-                let fits = chosen.len() + more.count() <= cause::MOST_SAMPLES;
-                if fits {
-                    chosen.extend(differ.iter().copied());
-                    wanted.insert(*key, cause.clone());
-                }
-                !fits
-            });
-            let load = |number: usize| Ok((number, source.load(number)?));
-            let loaded = chosen.into_iter().map(load).collect::<Result<Vec<_>>>()?;
-            let samples: Vec<(usize, &Sample)> = loaded
-                .iter()
-                .map(|(number, sample)| (*number, &**sample))
-                .collect();
-            causes.extend(sample::together(&isolated, &samples, compared, &wanted)?);
-        }
-        Ok(causes)
     }
 
     /// Whether a recording holds a layer's output, under any of its names.
@@ -642,126 +428,6 @@ impl Check<'_> {
         }
     }
 
-    /// Follows drift to the outputs, and compares it with the model's own noise.
-    fn follow_drift(
-        &self,
-        source: &dyn Source,
-        compared: &[bool],
-        partial: &Partial,
-        floor: Option<&Floor>,
-        control: &Control,
-        targets: &mut [TargetOutcome],
-    ) -> Result<()> {
-        if !self.mode.cumulative {
-            return Ok(());
-        }
-        for target in targets.iter_mut() {
-            target.drifted = drifted(target);
-        }
-        let none = targets.iter().all(|target| target.drifted.is_none());
-        if !self.drift || self.recorded.is_some() || none || control.is_stopped() {
-            return Ok(());
-        }
-        let range = partial.start..partial.end();
-        let measured = |baseline: &Baseline| Noise {
-            differing: baseline.layers.iter().sum(),
-            outputs: Some(baseline.outputs),
-        };
-        let noise = match (floor, &partial.baseline) {
-            (Some(floor), _) => Some(Noise {
-                differing: floor.free.differing,
-                outputs: None,
-            }),
-            (None, Some(baseline)) => Some(measured(baseline)),
-            (None, None) => baseline::run(self, source, range, compared, control.stop)?
-                .as_ref()
-                .map(measured),
-        };
-        for drifted in targets.iter_mut().filter_map(|t| t.drifted.as_mut()) {
-            drifted.baseline = noise;
-            drifted.within_baseline = noise.map(|noise| {
-                let outputs = noise.outputs.is_none_or(|most| drifted.outputs <= most);
-                drifted.differing <= noise.differing && outputs
-            });
-        }
-        if self.recorded_reference.is_some() || targets.len() > MOST_TRACED_TARGETS {
-            return Ok(());
-        }
-        for (t, target) in targets.iter_mut().enumerate() {
-            if let Some(number) = partial.targets[t].first_at_output {
-                let sample = source.load(number)?;
-                target.trace = sample::drift::trace(self, t, (number, &sample), compared)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// How often each target finds the right class, and which layers alone make it find another one.
-    fn count_right(
-        &self,
-        source: &dyn Source,
-        compared: &[bool],
-        partial: &Partial,
-        control: &Control,
-        targets: &mut [TargetOutcome],
-    ) -> Result<()> {
-        let Some(labels) = control.labels else {
-            return Ok(());
-        };
-        let outputs = self.network.graph.outputs.iter();
-        let mut sizes = outputs.map(|&value| self.network.graph.value(value).len());
-        let classes = sizes.find(|&len| len > 1).unwrap_or(0);
-        for (t, target) in targets.iter_mut().enumerate() {
-            let (names, first) = (&partial.names, partial.start);
-            let found = accuracy::accuracy(&target.inputs, names, first, labels, classes)?;
-            let Some(mut found) = found else { continue };
-            if !control.is_stopped() {
-                self.blame(source, compared, t, &mut found)?;
-            }
-            target.accuracy = Some(found);
-        }
-        Ok(())
-    }
-
-    /// Which layers alone make inputs flip.
-    fn blame(
-        &self,
-        source: &dyn Source,
-        compared: &[bool],
-        t: usize,
-        found: &mut Accuracy,
-    ) -> Result<()> {
-        let mut layers: BTreeMap<usize, (u64, f64)> = BTreeMap::new();
-        for flip in found.flips.iter().take(accuracy::MOST_BLAMED) {
-            let sample = source.load(flip.sample)?;
-            let (sample, classes) = ((flip.sample, &*sample), [flip.reference, flip.target]);
-            let Some(alone) = sample::drift::alone(self, t, sample, compared, classes)? else {
-                continue;
-            };
-            found.followed += u64::from(!alone.is_empty());
-            for one in alone {
-                let (flips, share) = layers.entry(one.layer).or_default();
-                *flips += u64::from(one.flips);
-                *share += one.share;
-            }
-        }
-        let followed = found.followed.max(1) as f64;
-        found.blame = layers
-            .into_iter()
-            .filter(|(_, (flips, share))| *flips > 0 || *share != 0.0)
-            .map(|(layer, (flips, share))| Blamed {
-                layer: self.network.layers[layer].name.clone(),
-                flips,
-                share: share / followed,
-            })
-            .collect();
-        // Stable: in the order of the network where nothing tells them apart.
-        found
-            .blame
-            .sort_by(|a, b| b.flips.cmp(&a.flips).then(b.share.total_cmp(&a.share)));
-        Ok(())
-    }
-
     /// A layer whose output is no tensor of the target.
     fn lacking(&self, target: &Target, layer: &Layer) -> LayerOutcome {
         let absent = target.own.as_ref().map(|own| own.why_absent(layer.output));
@@ -815,64 +481,6 @@ impl Check<'_> {
             Verdict::Misaligned
         }
     }
-}
-
-/// Most targets whose drift is followed to the outputs.
-const MOST_TRACED_TARGETS: usize = 4;
-
-/// How far a target drifts, in codes; `None` where it does not.
-fn drifted(target: &TargetOutcome) -> Option<Drifted> {
-    let coded = || target.layers.iter().filter(|layer| layer.lsb.is_some());
-    let (mut elements, mut differing) = (0, 0);
-    for stats in coded().filter_map(|layer| layer.cumulative.as_ref()) {
-        elements += stats.elements;
-        differing += stats.differing;
-    }
-    let outputs = target
-        .outputs
-        .iter()
-        .filter(|output| coded().any(|layer| layer.tensor == output.tensor));
-    (differing > 0).then(|| Drifted {
-        elements,
-        differing,
-        outputs: outputs.map(|output| output.stats.differing).sum(),
-        baseline: None,
-        within_baseline: None,
-    })
-}
-
-/// What one input became on one target.
-fn of_input(found: &mut TargetFound, label: Option<usize>) -> Result<InputOutcome> {
-    let mut input = InputOutcome::default();
-    for (index, layer) in found.layers.iter().enumerate() {
-        let Some(stats) = layer.isolated.as_ref().or(layer.cumulative.as_ref()) else {
-            continue;
-        };
-        input.differing += stats.differing;
-        if stats.differing > 0 && (input.worst_layer.is_none() || stats.max_lsb > input.worst_lsb) {
-            input.worst_layer = Some(index);
-            input.worst_lsb = stats.max_lsb;
-        }
-    }
-    input.outputs_differing = found.outputs.iter().map(|(stats, _)| stats.differing).sum();
-    let Some(answer) = found.answer.take() else {
-        return Ok(input);
-    };
-    let [reference, target] = answer.each_ref().map(|tensor| sample::argmax(tensor));
-    input.classes = reference.zip(target).map(|(a, b)| [a, b]);
-    if let Some(label) = label {
-        let len = answer[0].len();
-        if label >= len {
-            bail!("class {label} of a label: the model's output has {len} elements");
-        }
-        input.ranks = Some(answer.each_ref().map(|tensor| {
-            let (values, own) = (tensor.to_real(), tensor.real_at(label));
-            // Of equal elements the first one counts as the largest.
-            let before = |(at, &v): (usize, &f64)| v > own || (v == own && at < label);
-            values.iter().enumerate().filter(|&one| before(one)).count()
-        }));
-    }
-    Ok(input)
 }
 
 /// The name of a grade.

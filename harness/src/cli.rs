@@ -502,17 +502,16 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
     let network = Network::cut_at(graph.clone(), &ends).map_err(|e| unsupported(model_path, &e))?;
     let generated;
-    let (source, seed): (&dyn Source, _) = match &given {
-        Some(data) => (data, None),
-        None => {
-            let seed = args.seed.unwrap_or(0);
-            generated = generate::Generated {
-                network: &network,
-                count: args.samples.max(1),
-                seed,
-            };
-            (&generated, Some(seed))
-        }
+    let (source, seed): (&dyn Source, _) = if let Some(data) = &given {
+        (data, None)
+    } else {
+        let seed = args.seed.unwrap_or(0);
+        generated = generate::Generated {
+            network: &network,
+            count: args.samples.max(1),
+            seed,
+        };
+        (&generated, Some(seed))
     };
     let mut identity = args.identity()?;
     identity.push(info.sha256.clone());
@@ -580,8 +579,8 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
         ..Control::default()
     };
     let (partial, mut interrupted) = if parts.is_empty() {
-        long.run(&check, source, control, |done| {
-            progress.inc((done * layers) as u64)
+        long.run(&check, source, &control, |done| {
+            progress.inc((done * layers) as u64);
         })?
     } else {
         (long.join(parts, &check, source, &control)?, false)

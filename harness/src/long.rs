@@ -165,7 +165,7 @@ impl<'a> Long<'a> {
         &self,
         check: &Check,
         source: &dyn Source,
-        control: Control,
+        control: &Control,
         done: impl FnOnce(usize),
     ) -> Result<(Partial, bool)> {
         let range = self.range();
@@ -203,7 +203,7 @@ impl<'a> Long<'a> {
         let control = Control {
             stop: watch(),
             save: &save,
-            ..control
+            labels: control.labels,
         };
         check.gather(source, range.end, &mut partial, &control)?;
         if self.args.shard.is_some() && !control.is_stopped() {

@@ -148,12 +148,11 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
         ),
     };
     let generated;
-    let samples: &dyn Source = match &given {
-        Some(data) => data,
-        None => {
-            generated = generate::samples(&network, args.samples.max(1), args.seed);
-            &generated
-        }
+    let samples: &dyn Source = if let Some(data) = &given {
+        data
+    } else {
+        generated = generate::samples(&network, args.samples.max(1), args.seed);
+        &generated
     };
     let numbers = match (args.sample, element) {
         (Some(number), _) if number >= samples.count() => {

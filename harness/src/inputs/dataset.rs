@@ -223,7 +223,9 @@ impl Dataset {
             let _ = writeln!(
                 text,
                 "{:?} {:?} {:?} {bytes}",
-                block.file, block.key, block.shape
+                block.file.display().to_string(),
+                block.key,
+                block.shape
             );
         }
         for sample in &self.samples {
@@ -382,21 +384,16 @@ impl<'a> Builder<'a> {
         let mut seen = vec![false; self.inputs.len()];
         let name = line.first().map(|(_, path)| path.display().to_string());
         for (input, path) in line {
-            let index = match &input {
-                Some(input) => self
-                    .inputs
-                    .iter()
-                    .position(|i| names_input(input, i))
-                    .ok_or_else(|| {
-                        anyhow!(
-                            "{listed}: '{input}' is none of the model's inputs ({})",
-                            names(self.inputs)
-                        )
-                    })?,
-                None => {
-                    self.only_input(|| format!("{listed} does not say which file is which of"))?;
-                    0
-                }
+            let index = if let Some(input) = &input {
+                let none = || {
+                    let all = names(self.inputs);
+                    anyhow!("{listed}: '{input}' is none of the model's inputs ({all})")
+                };
+                let own = self.inputs.iter().position(|i| names_input(input, i));
+                own.ok_or_else(none)?
+            } else {
+                self.only_input(|| format!("{listed} does not say which file is which of"))?;
+                0
             };
             if std::mem::replace(&mut seen[index], true) {
                 bail!(

@@ -103,14 +103,15 @@ impl Pictures {
                 }
                 size
             }
-            None => match (height, width) {
-                (Some(height), Some(width)) => (height, width),
-                _ => {
+            None => {
+                if let (Some(height), Some(width)) = (height, width) {
+                    (height, width)
+                } else {
                     let picture = decode(first)?;
                     let own = |given: Option<usize>, found: u32| given.unwrap_or(found as usize);
                     (own(height, picture.height()), own(width, picture.width()))
                 }
-            },
+            }
         };
         let values = |name: &str, given: &[f64], default: f64| match given.len() {
             0 => Ok(vec![default; channels]),
