@@ -220,6 +220,39 @@ impl Facts {
     }
 }
 
+/// Elements whose recorded code lies more than one step from the exact value: no rounding does that, other grids do.
+pub(super) fn far(site: &Site, chosen: &[Vec<usize>], isa: Isa) -> u64 {
+    let runner = Runner {
+        layer: site.layer,
+        plan: site.plan,
+        isa,
+    };
+    let Some(grid) = model_grid(&site.plan.out) else {
+        return 0;
+    };
+    let mut far = 0;
+    for (fed, chosen) in site.fed.iter().zip(chosen) {
+        let values = runner.reals(&borrowed(&fed.inputs), &fed.sums);
+        let Data::Codes { codes, .. } = &fed.expected.data else {
+            continue;
+        };
+        if values.len() != codes.len() {
+            continue;
+        }
+        let channels = grid.channels(&fed.expected.shape);
+        for &at in chosen {
+            let c = channels.of_index(at);
+            let value = values[at] / grid.scale.at(c) + grid.zero_point.at(c) as f64;
+            let value = value.clamp(grid.min as f64, grid.max as f64);
+            far += u64::from((value - f64::from(codes[at])).abs() > FAR);
+        }
+    }
+    far
+}
+
+/// Steps that two roundings and a multiplier of 8 bits can move a value.
+const FAR: f64 = 1.75;
+
 /// How near to a tie a value is one: exact products of power-of-two scales are exact in `f64`.
 const TIE: f64 = 1e-9;
 

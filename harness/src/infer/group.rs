@@ -99,9 +99,8 @@ impl Search<'_, '_> {
         Some(total)
     }
 
-    /// How well the shipped targets do on the most telling elements: elements, what the best rule gets wrong, and what the
-    /// best of the targets in this frame does.
-    pub fn glance(&self, sites: &[&Site]) -> (u64, u64, u64) {
+    /// How well the shipped targets do on the most telling elements.
+    pub fn glance(&self, sites: &[&Site]) -> Glance {
         let (label, unsigned) = (sites[0].label, sites[0].unsigned);
         let telling: Vec<Vec<Vec<usize>>> = sites
             .iter()
@@ -112,32 +111,22 @@ impl Search<'_, '_> {
         let here: Vec<bool> = shipped.iter().map(|(_, names)| !names.is_empty()).collect();
         let mut points: Vec<Point> = shipped.into_iter().map(|(point, _)| point).collect();
         if !self.is_model() && is_sums(label) {
-            for rounding in [
-                align_check_specs::Rounding::HalfUp,
-                align_check_specs::Rounding::HalfAway,
-                align_check_specs::Rounding::HalfEven,
-                align_check_specs::Rounding::Floor,
-                align_check_specs::Rounding::Trunc,
-            ] {
-                let mut point = points[0].clone();
-                if let Some((own, _)) = self
-                    .shipped(label, unsigned)
-                    .into_iter()
-                    .find(|(own, _)| own.requantize.is_some())
-                {
-                    point = own;
+            let shifted = points.iter().find(|point| point.requantize.is_some());
+            let mut plain = shifted.unwrap_or(&points[0]).clone();
+            if let Some(bias) = &mut plain.bias {
+                bias.format = align_check_specs::BiasFormat::Int32;
+            }
+            for rounding in zoo::ROUNDINGS {
+                for zero_point in zoo::POSITIONS {
+                    let mut point = plain.clone();
+                    if let Some(rule) = &mut point.requantize {
+                        rule.multiplier = align_check_specs::Multiplier::F64;
+                        rule.zero_point = zero_point;
+                        rule.steps = zoo::once(rounding);
+                        rule.tail = None;
+                    }
+                    points.push(point);
                 }
-                if let Some(rule) = &mut point.requantize {
-                    rule.multiplier = align_check_specs::Multiplier::F64;
-                    rule.zero_point = align_check_specs::ZeroPointPosition::AfterRounding;
-                    rule.steps = zoo::once(rounding);
-                    rule.tail = None;
-                }
-                point.bias = point.bias.map(|mut bias| {
-                    bias.format = align_check_specs::BiasFormat::Int32;
-                    bias
-                });
-                points.push(point);
             }
         }
         let wrong: Vec<u64> = points
@@ -149,13 +138,22 @@ impl Search<'_, '_> {
                     })
             })
             .collect();
-        let own = wrong
+        let own = wrong.iter().zip(&here).filter(|(_, here)| **here);
+        let own = own.map(|(wrong, _)| *wrong).min();
+        let far = sites
             .iter()
-            .zip(&here)
-            .filter(|(_, here)| **here)
-            .map(|(wrong, _)| *wrong);
-        let own = own.min().unwrap_or(elements);
-        (elements, wrong.into_iter().min().unwrap_or(elements), own)
+            .zip(&telling)
+            .map(|(site, chosen)| count::far(site, chosen, self.world.isa))
+            .sum();
+        // Of all elements: frames choose other telling ones, and not the same number.
+        let all: u64 = sites.iter().map(|site| site.elements()).sum();
+        let of_all = |wrong: u64| (wrong * all).div_ceil(elements.max(1));
+        Glance {
+            elements: all,
+            far: of_all(far),
+            wrong: of_all(wrong.into_iter().min().unwrap_or(elements)),
+            own: of_all(own.unwrap_or(elements)),
+        }
     }
 
     /// The rules of the layers of one kind.
@@ -386,6 +384,39 @@ impl Search<'_, '_> {
             sums,
             made,
         })
+    }
+}
+
+/// How well a frame does on the most telling elements, extended to all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Glance {
+    pub elements: u64,
+    /// What lies further from the exact value than rounding moves it: the grids are others.
+    pub far: u64,
+    /// What the best rule gets wrong.
+    pub wrong: u64,
+    /// What the best of the targets in this frame gets wrong.
+    pub own: u64,
+}
+
+impl Glance {
+    pub fn add(&mut self, other: Self) {
+        self.elements += other.elements;
+        self.far += other.far;
+        self.wrong += other.wrong;
+        self.own += other.own;
+    }
+
+    /// Which of two frames explains more: first by grids, where they differ for some elements in a hundred, then by any
+    /// rule, then by the rules of the frame's own targets.
+    pub fn against(&self, other: &Self) -> std::cmp::Ordering {
+        let near = [self, other].map(|own| own.elements - own.far.min(own.elements));
+        let few = self.elements.max(other.elements) / 50;
+        if near[0].abs_diff(near[1]) > few {
+            return near[0].cmp(&near[1]);
+        }
+        let right = |own: &Self| (own.elements - own.wrong, own.elements - own.own);
+        right(self).cmp(&right(other))
     }
 }
 

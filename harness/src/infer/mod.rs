@@ -37,7 +37,7 @@ use crate::inputs::{Recording, Sample};
 use crate::verify::Loaded;
 use count::spec_of;
 use feed::{Frame, Site, Sites, World};
-use group::Search;
+use group::{Glance, Search};
 use label::FLOAT;
 
 pub use class::{Class, LayerFound, RunnerUp, Undecided};
@@ -145,30 +145,26 @@ pub fn infer(question: &Question) -> Result<Inference> {
         question.isa,
     )?;
     let (frames, refused) = world.frames();
-    let mut best: Option<((u64, u64), bool, &Frame)> = None;
+    let mut best: Option<(Glance, bool, &Frame)> = None;
     // Frames whose own targets explain all that is looked at first.
     let mut complete: Vec<&Frame> = Vec::new();
     for frame in &frames {
         let sites = world.sites(frame, question.select, None)?;
         let search = search(&world, frame, question);
-        // What any rule explains here, then what the targets of this frame do.
-        let mut score = (0, 0);
-        let mut all = 0;
+        let mut glance = Glance::default();
         for group in groups(&sites.sites) {
-            let (elements, wrong, own) = search.glance(&group);
-            score.0 += elements - wrong;
-            score.1 += elements - own;
-            all += elements;
+            glance.add(search.glance(&group));
         }
         let exact = frame.base.spec.quantize.division.is_model();
-        if score.1 == all && all > 0 && !exact {
+        if glance.own == 0 && glance.elements > 0 && !exact {
             complete.push(frame);
         }
         let better = best.as_ref().is_none_or(|(most, was_exact, _)| {
-            score > *most || (score == *most && *was_exact && !exact)
+            let order = glance.against(most);
+            order.is_gt() || order.is_eq() && *was_exact && !exact
         });
         if better {
-            best = Some((score, exact, frame));
+            best = Some((glance, exact, frame));
         }
     }
     let Some((_, _, frame)) = best else {
