@@ -1,8 +1,8 @@
 //! `[requantize]` and `[bias]`, bound to the scales of one layer: from an accumulator to an output code.
 
 use align_check_specs::{
-    Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, Multiplier, Overflow,
-    Requantize, Rounding, Step, ZeroPointPosition,
+    Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, LeftShift, Multiplier,
+    Overflow, Requantize, Rounding, Step, ZeroPointPosition,
 };
 
 use super::Labels;
@@ -205,15 +205,78 @@ impl Requantizer {
                 bias => trace.flagged("with bias", || format!("{sum} + {bias}"), fitted),
             }
         };
-        acc.and_then(|acc| self.finish(acc, c, trace))
+        acc.and_then(|acc| self.finish(acc, c, steps(&self.rule, c.behind), trace))
     }
 
-    fn finish(&self, acc: i64, c: &Channel, trace: &mut Trace) -> Flagged<i32> {
-        let first = self
-            .rule
-            .steps
-            .first()
-            .map_or(Rounding::HalfEven, |s| s.rounding);
+    /// [`code`](Self::code) with other steps in place of the rule's own: a search binds the rest of a rule once.
+    pub fn code_by(&self, steps: &[Step], sum: i64, channel: usize) -> i32 {
+        let c = &self.channels[channel];
+        self.width
+            .fit(i128::from(sum) + i128::from(c.bias))
+            .and_then(|acc| self.finish(acc, c, steps, &mut Trace::off()))
+            .value
+    }
+
+    /// Everything that decides codes but the steps and the accumulator: ends with equal numbers here give equal codes by
+    /// equal steps.
+    pub fn fingerprint(&self) -> Vec<u64> {
+        let real = |v: f64| v.to_bits();
+        let integer = |v: i64| v.cast_unsigned();
+        let zero = match self.rule.zero_point {
+            ZeroPointPosition::AfterRounding => 0,
+            ZeroPointPosition::InsideRounding => 1,
+            ZeroPointPosition::InBias => 2,
+        };
+        let clamp = u64::from(self.rule.clamp == ClampOrder::BeforeRounding);
+        let mut all = vec![zero, clamp, integer(self.lo), integer(self.hi)];
+        for c in &self.channels {
+            all.push(integer(c.bias));
+            match (self.rule.multiplier, c.fixed) {
+                (_, Some(fixed)) => {
+                    let left = match self.rule.left_shift {
+                        _ if fixed.exponent <= 0 => 0,
+                        LeftShift::Wrap => 1,
+                        LeftShift::Saturate => 2,
+                        LeftShift::Exact => 3,
+                    };
+                    let width = u64::from(fixed.bits) << 2 | left;
+                    let exponent = integer(fixed.exponent.into());
+                    all.extend([integer(fixed.mantissa), exponent, width]);
+                }
+                (Multiplier::PowerOfTwo, _) => all.push(integer(c.shift.into())),
+                (Multiplier::F64 | Multiplier::F64Reduced { .. } | Multiplier::Exact, _) => {
+                    all.extend([64, real(c.m), real(c.bias_exact)]);
+                }
+                (Multiplier::F32 | Multiplier::F32Reduced { .. }, _) => {
+                    let bias = match self.bias {
+                        BiasFormat::F32InAccumulator => 1,
+                        BiasFormat::F32AfterScale => 2,
+                        _ => 0,
+                    };
+                    all.extend([32, real((c.m as f32).into()), bias]);
+                    all.push(if bias == 0 {
+                        0
+                    } else {
+                        real(c.bias_f32.into())
+                    });
+                }
+                (multiplier, _) => {
+                    // Divisions and folded scales: nothing is told apart from its own rule alone.
+                    let own = match multiplier {
+                        Multiplier::F32TwoSteps { division } => 1 + division as u64,
+                        _ => 100,
+                    };
+                    let bias = self.bias as u64;
+                    all.extend([own, bias, real(c.unit.into()), real(c.bias_f32.into())]);
+                    all.extend([real(c.m), real(c.bias_exact)]);
+                }
+            }
+        }
+        all
+    }
+
+    fn finish(&self, acc: i64, c: &Channel, steps: &[Step], trace: &mut Trace) -> Flagged<i32> {
+        let first = steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
         match self.rule.multiplier {
             Multiplier::F32 => {
                 let v = self.scaled_f32(acc, c.m as f32, c, trace);
@@ -279,13 +342,7 @@ impl Requantizer {
                 };
                 fixed.shown("multiplier", trace);
                 fixed
-                    .traced(
-                        acc,
-                        steps(&self.rule, c.behind),
-                        self.rule.left_shift,
-                        self.width.bits,
-                        trace,
-                    )
+                    .traced(acc, steps, self.rule.left_shift, self.width.bits, trace)
                     .and_then(|v| self.place(i128::from(v), trace))
             }
         }
