@@ -7,9 +7,7 @@ use align_check_graph::{Activation, Binary, Quantizer};
 
 use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::buffers::Buffers;
-use crate::kernels::{
-    Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs,
-};
+use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs};
 use crate::network::{Kind, Layer, Linear, Post, apply_posts};
 use crate::num::Trace;
 use crate::ops::{constant, real};
@@ -509,11 +507,7 @@ impl Runner<'_> {
         };
         pair.memo.bytes([a, b], first, &mut codes, code)?;
         let codes = Codes::of_bytes(first, codes);
-        Some(Tensor::kept(
-            self.layer.shape.clone(),
-            codes,
-            grid.clone(),
-        ))
+        Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
     }
 
     /// [`letter`](Self::letter) of a sum, difference or product of two tensors of bytes of one shape, with clamps behind
@@ -559,11 +553,7 @@ impl Runner<'_> {
             *out = Kept::keep(end.code(v), first);
         }
         let codes = Codes::of_bytes(first, codes);
-        Some(Tensor::kept(
-            self.layer.shape.clone(),
-            codes,
-            grid.clone(),
-        ))
+        Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
     }
 
     /// An addition that a convolution is a part of: from its real and the other operand's code.

@@ -36,7 +36,11 @@ impl Split<'_> {
         let (out, differing) = self.cumulative;
         let (alone, introduced) = self.isolated;
         let steps = [self.expected, alone, out].map(compare::bytes);
-        if let [Some((expected, grid)), Some((alone, of_alone)), Some((out, of_out))] = steps
+        if let [
+            Some((expected, grid)),
+            Some((alone, of_alone)),
+            Some((out, of_out)),
+        ] = steps
             && grid == of_alone
             && grid == of_out
             && lsb.is_of(grid)

@@ -93,12 +93,7 @@ const BLOCK: usize = 64;
     reason = "must be compiled with its caller's target features"
 )]
 #[inline(always)]
-pub fn each_block<T>(
-    from: &[i32],
-    out: &mut [T],
-    f: impl Fn(i32) -> i32,
-    keep: impl Fn(i32) -> T,
-) {
+pub fn each_block<T>(from: &[i32], out: &mut [T], f: impl Fn(i32) -> i32, keep: impl Fn(i32) -> T) {
     let (blocks, rest) = from.as_chunks::<BLOCK>();
     let (outs, last) = out.as_chunks_mut::<BLOCK>();
     for (from, out) in blocks.iter().zip(outs) {

@@ -187,7 +187,10 @@ mod tests {
 
     /// Ends with scales between the usual, ties included: with powers of two nearly everything is one.
     fn ends() -> impl Strategy<Value = LetterEnd> {
-        let m = prop_oneof![1e-6..1e-1f64, (-12..-2i32).prop_map(|e| f64::from(e).exp2())];
+        let m = prop_oneof![
+            1e-6..1e-1f64,
+            (-12..-2i32).prop_map(|e| f64::from(e).exp2())
+        ];
         let scale = prop_oneof![1e-3..1f32, (-8..0i32).prop_map(|e| (e as f32).exp2())];
         let clamp = prop_oneof![
             Just((f64::NEG_INFINITY, f64::INFINITY)),

@@ -460,7 +460,15 @@ impl Requantizer {
                 vectorize(
                     isa,
                     #[inline(always)]
-                    || fast.each_narrow(sums, bias, out, move |v| end.code(v), move |c| T::keep(c, first)),
+                    || {
+                        fast.each_narrow(
+                            sums,
+                            bias,
+                            out,
+                            move |v| end.code(v),
+                            move |c| T::keep(c, first),
+                        )
+                    },
                 );
             }
             (
