@@ -284,12 +284,17 @@ impl Onnx {
 /// # Panics
 /// It cannot be written.
 pub fn one_window(folder: &Path) -> PathBuf {
-    let path = folder.join("model.onnx");
     let weights: Vec<i32> = (0..3 * 24).map(|i| (i * 37 + 11) % 101 - 50).collect();
+    one_window_of(folder, &weights)
+}
+
+/// [`one_window`] with other weights: 24 for each of its 3 outputs.
+pub fn one_window_of(folder: &Path, weights: &[i32]) -> PathBuf {
+    let path = folder.join("model.onnx");
     Onnx::new()
         .input("x", &[1, 24, 1, 1])
         .qdq("x", "xq", 0.05, 3, false)
-        .codes("w", &[3, 24, 1, 1], &weights, true)
+        .codes("w", &[3, 24, 1, 1], weights, true)
         .reals("ws", &[], &[1.0 / 64.0])
         .codes("wz", &[], &[0], true)
         .node("DequantizeLinear", &["w", "ws", "wz"], "wd", &[])

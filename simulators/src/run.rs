@@ -10,6 +10,7 @@ use crate::buffers::Buffers;
 use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs};
 use crate::network::{Kind, Layer, Linear, Post, apply_posts};
 use crate::num::Trace;
+use crate::num::trace::short;
 use crate::ops::{constant, real};
 use crate::plan::{Finish, FloatFinish, LayerPlan, Pair, Paired, Sum};
 use crate::quantize::affine;
@@ -277,7 +278,7 @@ impl Runner<'_> {
                     Some(function) => inputs[0]
                         .to_real()
                         .iter()
-                        .map(|&x| nnie_table(*function, x))
+                        .map(|&x| nnie_table(*function, x, &mut Trace::off()))
                         .collect(),
                     None => self.reals(inputs, sums),
                 };
@@ -764,7 +765,7 @@ impl Runner<'_> {
     }
 
     /// `alpha` where the unit does not hold it: real sums carry no scale of their own.
-    fn real_factor(&self, linear: &Linear) -> f64 {
+    pub(crate) fn real_factor(&self, linear: &Linear) -> f64 {
         let unit = self
             .plan
             .linear
@@ -1046,14 +1047,24 @@ fn at(table: Option<&[u32]>, i: usize) -> usize {
 }
 
 /// NNIE's sigmoid and tanh tables: 512 Q15 entries over [-16, 16), the entry at or below `x`.
-fn nnie_table(function: Activation, x: f64) -> f64 {
-    let table = match function {
-        Activation::Tanh => tables::tanh(),
-        _ => tables::sigmoid(),
+pub(crate) fn nnie_table(function: Activation, x: f64, trace: &mut Trace) -> f64 {
+    let (name, table) = match function {
+        Activation::Tanh => ("tanh", tables::tanh()),
+        _ => ("sigmoid", tables::sigmoid()),
     };
     let index =
         (libm::floor(x * 16.0) + tables::MIDDLE as f64).clamp(0.0, (tables::ENTRIES - 1) as f64);
-    f64::from(table[index as usize]) / 32768.0
+    let how = || {
+        format!(
+            "floor({} * 16) + {}, within the table",
+            short(x),
+            tables::MIDDLE
+        )
+    };
+    trace.step("index", how, index);
+    let entry = f64::from(table[index as usize]);
+    trace.step("entry", || format!("of the table of {name}"), entry);
+    trace.step("real", || "entry / 32768".into(), entry / 32768.0)
 }
 
 /// Batched matrix products with numpy's broadcasting, summed in order of the inner axis.

@@ -86,12 +86,18 @@ pub struct Read {
     /// What it is multiplied with: less its zero point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factor: Option<i64>,
+    /// The same where reals are multiplied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_factor: Option<Number>,
     /// Where that stands among the weights (or in the second operand).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factor_element: Option<Vec<usize>>,
     /// The product, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<i64>,
+    /// The product of reals, rounded to `f64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_product: Option<Number>,
 }
 
 /// A step.
@@ -340,8 +346,18 @@ impl Made<'_> {
             value: term.value.into(),
             centred: term.centred,
             factor: term.factor.map(|(factor, _)| factor),
-            factor_element: term.factor.map(|(_, at)| coordinates(&factors, at)),
+            real_factor: term
+                .real_factor
+                .map(|(factor, _)| Exact::F64(factor).into()),
+            factor_element: term
+                .factor
+                .map(|(_, at)| at)
+                .or(term.real_factor.map(|(_, at)| at))
+                .map(|at| coordinates(&factors, at)),
             product: term.factor.map(|_| term.product()),
+            real_product: term
+                .real_product()
+                .map(|product| Exact::F64(product).into()),
         }
     }
 }

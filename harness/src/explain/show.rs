@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Explained, Line, Read, SCHEMA, Side, joined};
+use super::{Explained, Line, Number, Read, SCHEMA, Side, joined};
 use crate::outcome::Verdict;
 use crate::report::style::Paint;
 use crate::report::text::{count, pad, visible, width};
@@ -105,10 +105,11 @@ fn reads(out: &mut String, start: &str, reads: &[Read], verbose: bool) {
     let all = verbose || reads.len() <= LISTED;
     let mut order: Vec<&Read> = reads.iter().collect();
     if !all {
-        order.sort_by_key(|read| std::cmp::Reverse(magnitude(read)));
+        order.sort_by(|a, b| magnitude(b).total_cmp(&magnitude(a)));
         order.truncate(LARGEST);
     }
-    let products = reads.iter().all(|read| read.product.is_some());
+    let integers = reads.iter().all(|read| read.product.is_some());
+    let products = integers || reads.iter().all(|read| read.real_product.is_some());
     let what = if products { "product" } else { "element" };
     let cut = if all {
         String::new()
@@ -119,9 +120,11 @@ fn reads(out: &mut String, start: &str, reads: &[Read], verbose: bool) {
     let lines: Vec<[String; 2]> = order.iter().map(|read| line(read)).collect();
     let columns = lines.iter().map(|[left, _]| width(left)).max().unwrap_or(0);
     for [left, right] in &lines {
-        let _ = writeln!(out, "  {}  {right}", pad(left, columns, false));
+        let text = format!("  {}  {right}", pad(left, columns, false));
+        let _ = writeln!(out, "{}", text.trim_end());
     }
-    if !all && products {
+    // Reals are not added up here: their sum depends on the order.
+    if !all && integers {
         let shown: i64 = order.iter().filter_map(|read| read.product).sum();
         let total: i64 = reads.iter().filter_map(|read| read.product).sum();
         let rest = count(reads.len() - LARGEST, "other product");
@@ -129,8 +132,17 @@ fn reads(out: &mut String, start: &str, reads: &[Read], verbose: bool) {
     }
 }
 
-fn magnitude(read: &Read) -> u64 {
-    read.product.unwrap_or(read.centred).unsigned_abs()
+fn magnitude(read: &Read) -> f64 {
+    match (&read.real_product, read.value.kind) {
+        (Some(product), _) => real(product),
+        (None, "int") => read.product.unwrap_or(read.centred) as f64,
+        _ => real(&read.value),
+    }
+    .abs()
+}
+
+fn real(number: &Number) -> f64 {
+    number.value.parse().unwrap_or_default()
 }
 
 /// `x[0,1,2] = 17, less zero point 3` and `14 * w[..] -3 = -42`.
@@ -140,7 +152,17 @@ fn line(read: &Read) -> [String; 2] {
         None => "outside the image".to_owned(),
     };
     if read.value.kind != "int" {
-        return [place, format!("real {}", read.value.text)];
+        let left = format!("{place} real {}", read.value.value);
+        let right = match (&read.real_factor, &read.factor_element, &read.real_product) {
+            (Some(factor), Some(at), Some(product)) => format!(
+                "* {} (weight {}) = {}",
+                factor.value,
+                joined(at),
+                product.value
+            ),
+            _ => String::new(),
+        };
+        return [left, right];
     }
     let code: i64 = read.value.value.parse().unwrap_or(read.centred);
     let zero = code - read.centred;

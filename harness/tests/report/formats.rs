@@ -1,5 +1,6 @@
 //! The report as data and documents.
 
+use align_check::outcome::{Drift, Drifted, Noise, Trace, Traced};
 use align_check::report;
 use serde_json::Value;
 
@@ -36,6 +37,58 @@ fn html_says_what_was_found() {
     assert_eq!(html.matches("<details class=\"layer ").count(), 21);
     // What was not compared is in the picture too, and leads nowhere.
     assert!(html.contains("<g class=\"node skipped\">"));
+}
+
+#[test]
+fn html_says_how_far_a_target_drifts_and_from_where() {
+    let mut outcome = sample::two();
+    let target = &mut outcome.targets[0];
+    target.drifted = Some(Drifted {
+        elements: 40_000,
+        differing: 3_456,
+        outputs: 17,
+        baseline: Some(Noise {
+            differing: 4_321,
+            outputs: Some(19),
+        }),
+        within_baseline: Some(true),
+    });
+    let layer = target.layers[3].name.clone();
+    target.layers[3].drift = Some(Drift {
+        introduced: 7,
+        propagated: 1_234,
+        amplified: 5,
+        inputs_max_lsb: 2.0,
+    });
+    target.trace = Some(Trace {
+        sample: 2,
+        tensor: "logits<b>".to_owned(),
+        index: vec![0, 9],
+        lsb: -37.0,
+        introducing: 12,
+        layers: vec![Traced {
+            layer,
+            differing: 7,
+            lsb: -36.0,
+            outputs: 11,
+        }],
+    });
+    let html = report::html(&outcome);
+    for said in [
+        "3,456 of 40,000 codes differ when the target runs on its own results, 17 of them at the outputs",
+        "40,000 个码中有 3,456 个不同",
+        "in float32: 4,321, 19 of them",
+        "the target has not drifted",
+        "目标没有漂移",
+        "<code>logits&lt;b&gt;[0, 9]</code> of sample 2, -37 LSB off",
+        "introduced here: 7; propagated: 1,234",
+        "amplified here: 5 (inputs up to 2 LSB off)",
+        "<td class=\"num\">-36</td><td class=\"num\">11</td>",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    assert!(html.contains("href=\"#t0-drift\""));
+    assert!(!report::html(&sample::two()).contains("t0-drift"));
 }
 
 #[test]

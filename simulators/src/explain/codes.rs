@@ -1,11 +1,13 @@
 //! How each kind of layer ends.
 
 use super::{Element, Traced};
+use crate::adapt::ValueGrid;
 use crate::network::Kind;
 use crate::num::trace::short;
 use crate::num::{Exact, Trace};
 use crate::plan::{Finish, Sum};
 use crate::rules::unary::CodeFunction;
+use crate::run::nnie_table;
 use crate::tensor::Data;
 
 impl Element<'_> {
@@ -156,7 +158,21 @@ impl Element<'_> {
             }
             Finish::Resample(_) => Err("a linear resampling of codes".into()),
             Finish::Softmax(..) => Err("a softmax of codes".into()),
-            Finish::Gfpq { .. } => Err("the logarithmic quantizer (GFPQ)".into()),
+            Finish::Gfpq { sigmoid } => {
+                let ValueGrid::Gfpq { gfpq, z } = &plan.out else {
+                    return Ok(Exact::F64(self.real()?));
+                };
+                let real = match sigmoid {
+                    Some(function) => {
+                        let x = self.operand(0, "input", self.inputs[0], self.index);
+                        nnie_table(*function, x, &mut self.trace)
+                    }
+                    None => self.real()?,
+                };
+                let single = self.trace.step("as f32", || short(real), real as f32);
+                let level = gfpq.traced(single, *z, &mut self.trace);
+                Ok(Exact::F64(level.into()))
+            }
             Finish::DynamicQuantize(..) => {
                 Err("a quantizer whose scale follows from its input".into())
             }
@@ -214,7 +230,23 @@ impl Element<'_> {
                 self.trace
                     .step("kept", || "the code stays".into(), codes[element])
             }
-            _ => return Err("data movement".into()),
+            Kind::Movement(movement) => {
+                let Data::Codes { codes, .. } = &inputs[0].data else {
+                    return Err("reals that are moved".into());
+                };
+                if let Some(element) = movement.source(self.index) {
+                    self.read(0, inputs[0], element);
+                    let how = || "the code stays, elsewhere".into();
+                    self.trace.step("moved", how, codes[element])
+                } else {
+                    let Data::Codes { codes, .. } = movement.apply(inputs[0]).data else {
+                        return Err("a border that is no code".into());
+                    };
+                    let how = || format!("the code of {}, which fills it", movement.fill());
+                    self.trace.step("border", how, codes[self.index])
+                }
+            }
+            _ => return Err("an operation that keeps no codes".into()),
         };
         Ok(self.clipped(code, lo, hi))
     }

@@ -103,6 +103,7 @@ impl Element<'_> {
                             row[k],
                             taps.m * row.len() + k % channels * rows * columns + k / channels,
                         )),
+                        real_factor: None,
                     });
                 }
                 let acc = sum.traced(&x, &window, taps.m, &mut self.trace);
@@ -133,6 +134,7 @@ impl Element<'_> {
             value: Exact::from(code),
             centred: code,
             factor,
+            real_factor: None,
         });
     }
 }

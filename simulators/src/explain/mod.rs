@@ -40,14 +40,36 @@ pub struct Term {
     /// The code less its zero point.
     pub centred: i64,
     /// The other factor: a weight less its zero point, and which one of the weights (or of the second operand). Absent
-    /// where nothing is multiplied.
+    /// where no integers are multiplied.
     pub factor: Option<(i64, usize)>,
+    /// The same where reals are multiplied.
+    pub real_factor: Option<(f64, usize)>,
 }
 
 impl Term {
     /// The product.
     pub fn product(&self) -> i64 {
         self.centred * self.factor.map_or(1, |(factor, _)| factor)
+    }
+
+    /// The product of reals, rounded to `f64`.
+    pub fn real_product(&self) -> Option<f64> {
+        match (self.value, self.real_factor) {
+            (Exact::F64(value), Some((factor, _))) => Some(value * factor),
+            _ => None,
+        }
+    }
+
+    /// A real, by itself or with another one that multiplies it.
+    fn real(element: Option<usize>, value: f64, real_factor: Option<(f64, usize)>) -> Self {
+        Self {
+            operand: 0,
+            element,
+            value: Exact::F64(value),
+            centred: 0,
+            factor: None,
+            real_factor,
+        }
     }
 }
 

@@ -71,7 +71,18 @@ impl Element<'_> {
                     .linear
                     .as_ref()
                     .ok_or("a sum without a plan")?;
-                let sum = self.sum()?;
+                // Real sums carry no scale, but for a factor that no unit holds.
+                let real_sum = match self.sums {
+                    Sums::Real(_) => Some(self.real_sum()? * self.runner.real_factor(linear)),
+                    _ => None,
+                };
+                let (sum, shown) = match real_sum {
+                    Some(sum) => (sum, short(sum)),
+                    None => {
+                        let sum = self.sum()?;
+                        (sum as f64, sum.to_string())
+                    }
+                };
                 let c = layer.channels().of_index(self.index);
                 let from_bias = match &plan.sum {
                     Sum::InOrder {
@@ -89,9 +100,10 @@ impl Element<'_> {
                 );
                 let bias = plan.bias[c] * from_bias + row;
                 let bias = self.trace.step("bias", || "as a real".into(), bias);
-                let how = || format!("{sum} * unit + bias");
-                Ok(self.trace.step("real", how, sum as f64 * unit + bias))
+                let how = || format!("{shown} * unit + bias");
+                Ok(self.trace.step("real", how, sum * unit + bias))
             }
+            Kind::MatMul(_) if matches!(self.sums, Sums::Real(_)) => self.real_sum(),
             Kind::MatMul(matmul) => {
                 let sum = self.sum()?;
                 let unit: f64 = matmul
@@ -119,12 +131,18 @@ impl Element<'_> {
                 Ok(self.trace.step("real", how, real::binary(*op, va, vb)))
             }
             Kind::Average { windows, .. } => {
+                let divisor = f64::from(windows.divisors[self.index % windows.len().max(1)]);
                 let Some((_, zero)) = coded(inputs[0]) else {
-                    return Err("a mean of reals".into());
+                    let reals = self.real_window(windows);
+                    let count = reals.len();
+                    let how = || format!("of {count} reals, added in this order");
+                    let sum = reals.into_iter().fold(0.0, |sum, real| sum + real);
+                    let sum = self.trace.step("sum", how, sum);
+                    let how = || format!("{} / {divisor}", short(sum));
+                    return Ok(self.trace.step("real", how, sum / divisor));
                 };
                 let scale = inputs[0].grid().map_or(1.0, |grid| grid.scale.at(0));
                 let codes = self.window(windows)?;
-                let divisor = f64::from(windows.divisors[self.index % windows.len().max(1)]);
                 let sum: i64 = codes.iter().map(|&q| i64::from(q) - zero).sum();
                 let count = codes.len();
                 let how = || format!("of {count} codes less zero point {zero}");
@@ -134,6 +152,13 @@ impl Element<'_> {
                 Ok(self.trace.step("real", how, sum as f64 * scale / divisor))
             }
             Kind::Pass => Ok(self.operand(0, "input", inputs[0], self.index)),
+            Kind::MaxPool(windows) if coded(inputs[0]).is_none() => {
+                let reals = self.real_window(windows);
+                let largest = reals.into_iter().fold(f64::NEG_INFINITY, f64::max);
+                Ok(self
+                    .trace
+                    .step("maximum", || "of the window".into(), largest))
+            }
             Kind::MaxPool(windows) => {
                 let codes = self.window(windows)?;
                 let grid = inputs[0].grid().ok_or("a maximum of reals")?;
@@ -150,7 +175,12 @@ impl Element<'_> {
                 };
                 Ok(self.trace.step("real", how, grid.real(largest.into(), 0)))
             }
-            Kind::Movement(_) => Err("a movement that ends in a quantizer".into()),
+            Kind::Movement(movement) => match movement.source(self.index) {
+                Some(element) => Ok(self.operand(0, "input", inputs[0], element)),
+                None => Ok(self
+                    .trace
+                    .step("border", || "what fills it".into(), movement.fill())),
+            },
             Kind::Concat { .. } => {
                 let (operand, element) = self.joined_from()?;
                 let Kind::Concat { operands, .. } = &layer.kind else {

@@ -4,8 +4,8 @@ use align_check_specs::Overflow;
 
 use super::{Element, Term, Traced};
 use crate::adapt;
-use crate::network::{Kind, Linear, Operand};
-use crate::num::{Exact, Width};
+use crate::network::{Kind, Linear, MatMul, Operand};
+use crate::num::{Exact, Width, saturate};
 use crate::ops::{real, window::Windows};
 use crate::plan::{LinearPlan, Sum};
 use crate::run::Sums;
@@ -78,12 +78,9 @@ impl Element<'_> {
             Sums::I64(sums, _) => sums[self.index],
             Sums::None | Sums::Real(_) => return Err("a sum of reals".into()),
         };
-        let linear = self.runner.plan.linear.as_ref();
-        let paired = linear.is_some_and(|plan| plan.pairs.is_some());
+        let sum = self.less_what_pairs_lose(sum);
         if held == sum {
             Ok(sum)
-        } else if paired {
-            Err("pairs of products that saturate to 16 bits".into())
         } else {
             Err(format!(
                 "an accumulator that holds {held} where its products add up to {sum}"
@@ -114,14 +111,7 @@ impl Element<'_> {
         let Taps { m, elements } = Taps::of(linear, x.len(), self.index);
         let taps = elements.len();
         let weights = self.weights(linear, plan, m, taps)?;
-        let [rows, columns] = linear.shape.kernel;
-        let channels = linear.shape.channels / linear.shape.groups.max(1);
-        for n in 0..taps {
-            let tap = if channel_first {
-                n
-            } else {
-                n % channels * rows * columns + n / channels
-            };
+        for tap in order(linear, channel_first) {
             let code = elements[tap].map_or(zero, |id| i64::from(codes[id]));
             self.terms.push(Term {
                 operand: 0,
@@ -129,9 +119,92 @@ impl Element<'_> {
                 value: Exact::from(code),
                 centred: code - zero,
                 factor: Some((weights[tap], m * taps + tap)),
+                real_factor: None,
             });
         }
         Ok(self.accumulate(plan, m))
+    }
+
+    /// The sum where products are added two at a time in 16 bits that saturate: those pairs that do are written down,
+    /// with the bytes that are multiplied.
+    fn less_what_pairs_lose(&mut self, exact: i64) -> i64 {
+        let plan = self.runner.plan.linear.as_ref();
+        let (Some(paired), Kind::Linear(linear), Data::Codes { codes, .. }) = (
+            plan.and_then(|plan| plan.pairs.as_ref()),
+            &self.runner.layer.kind,
+            &self.inputs[0].data,
+        ) else {
+            return exact;
+        };
+        let taps = Taps::of(linear, codes.len(), self.index);
+        let byte = |tap: usize| {
+            let code = taps.elements[tap].map(|id| i64::from(codes[id]) + paired.offset);
+            code.unwrap_or(paired.pad.into())
+        };
+        let mut sum = exact;
+        for (places, weights) in paired.pairs.of_channel(taps.m) {
+            let [a, b] = places.map(byte);
+            let [wa, wb] = weights.map(i64::from);
+            let whole = a * wa + b * wb;
+            let kept = saturate(whole.into(), 16);
+            if kept.value != whole {
+                let how = || format!("{a} * {wa} + {b} * {wb} = {whole}, in 16 bits");
+                sum += self.trace.flagged("pair", how, kept).value - whole;
+            }
+        }
+        if sum != exact {
+            let how = || format!("{exact}, less what the pairs lose");
+            self.trace.step("accumulator", how, sum);
+        }
+        sum
+    }
+
+    /// The sum of products of reals, with its terms.
+    pub(super) fn real_sum(&mut self) -> Traced<f64> {
+        match &self.runner.layer.kind {
+            Kind::Linear(linear) => {
+                let plan = self.runner.plan.linear.as_ref();
+                let Some(Sum::Real {
+                    weights,
+                    channel_first,
+                }) = plan.map(|plan| &plan.sum)
+                else {
+                    return Err("reals that a plan for codes is given".into());
+                };
+                let x = self.inputs[0].to_real();
+                let Taps { m, elements } = Taps::of(linear, x.len(), self.index);
+                for tap in order(linear, *channel_first) {
+                    let weight = m * elements.len() + tap;
+                    let value = elements[tap].map_or(0.0, |id| x[id]);
+                    let factor = Some((weights[weight], weight));
+                    self.terms.push(Term::real(elements[tap], value, factor));
+                }
+            }
+            Kind::MatMul(matmul) => {
+                let [a, b] = matmul
+                    .operands
+                    .each_ref()
+                    .map(|o| o.resolve(self.inputs).to_real());
+                for [ia, ib] in self.pairs(matmul) {
+                    let factor = Some((b[ib], ib));
+                    self.terms.push(Term::real(Some(ia), a[ia], factor));
+                }
+            }
+            _ => return Err("an operation without a sum".into()),
+        }
+        let products = self.terms.iter().filter_map(Term::real_product);
+        let sum = products.fold(0.0, |sum, product| sum + product);
+        let count = self.terms.len();
+        let how = || format!("of {count} products, added in this order; f64 after each step");
+        let sum = self.trace.step("accumulator", how, sum);
+        match self.sums {
+            Sums::Real(sums) if sums[self.index].to_bits() == sum.to_bits() => Ok(sum),
+            Sums::Real(sums) => Err(format!(
+                "a sum that is {} where its products add up to {sum}",
+                sums[self.index]
+            )),
+            _ => Err("a sum of codes".into()),
+        }
     }
 
     /// The weights of an output channel, less their zero point.
@@ -196,6 +269,21 @@ impl Element<'_> {
         let (Some((qa, za)), Some((qb, zb))) = (coded(a), coded(b)) else {
             return Err("a product of reals".into());
         };
+        for [ia, ib] in self.pairs(matmul) {
+            self.terms.push(Term {
+                operand: 0,
+                element: Some(ia),
+                value: Exact::from(qa[ia]),
+                centred: i64::from(qa[ia]) - za,
+                factor: Some((i64::from(qb[ib]) - zb, ib)),
+                real_factor: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Which elements a matrix product multiplies, in the order of its sum.
+    fn pairs(&self, matmul: &MatMul) -> Vec<[usize; 2]> {
         let [sa, sb] = matmul.shapes.each_ref().map(Vec::as_slice);
         let out = &self.runner.layer.result_shape;
         let (k, m) = (sa[sa.len() - 1], sb[sb.len() - 1]);
@@ -207,17 +295,9 @@ impl Element<'_> {
             table.map_or(batch, |table| table[batch] as usize) * size
         };
         let (a0, b0) = (first(sa, n * k), first(sb, k * m));
-        for i in 0..k {
-            let (ia, ib) = (a0 + row * k + i, b0 + i * m + column);
-            self.terms.push(Term {
-                operand: 0,
-                element: Some(ia),
-                value: Exact::from(qa[ia]),
-                centred: i64::from(qa[ia]) - za,
-                factor: Some((i64::from(qb[ib]) - zb, ib)),
-            });
-        }
-        Ok(())
+        (0..k)
+            .map(|i| [a0 + row * k + i, b0 + i * m + column])
+            .collect()
     }
 
     /// The elements of the window of a pool or a mean; their codes.
@@ -226,17 +306,31 @@ impl Element<'_> {
         let Some((codes, zero)) = coded(x) else {
             return Err("a window of reals".into());
         };
-        let base = self.index / windows.len().max(1) * windows.plane;
-        let taps = windows.taps(self.index % windows.len().max(1));
-        let elements: Vec<usize> = taps.iter().map(|&tap| base + tap as usize).collect();
+        let elements = self.of_window(windows);
         self.terms.extend(elements.iter().map(|&element| Term {
             operand: 0,
             element: Some(element),
             value: Exact::from(codes[element]),
             centred: i64::from(codes[element]) - zero,
             factor: None,
+            real_factor: None,
         }));
         Ok(elements.iter().map(|&element| codes[element]).collect())
+    }
+
+    /// The elements of the window of a pool or a mean; their reals.
+    pub(super) fn real_window(&mut self, windows: &Windows) -> Vec<f64> {
+        let x = self.inputs[0].to_real();
+        let elements = self.of_window(windows);
+        let term = |&element: &usize| Term::real(Some(element), x[element], None);
+        self.terms.extend(elements.iter().map(term));
+        elements.iter().map(|&element| x[element]).collect()
+    }
+
+    fn of_window(&self, windows: &Windows) -> Vec<usize> {
+        let base = self.index / windows.len().max(1) * windows.plane;
+        let taps = windows.taps(self.index % windows.len().max(1));
+        taps.iter().map(|&tap| base + tap as usize).collect()
     }
 
     /// One element of an operand.
@@ -256,6 +350,7 @@ impl Element<'_> {
             value,
             centred,
             factor: None,
+            real_factor: None,
         });
     }
 
@@ -272,6 +367,20 @@ impl Element<'_> {
             (tensor, element)
         })
     }
+}
+
+/// The taps of a convolution in the order in which they are added: by channel, row and column, or by row, column and
+/// channel.
+fn order(linear: &Linear, channel_first: bool) -> impl Iterator<Item = usize> {
+    let [rows, columns] = linear.shape.kernel;
+    let channels = linear.shape.channels / linear.shape.groups.max(1);
+    (0..channels * rows * columns).map(move |n| {
+        if channel_first {
+            n
+        } else {
+            n % channels * rows * columns + n / channels
+        }
+    })
 }
 
 /// Codes and the zero point of a tensor with one scale.

@@ -75,6 +75,11 @@ impl SaturatingPairs {
             .then_some(Self { rows })
     }
 
+    /// The pairs of one output channel: their places in its row of weights, and the weights there.
+    pub fn of_channel(&self, m: usize) -> impl Iterator<Item = ([usize; 2], [i32; 2])> {
+        self.rows[m].iter().map(|pair| (pair.taps, pair.weights))
+    }
+
     /// Output channels with such a pair.
     pub fn channels(&self) -> usize {
         self.rows.iter().filter(|row| !row.is_empty()).count()

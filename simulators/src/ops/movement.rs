@@ -150,6 +150,19 @@ impl Movement {
         }
     }
 
+    /// The element of the input that one of the output is; `None` in a border.
+    pub fn source(&self, index: usize) -> Option<usize> {
+        match &self.table {
+            None => Some(index),
+            Some(table) => (table[index] != FILL).then_some(table[index] as usize),
+        }
+    }
+
+    /// The real that fills a border.
+    pub fn fill(&self) -> f64 {
+        self.fill
+    }
+
     /// Moves the elements of a tensor.
     pub fn apply(&self, tensor: &Tensor) -> Tensor {
         self.apply_in(tensor, &mut Buffers::default())

@@ -17,7 +17,8 @@ use align_check_specs::{Rounding, Threshold};
 pub use code::Code;
 pub use table::Table;
 
-use crate::num;
+use crate::num::trace::{short, word};
+use crate::num::{self, Trace};
 
 /// The vendor's quantizer or a variant of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,31 +176,61 @@ impl Gfpq {
     /// With [`Threshold::Unquantized`], as `MQBench` does: a number exactly on the positive threshold
     /// passes through as it is, and so does NaN; infinities become the largest level.
     pub fn apply(&self, x: f32, z: i32) -> f32 {
+        self.traced(x, z, &mut Trace::off())
+    }
+
+    /// [`apply`](Self::apply), written down.
+    pub fn traced(&self, x: f32, z: i32, trace: &mut Trace) -> f32 {
         if self.threshold == Threshold::Unquantized {
             if x.is_nan() || f64::from(x) == self.zero_threshold(z, false) {
-                return x;
+                return trace.step("kept", || "on the edge of the zero zone".into(), x);
             }
             if x.is_infinite() {
                 return self.grid_value(self.width.codes, z, x < 0.0);
             }
         }
-        self.value(self.code(x, z), z)
+        let code = self.code_traced(x, z, trace);
+        let how = || {
+            let (sign, k) = match code {
+                Code::Zero => return "the code of zero".to_owned(),
+                Code::Positive(k) => ("", k),
+                Code::Negative(k) => ("-", k),
+            };
+            format!("{sign}2^(({k} + {z}) / {}), as f32", self.width.steps)
+        };
+        trace.step("level", how, self.value(code, z))
     }
 
     /// The code of one number (of those that [`apply`](Self::apply) quantizes, in the vendor's way).
     pub fn code(&self, x: f32, z: i32) -> Code {
+        self.code_traced(x, z, &mut Trace::off())
+    }
+
+    fn code_traced(&self, x: f32, z: i32, trace: &mut Trace) -> Code {
         let negative = x < 0.0;
         let least = i32::from(negative);
         let magnitude = f64::from(x.abs());
-        if x.is_nan() || magnitude <= self.zero_threshold(z, negative) {
+        let Width { steps, codes, .. } = self.width;
+        let threshold = self.zero_threshold(z, negative);
+        let how =
+            || format!("magnitudes up to 2^(({z} + {least} - {steps}) / {steps}) become zero");
+        trace.step("zero zone", how, threshold);
+        if x.is_nan() || magnitude <= threshold {
             return Code::Zero;
         }
         let k = if x.is_infinite() {
             least
         } else {
-            let position = f64::from(self.width.steps) * libm::log2(magnitude) - f64::from(z);
+            let logarithm = libm::log2(magnitude);
+            trace.step("log2", || format!("of {}", short(magnitude)), logarithm);
+            let position = f64::from(steps) * logarithm - f64::from(z);
+            trace.step("position", || format!("{steps} * log2 - {z}"), position);
             // A tie cannot occur: 2^(odd / 2S) is irrational (rule 5).
-            (position.round_ties_even() as i32).clamp(least, self.width.codes)
+            let nearest = position.round_ties_even() as i32;
+            let how = || format!("{} of {}", word(Rounding::HalfEven), short(position));
+            trace.step("rounded", how, nearest);
+            let k = nearest.clamp(least, codes);
+            trace.step("clamped", || format!("{nearest} to {least}..{codes}"), k)
         };
         if negative {
             Code::Negative(k)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::text::{number, percent, thousands, xml};
 use super::super::view::{self, Untaken};
 use super::words::{self, Words, name, said};
-use super::{charts, plan};
+use super::{charts, drift, plan};
 use crate::outcome::{Cause, LayerOutcome, Stats, TargetOutcome, Witness};
 
 /// Heads of the columns: what they sort by, and whether the largest comes first.
@@ -143,7 +143,12 @@ fn more(target: &TargetOutcome, layer: &LayerOutcome) -> String {
     if let Some(cause) = &layer.cause {
         fact(
             words::CAUSE,
-            &format!("<b>{}</b><br>{}", explains(cause), said(&cause.text)),
+            &format!(
+                "<b>{}</b><br>{}{}",
+                explains(cause),
+                words::meaning(&cause.name),
+                said(&cause.text)
+            ),
         );
         let tried: Vec<String> = cause
             .tried
@@ -174,6 +179,9 @@ fn more(target: &TargetOutcome, layer: &LayerOutcome) -> String {
         if let Some(stats) = stats {
             fact(words, &numbers(stats, layer.lsb.is_some()));
         }
+    }
+    if let Some(drift) = layer.drift.as_ref().and_then(drift::of_layer) {
+        fact(words::NAV_DRIFT, &drift);
     }
     if let Some(factor) = view::amplification(layer).filter(|&factor| factor > 1.0) {
         fact(

@@ -1,6 +1,7 @@
 //! The report for a browser.
 
 mod charts;
+mod drift;
 mod graph;
 mod heat;
 mod layers;
@@ -267,6 +268,11 @@ fn pictures(out: &mut String, outcome: &Outcome, target: &TargetOutcome, id: usi
     }
     anchor("causes", words::NAV_CAUSES);
     causes(&mut body, target, id);
+    let drift = drift::section(target, id);
+    if !drift.is_empty() {
+        anchor("drift", words::NAV_DRIFT);
+        body += &drift;
+    }
     if !target.decisions.is_empty() {
         anchor("plan", words::NAV_PLAN);
         plan::table(&mut body, target, id);
@@ -370,9 +376,10 @@ fn causes(out: &mut String, target: &TargetOutcome, id: usize) {
     for (name, text, layers) in &causes {
         let _ = write!(
             out,
-            "<li><b>{}</b> ({}): {}</li>",
+            "<li><b>{}</b> ({}): {}{}</li>",
             words::cause(name),
             words::LAYERS_WITH.with(&[&thousands(*layers as u64)]),
+            words::meaning(name),
             said(text)
         );
     }

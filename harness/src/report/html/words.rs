@@ -49,6 +49,7 @@ table! {
     NAV_BARS: "Rates", "比率";
     NAV_HEAT: "Channels", "通道";
     NAV_CAUSES: "Causes", "原因";
+    NAV_DRIFT: "Drift", "漂移";
     NAV_PLAN: "Plan", "部署方案";
     NAV_LAYERS: "Layers", "各层";
     NAV_OUTPUTS: "Outputs", "输出";
@@ -86,6 +87,17 @@ table! {
     CAUSES: "Causes", "原因";
     LAYERS_WITH: "layers: {0}", "层数：{0}";
     NO_CAUSE: "No layer needs one: nothing is misaligned.", "没有层不一致，无需说明原因。";
+
+    DRIFTED: "{0} of {1} codes differ when the target runs on its own results, {2} of them at the outputs.", "目标在自身结果上运行时，{1} 个码中有 {0} 个不同，其中 {2} 个在输出处。";
+    DRIFT_NOISE: "Of the fake-quant model itself in float32: {0}, {1} of them at the outputs.", "伪量化模型自身以 float32 运行时：{0} 个不同，其中 {1} 个在输出处。";
+    DRIFT_NOISE_LAYERS: "Of the fake-quant model itself in float32: {0}.", "伪量化模型自身以 float32 运行时：{0} 个不同。";
+    NOT_DRIFTED: "That is not above the model's own noise: the target has not drifted.", "不高于模型自身的噪声：目标没有漂移。";
+    TRACE: "The worst output element is {0} of sample {1}, {2} LSB off. Layers that introduce differences: {3}; traced: {4}, each alone in the place of the reference's output.", "最差的输出元素为样本 {1} 的 {0}，相差 {2} LSB。引入差异的层：{3}；已追踪 {4} 层，每次仅以该层的输出代替参考输出。";
+    TRACE_INTRODUCES: "elements it makes differ", "该层引入的不同元素";
+    TRACE_MOVES: "moves that element by (LSB)", "使该元素移动（LSB）";
+    TRACE_OUTPUTS: "output elements that differ", "不同的输出元素";
+    DRIFT_LAYER: "introduced here: {0}; propagated: {1}", "本层引入：{0}；由前层传来：{1}";
+    DRIFT_GROWS: "amplified here: {0} (inputs up to {1} LSB off)", "本层放大：{0}（输入最多相差 {1} LSB）";
 
     PLAN: "Plan: what the target makes of the model's quantizers", "部署方案：目标如何处理模型的量化器";
     PLAN_SAME: "Quantizers that are where the model has them: {0}; others: {1}.", "与模型位置相同的量化器：{0}；其他：{1}。";
@@ -150,39 +162,132 @@ table! {
     FLOOR_FREE_NONE: "Run freely they agree in every code.", "自由运行时所有码相同。";
 }
 
-/// Names of causes. One that is not in the list is shown as it is.
-const CAUSE_NAMES: [(&str, &str); 31] = [
-    ("accumulator", "累加器"),
-    ("add scales", "加法的尺度"),
-    ("alpha constant", "斜率常数"),
-    ("average divisor", "平均的除数"),
-    ("average rounding", "平均的舍入"),
-    ("bias scale", "偏置的尺度"),
-    ("bias width", "偏置的位宽"),
-    ("concat gain", "拼接的增益"),
-    ("dequantize", "反量化"),
-    ("division", "除法"),
-    ("dynamic quantizer", "动态量化器"),
-    ("double rounding", "两次舍入"),
-    ("fixed point", "定点格式"),
-    ("float", "浮点计算"),
-    ("fused clamp", "融合的截断"),
-    ("LUT table", "查找表"),
-    ("multiplication scales", "乘法的尺度"),
-    ("multiplier", "乘数"),
-    ("op rule", "算子规则"),
-    ("placement", "量化器位置"),
-    ("quantizer", "量化器"),
-    ("requantize", "重量化"),
-    ("rescale", "重缩放"),
-    ("resize coordinates", "缩放的坐标"),
-    ("rounding", "舍入"),
-    ("saturation", "饱和"),
-    ("unknown", "未知"),
-    ("unknown rule", "未知规则"),
-    ("vector tail", "向量尾部"),
-    ("weight codes", "权重码"),
-    ("zero point", "零点"),
+/// Names of causes, and what each means: sentences of causes are English, so a Chinese page says in its own words what
+/// kind of cause it is. A name that is not in the list is shown as it is.
+const CAUSE_NAMES: [(&str, &str, &str); 31] = [
+    (
+        "accumulator",
+        "累加器",
+        "累加器的位宽、溢出方式或累加顺序与模型不同。",
+    ),
+    (
+        "add scales",
+        "加法的尺度",
+        "两个输入对齐到输出尺度时使用的常数或中间舍入不同。",
+    ),
+    (
+        "alpha constant",
+        "斜率常数",
+        "LeakyReLU/PReLU 的斜率在芯片上被量化为另一个常数。",
+    ),
+    (
+        "average divisor",
+        "平均的除数",
+        "平均池化的除数不同（是否计入填充，或以倒数相乘）。",
+    ),
+    (
+        "average rounding",
+        "平均的舍入",
+        "平均池化在除法之后的舍入方式不同。",
+    ),
+    (
+        "bias scale",
+        "偏置的尺度",
+        "偏置的步长不是“输入比例×权重比例”，存入芯片时再次舍入。",
+    ),
+    (
+        "bias width",
+        "偏置的位宽",
+        "偏置以较窄的整数保存，或在相加前移位、饱和。",
+    ),
+    (
+        "concat gain",
+        "拼接的增益",
+        "拼接的各输入在芯片上先换算到同一尺度。",
+    ),
+    ("dequantize", "反量化", "整数换算为实数的方式不同。"),
+    ("division", "除法", "量化时除以比例与乘以其倒数的结果不同。"),
+    (
+        "dynamic quantizer",
+        "动态量化器",
+        "运行时计算的比例或零点与模型不同。",
+    ),
+    (
+        "double rounding",
+        "两次舍入",
+        "芯片先后舍入多次，模型只舍入一次。",
+    ),
+    (
+        "fixed point",
+        "定点格式",
+        "芯片的定点格式（整数位、小数位、舍入、溢出）与模型不同。",
+    ),
+    (
+        "float",
+        "浮点计算",
+        "芯片以浮点计算该层，只与浮点求和顺序有关。",
+    ),
+    (
+        "fused clamp",
+        "融合的截断",
+        "融合的激活（ReLU、ReLU6）在带零点的码上截断的界限不同。",
+    ),
+    (
+        "LUT table",
+        "查找表",
+        "芯片以查找表计算非线性函数，表项的舍入或插值不同。",
+    ),
+    (
+        "multiplication scales",
+        "乘法的尺度",
+        "逐元素乘法的比例合并或舍入方式不同。",
+    ),
+    (
+        "multiplier",
+        "乘数",
+        "重量化的乘数以有限位数表示，与精确的比例不同。",
+    ),
+    ("op rule", "算子规则", "该算子在芯片上有自己的整数算法。"),
+    (
+        "placement",
+        "量化器位置",
+        "芯片上的量化器不在模型的位置：多出、缺少或被合并。",
+    ),
+    (
+        "quantizer",
+        "量化器",
+        "芯片的量化网格（步长、零点、位宽或码表）不是模型的。",
+    ),
+    ("requantize", "重量化", "从累加器到输出码的换算与模型不同。"),
+    (
+        "rescale",
+        "重缩放",
+        "同一张量从一个尺度换算到另一个尺度的方式不同。",
+    ),
+    (
+        "resize coordinates",
+        "缩放的坐标",
+        "缩放的坐标变换或插值权重的精度不同。",
+    ),
+    (
+        "rounding",
+        "舍入",
+        "只有恰在两码中间的值舍入方向不同，或以截断代替舍入。",
+    ),
+    ("saturation", "饱和", "相邻的两个乘积在 16 位中相加时饱和。"),
+    ("unknown", "未知", "没有任何单一因素或组合能解释。"),
+    ("unknown rule", "未知规则", "录制的结果不符合任何已知规则。"),
+    (
+        "vector tail",
+        "向量尾部",
+        "不足一个向量的尾部元素使用另一种算法。",
+    ),
+    ("weight codes", "权重码", "芯片上的权重码与模型导出的不同。"),
+    (
+        "zero point",
+        "零点",
+        "零点在舍入之前或之后相加，或在填充处的作用不同。",
+    ),
 ];
 
 impl Words {
@@ -269,15 +374,27 @@ pub(super) fn grade(grade: &str) -> String {
 
 /// The name of a cause; of several, each.
 pub(super) fn cause(name: &str) -> String {
-    let zh: Vec<String> = name
-        .split(" and ")
-        .flat_map(|some| some.split(", "))
-        .map(|one| {
-            let known = CAUSE_NAMES.iter().find(|(en, _)| *en == one);
-            known.map_or_else(|| xml(one), |(_, zh)| (*zh).to_owned())
-        })
+    let zh: Vec<String> = single(name)
+        .map(|one| known(one).map_or_else(|| xml(one), |(zh, _)| zh.to_owned()))
         .collect();
     both(&xml(name), &zh.join("、"))
+}
+
+/// What kind of cause it is, on a Chinese page; the sentence behind it says which values, in English.
+pub(super) fn meaning(name: &str) -> String {
+    let zh: Vec<&str> = single(name)
+        .filter_map(|one| known(one).map(|(_, zh)| zh))
+        .collect();
+    both("", &zh.concat())
+}
+
+fn single(names: &str) -> impl Iterator<Item = &str> {
+    names.split(" and ").flat_map(|some| some.split(", "))
+}
+
+fn known(cause: &str) -> Option<(&'static str, &'static str)> {
+    let known = CAUSE_NAMES.iter().find(|(en, ..)| *en == cause);
+    known.map(|(_, zh, meaning)| (*zh, *meaning))
 }
 
 /// A name of the model or of a spec.
@@ -329,6 +446,11 @@ mod tests {
         assert!(text.contains(">rounding, bias width and zero point<"));
         assert!(text.contains(">舍入、偏置的位宽、零点<"), "{text}");
         assert!(cause("<b>").contains("&lt;b&gt;"));
+        let text = meaning("rounding and bias width");
+        assert!(
+            text.contains("舍入方向不同") && text.contains("较窄的整数"),
+            "{text}"
+        );
     }
 
     #[test]
