@@ -237,6 +237,11 @@ impl Runner<'_> {
                     channels,
                     tail,
                 } = &**float;
+                if let ([quantizer], None) = (&quantizers[..], tail)
+                    && let Some(codes) = quantizer.codes(self.isa, &self.reals(inputs, sums))
+                {
+                    return self.coded(codes);
+                }
                 let code = |(i, &v): (usize, &f64)| {
                     let own = match tail {
                         Some((behind, inside)) if !inside[i] => behind,
@@ -833,12 +838,18 @@ impl Runner<'_> {
         else {
             return None;
         };
-        let code = |&i: &usize| {
-            requantizer
-                .code(i64::from(sums[i]), channels.of_index(i), false)
-                .value
-        };
-        Some(indices.iter().map(code).collect())
+        let mut codes = vec![0; indices.len()];
+        let mut of_run = Vec::new();
+        let mut done = 0;
+        let channel = |&i: &usize| channels.of_index(i);
+        for run in indices.chunk_by(|a, b| channel(a) == channel(b)) {
+            of_run.clear();
+            of_run.extend(run.iter().map(|&i| sums[i]));
+            let out = &mut codes[done..done + run.len()];
+            requantizer.codes(self.isa, &of_run, channel(&run[0]), 0, out);
+            done += run.len();
+        }
+        Some(codes)
     }
 
     /// Output codes of some elements of an operation on two tensors of codes, without the others.

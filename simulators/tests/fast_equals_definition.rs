@@ -15,6 +15,7 @@ use align_check_simulators::num::{
 use align_check_simulators::quantize::affine;
 use align_check_simulators::quantize::letter_end::LetterEnd;
 use align_check_simulators::rules::Labels;
+use align_check_simulators::rules::real::RealQuantizer;
 use align_check_simulators::rules::requantize::{Requantizer, Unit};
 use align_check_specs::{Grid, LeftShift, Product, Rounding, Shift, Spec, Step};
 
@@ -294,6 +295,44 @@ fn requantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
     }
 }
 
+/// Reals to codes, by the rule of every embedded target.
+fn quantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
+    let min = random.pick(&[-128, 0]);
+    let out = Labels {
+        scale: f64::from(random.factor(-10.0, 2.0) as f32),
+        zero_point: random.pick(&[0, min + random.below(256) as i64]),
+        min,
+        max: min + 255,
+        relabel: random.pick(&[0, 0, 128]),
+    };
+    let quantizer = RealQuantizer::new(&spec.quantize, out);
+    let real = |random: &mut Random| match random.below(6) {
+        0 => random.pick(&[
+            0.0,
+            -0.0,
+            1e30,
+            -1e30,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e-40,
+        ]),
+        1 => random.between(-300.0, 300.0) * out.scale,
+        _ => (random.below(600) as f64 - 300.0 + 0.5) * out.scale,
+    };
+    let reals: Vec<f64> = (0..random.pick(&LENGTHS)).map(|_| real(random)).collect();
+    let expected: Vec<i32> = reals.iter().map(|&x| quantizer.code(x as f32)).collect();
+    for isa in Isa::available() {
+        if let Some(codes) = quantizer.codes(isa, &reals) {
+            assert_eq!(
+                codes, expected,
+                "{} {isa:?}: {out:?} of {reals:?}",
+                spec.name
+            );
+            counts.add("quantizations", reals.len());
+        }
+    }
+}
+
 /// Convolutions of every instruction set.
 fn convolutions(random: &mut Random, counts: &mut Counts) {
     let kernel = random.pick(&[[1, 1], [3, 3], [5, 5], [1, 3], [2, 4]]);
@@ -389,7 +428,9 @@ fn run(cases: u64, seed: u64) -> Counts {
             multipliers(&mut random, &mut counts);
             letters(&mut random, &mut counts);
         }
-        requantizations(&specs[round % specs.len()], &mut random, &mut counts);
+        let spec = &specs[round % specs.len()];
+        requantizations(spec, &mut random, &mut counts);
+        quantizations(spec, &mut random, &mut counts);
         if round % 4 == 0 {
             convolutions(&mut random, &mut counts);
         }
@@ -412,6 +453,7 @@ fn check(cases: u64) {
         "fixed-point multipliers in 32 bits",
         "the model's quantizer",
         "requantizations",
+        "quantizations",
         "convolutions",
     ] {
         assert!(counts.of(what) > cases / 100, "few cases of {what}");

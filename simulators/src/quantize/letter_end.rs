@@ -140,7 +140,7 @@ impl LetterEnd {
             && ends < 1e6
             && near.lo <= near.hi
             && self.clamp.0 <= self.clamp.1
-            && scale.is_normal()
+            && scale > 1e-30
             && self.m.is_normal();
         ordinary.then_some(Near { terms, ..near })
     }
