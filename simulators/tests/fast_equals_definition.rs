@@ -298,9 +298,10 @@ fn requantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
 /// Reals to codes, by the rule of every embedded target.
 fn quantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
     let min = random.pick(&[-128, 0]);
+    let zero = min + random.below(256) as i64;
     let out = Labels {
         scale: f64::from(random.factor(-10.0, 2.0) as f32),
-        zero_point: random.pick(&[0, min + random.below(256) as i64]),
+        zero_point: random.pick(&[0, zero]),
         min,
         max: min + 255,
         relabel: random.pick(&[0, 0, 128]),
