@@ -65,8 +65,8 @@ const OPEN: &[(&str, usize)] = &[
 
 fn infer_recording(name: &str) -> (Folder, Inference) {
     let folder = Folder::open(&golden(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let loaded =
-        Loaded::new(folder.clone(), Isa::detect()).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+    let loaded = Loaded::new(folder.clone(), Isa::detect(), &Limits::default())
+        .unwrap_or_else(|e| panic!("{name}: {e:?}"));
     let found = infer::of(&loaded).unwrap_or_else(|e| panic!("{name}: {e}"));
     (folder, found)
 }

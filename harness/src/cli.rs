@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use align_check_graph::Model;
+use align_check_graph::{Limits, Model};
 use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::check::{Check, Findings, Mode, Target, Tolerance};
 use crate::failure::{Failure, complain};
 use crate::inputs::{self, Recording};
+use crate::limit_args::LimitArgs;
 use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
@@ -127,6 +128,9 @@ struct VerifyArgs {
     /// Only the exit code and what differs
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -309,7 +313,13 @@ fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
         folders.extend(recording::find(root)?);
     }
     let bar = bar(folders.len(), "recordings", args.quiet);
-    let verified = verify::verify(&folders, &args.target, Isa::detect(), &|_| bar.inc(1))?;
+    let verified = verify::verify(
+        &folders,
+        &args.target,
+        Isa::detect(),
+        &args.limits.limits(),
+        &|_| bar.inc(1),
+    )?;
     bar.finish_and_clear();
     if verified.cases.is_empty() {
         return Err(anyhow!(
@@ -406,14 +416,21 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     for target in &args.report {
         report::check_model(target, &model, args.mode != ModeArg::Cumulative)?;
     }
-    let (recorded, folder) = read_recording(args.recorded.as_deref())?;
-    let (reference, of_reference) = read_recording(args.reference.as_deref())?;
+    let limits = args.model.limits();
+    let (recorded, folder) = read_recording(args.recorded.as_deref(), &limits)?;
+    let (reference, of_reference) = read_recording(args.reference.as_deref(), &limits)?;
     let folder = folder.or(of_reference);
     let inputs = folder.as_ref().map(Folder::inputs).transpose()?;
     let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
-    let given = given_samples(&args.model.input, &model, recording, recorded_inputs)?;
+    let given = given_samples(
+        &args.model.input,
+        &model,
+        recording,
+        recorded_inputs,
+        &limits,
+    )?;
     let Bound { mut graph, info } =
         (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
     if let Some(folder) = &folder {
@@ -591,15 +608,21 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
 }
 
 /// Recorded tensors from a file, or from a recording's folder.
-pub(crate) fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
+pub(crate) fn read_recording(
+    path: Option<&Path>,
+    limits: &Limits,
+) -> Result<(Option<Recording>, Option<Folder>)> {
     let Some(path) = path else {
         return Ok((None, None));
     };
     if !path.is_dir() {
-        return Ok((Some(Recording::read(path)?), None));
+        return Ok((Some(Recording::read_within(path, limits)?), None));
     }
     let folder = Folder::open(path)?;
-    Ok((Some(Recording::read(&folder.outputs()?)?), Some(folder)))
+    Ok((
+        Some(Recording::read_within(&folder.outputs()?, limits)?),
+        Some(folder),
+    ))
 }
 
 /// Samples from files, or from a recording that holds the model's inputs.
@@ -608,6 +631,7 @@ pub(crate) fn given_samples(
     model: &Model,
     recording: Option<&Recording>,
     recorded_inputs: Option<PathBuf>,
+    limits: &Limits,
 ) -> Result<Option<inputs::Samples>> {
     let infos = model.inputs();
     let own = recorded_inputs.map(|file| vec![file]);
@@ -616,7 +640,7 @@ pub(crate) fn given_samples(
         _ => input.to_vec(),
     };
     if !files.is_empty() {
-        return inputs::of_files(&files, &infos, true).map(Some);
+        return inputs::of_files(&files, &infos, true, limits).map(Some);
     }
     let Some(recording) = recording else {
         return Ok(None);

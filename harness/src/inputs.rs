@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use align_check_graph::InputInfo;
+use align_check_graph::{InputInfo, Limits};
 use anyhow::{Result, anyhow, bail};
 use ndarray::ArrayD;
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
 use zip::ZipArchive;
+
+use crate::report::text::visible;
 
 /// Elements that one array may have.
 const MAX_ELEMENTS: usize = 1 << 31;
@@ -39,11 +41,24 @@ pub enum ArrayKind {
 /// Largest ratio of deflate; an entry that promises more is a bomb.
 const MAX_RATIO: u64 = 1100;
 
+/// [`read_arrays_within`] the default limits.
+///
+/// # Errors
+/// As there.
+pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
+    read_arrays_within(path, &Limits::default())
+}
+
 /// Reads every array of an `.npz` (in file order), or the one of an `.npy` (under an empty name).
 ///
 /// # Errors
-/// One line that names the file, and the array where there is one.
-pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
+/// One line that names the file, and the array where there is one: it is damaged, or asks for more than the limits allow.
+pub fn read_arrays_within(path: &Path, limits: &Limits) -> Result<Vec<(String, Array)>> {
+    // Names and headers may hold anything.
+    arrays_of(path, limits).map_err(|error| anyhow!("{}", visible(&error.to_string())))
+}
+
+fn arrays_of(path: &Path, limits: &Limits) -> Result<Vec<(String, Array)>> {
     let shown = path.display();
     let open = || File::open(path).map_err(|e| anyhow!("{shown}: {e}"));
     let mut magic = Vec::new();
@@ -51,24 +66,31 @@ pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
         .metadata()
         .map_err(|e| anyhow!("{shown}: {e}"))?
         .len();
+    if length > limits.file_bytes {
+        bail!(
+            "{shown}: the file is larger than the limit of {} bytes ({})",
+            limits.file_bytes,
+            Limits::FILE
+        );
+    }
+    let mut budget = Budget(limits.memory(length));
     open()?
         .take(6)
         .read_to_end(&mut magic)
         .map_err(|e| anyhow!("{shown}: {e}"))?;
     if magic.starts_with(b"\x93NUMPY") {
-        let array =
-            npy(|| Ok(BufReader::new(open()?)), length).map_err(|e| anyhow!("{shown}: {e}"))?;
+        let array = npy(|| Ok(BufReader::new(open()?)), length, &mut budget)
+            .map_err(|e| anyhow!("{shown}: {e}"))?;
         return Ok(vec![(String::new(), array)]);
     }
     if !magic.starts_with(b"PK") {
         bail!("{shown}: neither an .npz nor an .npy file");
     }
     let damaged = |e: &dyn std::fmt::Display| anyhow!("{shown}: {}", one_line(&e.to_string()));
-    let archive = || ZipArchive::new(BufReader::new(open()?)).map_err(|e| damaged(&e));
-    let entries = archive()?.len();
+    let mut zip = ZipArchive::new(BufReader::new(open()?)).map_err(|e| damaged(&e))?;
+    let entries = zip.len();
     let mut arrays = Vec::with_capacity(entries);
     for index in 0..entries {
-        let mut zip = archive()?;
         let (name, size) = {
             let entry = zip.by_index(index).map_err(|e| damaged(&e))?;
             if entry.size() > entry.compressed_size().saturating_mul(MAX_RATIO) + 1024 {
@@ -80,6 +102,9 @@ pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
             }
             (entry.name().to_string(), entry.size())
         };
+        budget
+            .check(size)
+            .map_err(|e| anyhow!("{shown}: entry '{name}': {e}"))?;
         let mut bytes = Vec::new();
         zip.by_index(index)
             .map_err(|e| damaged(&e))?
@@ -87,7 +112,7 @@ pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
             .read_to_end(&mut bytes)
             .map_err(|e| damaged(&e))?;
         let key = name.strip_suffix(".npy").unwrap_or(&name).to_string();
-        let array = npy(|| Ok(Cursor::new(&bytes)), bytes.len() as u64)
+        let array = npy(|| Ok(Cursor::new(&bytes)), bytes.len() as u64, &mut budget)
             .map_err(|e| anyhow!("{shown}: array '{key}': {e}"))?;
         arrays.push((key, array));
     }
@@ -106,12 +131,17 @@ fn one_line(text: &str) -> String {
 /// # Errors
 /// One line: what is wrong with it.
 pub(crate) fn read_npy(bytes: &[u8]) -> Result<Array> {
-    npy(|| Ok(Cursor::new(bytes)), bytes.len() as u64)
+    let mut budget = Budget(Limits::default().memory(bytes.len() as u64));
+    npy(|| Ok(Cursor::new(bytes)), bytes.len() as u64, &mut budget)
 }
 
 /// Reads one array in `.npy` form, of `bytes` bytes.
-fn npy<R: Read>(open: impl Fn() -> Result<R>, bytes: u64) -> Result<Array> {
-    check_header(&mut open()?, bytes)?;
+fn npy<R: Read>(open: impl Fn() -> Result<R>, bytes: u64, budget: &mut Budget) -> Result<Array> {
+    let elements = check_header(&mut open()?, bytes)?;
+    // While it is read there are its bytes, its numbers as they are stored, and as they are kept.
+    let kept = (elements as u64).saturating_mul(8);
+    budget.check(bytes.saturating_mul(2).saturating_add(kept))?;
+    budget.take(kept)?;
     macro_rules! attempt {
         ($($type:ty => $kind:expr),*) => {$(
             match ArrayD::<$type>::read_npy(open()?) {
@@ -142,8 +172,32 @@ fn npy<R: Read>(open: impl Fn() -> Result<R>, bytes: u64) -> Result<Array> {
     }
 }
 
-/// A header whose shape promises more than the file holds is an error before anything is allocated.
-fn check_header(reader: &mut impl Read, bytes: u64) -> Result<()> {
+/// What the arrays of a file may still take in memory.
+struct Budget(u64);
+
+impl Budget {
+    /// Whether so many bytes are left.
+    fn check(&self, bytes: u64) -> Result<()> {
+        if bytes > self.0 {
+            bail!(
+                "takes {bytes} bytes, more than the {} that are left of the file's limit ({})",
+                self.0,
+                Limits::MEMORY
+            );
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        self.check(bytes)?;
+        self.0 -= bytes;
+        Ok(())
+    }
+}
+
+/// The number of elements. A header whose shape promises more than the file holds is an error before anything is
+/// allocated.
+fn check_header(reader: &mut impl Read, bytes: u64) -> Result<usize> {
     let truncated = |_| anyhow!("a truncated .npy header");
     let mut start = [0u8; 10];
     reader.read_exact(&mut start).map_err(truncated)?;
@@ -162,6 +216,10 @@ fn check_header(reader: &mut impl Read, bytes: u64) -> Result<()> {
     let mut header = vec![0u8; length as usize];
     reader.read_exact(&mut header).map_err(truncated)?;
     let header = String::from_utf8_lossy(&header);
+    // What is checked here must be what is read: no second shape, and none that is spelled otherwise.
+    if header.matches("shape").count() != 1 || header.contains('\\') {
+        bail!("an .npy header with another 'shape' than one");
+    }
     let shape = header
         .split("'shape'")
         .nth(1)
@@ -176,8 +234,7 @@ fn check_header(reader: &mut impl Read, bytes: u64) -> Result<()> {
             n.checked_mul(t.trim_end_matches('L').parse::<usize>().ok()?)
         })
         .filter(|&n| n <= MAX_ELEMENTS && n as u64 <= bytes)
-        .ok_or_else(|| anyhow!("an array of shape ({shape}), more than the file holds"))?;
-    Ok(())
+        .ok_or_else(|| anyhow!("an array of shape ({shape}), more than the file holds"))
 }
 
 /// One input sample: an array for each model input.
@@ -210,14 +267,19 @@ pub struct Samples {
     pub shapes: BTreeMap<String, Vec<usize>>,
 }
 
-/// The samples of files: [`read_arrays`] of each, then [`samples`].
+/// The samples of files: [`read_arrays_within`] of each, then [`samples`].
 ///
 /// # Errors
 /// As these.
-pub fn of_files(files: &[PathBuf], inputs: &[InputInfo], finite: bool) -> Result<Samples> {
+pub fn of_files(
+    files: &[PathBuf],
+    inputs: &[InputInfo],
+    finite: bool,
+    limits: &Limits,
+) -> Result<Samples> {
     let mut arrays = Vec::new();
     for file in files {
-        for (key, array) in read_arrays(file)? {
+        for (key, array) in read_arrays_within(file, limits)? {
             arrays.push((file.clone(), key, array));
         }
     }
@@ -430,9 +492,17 @@ impl Recording {
     /// # Errors
     /// As [`read_arrays`].
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_within(path, &Limits::default())
+    }
+
+    /// Reads a recording.
+    ///
+    /// # Errors
+    /// As [`read_arrays_within`].
+    pub fn read_within(path: &Path, limits: &Limits) -> Result<Self> {
         Ok(Self {
             path: path.to_path_buf(),
-            arrays: read_arrays(path)?,
+            arrays: read_arrays_within(path, limits)?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Reference, comparison, causes and reports.
 
+mod aside;
 mod baseline;
 pub mod calibrate;
 pub mod cases;
@@ -11,10 +12,13 @@ mod digest;
 pub mod encodings;
 pub mod explain;
 pub mod failure;
+mod files;
 pub mod generate;
 pub mod infer;
 pub mod inputs;
+pub mod limit_args;
 pub mod lint;
+pub mod memory;
 mod model_args;
 mod noise;
 pub mod outcome;
@@ -22,7 +26,7 @@ pub mod own;
 pub mod plan;
 pub mod precision;
 pub mod prove;
-pub(crate) mod record;
+pub mod record;
 pub mod recording;
 pub mod report;
 mod sample;

@@ -13,8 +13,9 @@ use clap::{Args, ValueEnum};
 use crate::digest::sha256;
 use crate::failure::{Failure, complain};
 use crate::inputs::{self, Samples};
+use crate::limit_args::LimitArgs;
 use crate::outcome::ModelInfo;
-use crate::{calibrate, encodings};
+use crate::{calibrate, encodings, memory};
 
 /// The model, its quantizers, and inputs of it.
 #[derive(Debug, Clone, Args)]
@@ -52,6 +53,9 @@ pub struct ModelArgs {
     /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
     #[arg(long, value_name = "FILE.caffemodel")]
     weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// An argument's help with one more sentence, of one verb.
@@ -86,13 +90,18 @@ impl ModelArgs {
             .ok_or_else(|| anyhow!("no model given"))
     }
 
+    /// How much files may ask for.
+    pub fn limits(&self) -> Limits {
+        self.limits.limits()
+    }
+
     /// Reads the model.
     ///
     /// # Errors
     /// No model was given, or it cannot be read.
     pub fn read(&self) -> Result<Model, Failure> {
         let weights = self.weights.as_deref();
-        Ok(Model::read_with(self.path()?, weights, &Limits::default())?)
+        Ok(Model::read_with(self.path()?, weights, &self.limits())?)
     }
 
     /// With a recording's own file of quantizers, where the user names none.
@@ -110,7 +119,7 @@ impl ModelArgs {
         if self.input.is_empty() {
             return Ok(None);
         }
-        inputs::of_files(&self.input, &model.inputs(), true).map(Some)
+        inputs::of_files(&self.input, &model.inputs(), true, &self.limits()).map(Some)
     }
 
     /// The model's graph for inputs of these shapes, with the quantizers that a file or `--calibrate` gives it for
@@ -128,6 +137,8 @@ impl ModelArgs {
     ) -> Result<Bound, Failure> {
         let no_shapes = BTreeMap::new();
         let graph = model.graph(given.map_or(&no_shapes, |given| &given.shapes))?;
+        memory::fits(&graph, model.bytes(), &self.limits())
+            .map_err(|e| anyhow!("{}: {e}", model.path().display()))?;
         let mut info = model_info(model)?;
         let graph = match (&self.encodings, self.calibrate, given) {
             (Some(path), ..) => {

@@ -108,10 +108,11 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
     let types = types(args.precision.as_deref(), &specs)?;
     let isa = Isa::detect();
     let model = args.model.read()?;
-    let (recorded, folder) = read_recording(args.recorded.as_deref())?;
+    let limits = args.model.limits();
+    let (recorded, folder) = read_recording(args.recorded.as_deref(), &limits)?;
     let own = folder.as_ref().map(Folder::inputs).transpose()?;
     let own = own.filter(|file| file.is_file());
-    let given = given_samples(&args.model.input, &model, recorded.as_ref(), own)?;
+    let given = given_samples(&args.model.input, &model, recorded.as_ref(), own, &limits)?;
     let Bound { mut graph, .. } =
         (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
     if let Some(folder) = &folder {

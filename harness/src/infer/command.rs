@@ -94,13 +94,20 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     let isa = Isa::detect();
     let path = args.model.path()?;
     let model = args.model.read()?;
-    let (recorded, folder) = read_recording(Some(&args.recorded))?;
+    let limits = args.model.limits();
+    let (recorded, folder) = read_recording(Some(&args.recorded), &limits)?;
     let Some(recorded) = recorded else {
         return Err(anyhow!("--recorded: nothing was read").into());
     };
     let own_inputs = folder.as_ref().map(Folder::inputs).transpose()?;
     let own_inputs = own_inputs.filter(|file| file.is_file());
-    let samples = given_samples(&args.model.input, &model, Some(&recorded), own_inputs)?;
+    let samples = given_samples(
+        &args.model.input,
+        &model,
+        Some(&recorded),
+        own_inputs,
+        &limits,
+    )?;
     let Some(samples) = samples else {
         return Err(anyhow!("--input: the recording's inputs are needed").into());
     };
