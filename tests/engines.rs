@@ -3,6 +3,7 @@
 
 use align_check::recording::Folder;
 use align_check::verify::{Case, Loaded};
+use align_check_graph::Limits;
 use align_check_simulators::kernels::Isa;
 use align_check_specs::Spec;
 use align_check_tests::{Npz, args, golden, list, report, run, text, whole};
@@ -17,7 +18,7 @@ fn spec(name: &str) -> Spec {
 fn under(recording: &str, spec: Spec) -> Case {
     let path = golden("toolchains").join(recording);
     let folder = Folder::open(&path).unwrap_or_else(|error| panic!("{error}"));
-    let loaded = Loaded::new(folder, Isa::detect());
+    let loaded = Loaded::new(folder, Isa::detect(), &Limits::default());
     let loaded = loaded.unwrap_or_else(|error| panic!("{error:?}"));
     let case = loaded.run(spec);
     case.unwrap_or_else(|error| panic!("{error:?}"))

@@ -129,7 +129,13 @@ fn of_recording(path: &Path) -> Option<Tally> {
     }
     let types = folder.precision().ok()?;
     let model = Model::read(&folder.model().ok()?, &Limits::default()).ok()?;
-    let samples = inputs::of_files(&[folder.inputs().ok()?], &model.inputs(), false).ok()?;
+    let samples = inputs::of_files(
+        &[folder.inputs().ok()?],
+        &model.inputs(),
+        false,
+        &Limits::default(),
+    )
+    .ok()?;
     let graph = model.graph(&samples.shapes).ok()?;
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
     let network = Network::cut_at(graph.clone(), &ends).ok()?;

@@ -3,6 +3,7 @@
 
 use align_check::recording::{self, Folder};
 use align_check::verify::Loaded;
+use align_check_graph::Limits;
 use align_check_simulators::hls4ml::{Kind, Precision, Table};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::num::{FixedOverflow, FixedType};
@@ -127,7 +128,8 @@ fn networks_and_their_neighbours() {
         .map(|folder| {
             let name = folder.path.display().to_string();
             let text = folder.provenance.tells_apart.clone();
-            let mut loaded = Loaded::new(folder, Isa::detect()).expect("a sound recording");
+            let mut loaded =
+                Loaded::new(folder, Isa::detect(), &Limits::default()).expect("a sound recording");
             let own = loaded.types.clone().expect("a precision table");
             let right = loaded.run(spec.clone()).expect("a run");
             let mut failures = Vec::new();

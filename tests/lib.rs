@@ -1,16 +1,19 @@
 //! What the tests share: where the data lies, how the tool is run, how small files are made.
 
 pub mod assemble;
+pub mod differential;
+pub mod hostile;
 pub mod onnx;
 pub mod simulate;
 pub mod slow;
 
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ndarray::ArrayD;
@@ -26,9 +29,25 @@ pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A file or folder below `golden/`.
+/// A file or folder below `golden/`. The files of its recording are verified first, once in a process.
+///
+/// # Panics
+/// A file is not the recorded one.
 pub fn golden(path: impl AsRef<Path>) -> PathBuf {
-    root().join("golden").join(path)
+    static SOUND: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let all = root().join("golden");
+    let path = all.join(path);
+    let mut inside = path.ancestors().take_while(|folder| **folder != all);
+    let recording = inside.find(|folder| folder.join("recording.toml").is_file());
+    if let Some(folder) = recording
+        && SOUND
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(folder.to_owned())
+    {
+        verified(folder).unwrap_or_else(|why| panic!("{why}"));
+    }
+    path
 }
 
 /// A file or folder below `../shared`, which not every checkout has. Says so where it is absent.
@@ -224,7 +243,6 @@ pub fn verified(folder: &Path) -> Result<toml::Table, String> {
     let sums = recording
         .get("sha256")
         .and_then(toml::Value::as_table)
-        .filter(|sums| !sums.is_empty())
         .ok_or_else(|| format!("{}: no [sha256]", path.display()))?;
     for (file, sum) in sums {
         let file = folder.join(file);

@@ -32,7 +32,7 @@ fn contradictions(path: &Path) -> Option<(usize, Vec<String>)> {
     }
     let model = Model::read(&folder.model().ok()?, &Limits::default()).ok()?;
     let file = folder.inputs().ok()?;
-    let samples = inputs::of_files(&[file], &model.inputs(), false).ok()?;
+    let samples = inputs::of_files(&[file], &model.inputs(), false, &Limits::default()).ok()?;
     let graph = model.graph(&samples.shapes).ok()?;
     let network = Network::new(graph.clone()).ok()?;
     let isa = Isa::detect();

@@ -63,7 +63,13 @@ fn differing(folder: &Path, name: &str) -> (u64, u64) {
     let text = "tool = \"TensorFlow Lite Micro\"\nmodel = \"model.tflite\"\n";
     fs::write(own.join("recording.toml"), text).expect("a file");
     let folders = [own.to_path_buf()];
-    let found = verify::verify(&folders, &[TARGET.to_owned()], Isa::detect(), &|_| {});
+    let found = verify::verify(
+        &folders,
+        &[TARGET.to_owned()],
+        Isa::detect(),
+        &Limits::default(),
+        &|_| {},
+    );
     let found = found.unwrap_or_else(|e| panic!("{name}: {e:?}"));
     let case = &found.cases[0];
     // Pure copies have no layer that is compared; what they hand out is.

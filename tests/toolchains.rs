@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use align_check::recording::Folder;
+use align_check_graph::Limits;
 use align_check_simulators::kernels::Isa;
 use align_check_specs::replace_between;
 use align_check_tests::{Run, args, golden, list, report, root, run, text, whole};
@@ -365,8 +366,9 @@ fn side_files_reproduce_fake_quant() {
         "nncf-mixed",
     ] {
         let folder = golden("toolchains").join(name);
-        let verified = align_check::verify::verify(&[folder], &[], Isa::detect(), &|_| {})
-            .unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let verified =
+            align_check::verify::verify(&[folder], &[], Isa::detect(), &Limits::default(), &|_| {})
+                .unwrap_or_else(|e| panic!("{name}: {e:?}"));
         assert_eq!(verified.cases.len(), 1, "{name}");
         for case in &verified.cases {
             assert!(

@@ -7,7 +7,10 @@ use std::path::Path;
 use crate::{Error, Limits};
 
 /// Reads a whole file, but never more than the limit.
-pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+/// It cannot be read, or is larger.
+pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io {
         path: path.to_owned(),
         source,
@@ -17,8 +20,9 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     let too_large = || Error::Malformed {
         path: path.to_owned(),
         what: format!(
-            "the file is larger than the limit of {} bytes",
-            limits.file_bytes
+            "the file is larger than the limit of {} bytes ({})",
+            limits.file_bytes,
+            Limits::FILE
         ),
     };
     if size > limits.file_bytes {

@@ -67,7 +67,19 @@ impl Model {
     /// # Errors
     /// As [`read`](Self::read); and where weights are named for a format that holds its own.
     pub fn read_with(path: &Path, weights: Option<&Path>, limits: &Limits) -> Result<Self, Error> {
-        let bytes = file::read(path, limits)?;
+        Self::parse(path, file::read(path, limits)?, weights, limits)
+    }
+
+    /// The same for a file's contents; `path` is for messages and for what lies beside it.
+    ///
+    /// # Errors
+    /// As [`read_with`](Self::read_with).
+    pub fn parse(
+        path: &Path,
+        bytes: Vec<u8>,
+        weights: Option<&Path>,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
         let malformed = |what: &str| Error::Malformed {
             path: path.to_owned(),
             what: what.to_owned(),
@@ -102,6 +114,16 @@ impl Model {
             Self::Tflite(model) => model.path(),
             Self::OpenVino(model) => model.path(),
             Self::Caffe(model) => model.path(),
+        }
+    }
+
+    /// Bytes that were read: of the model, and of constants that lie apart.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Onnx(model) => model.bytes(),
+            Self::Tflite(model) => model.bytes(),
+            Self::OpenVino(model) => model.bytes(),
+            Self::Caffe(model) => model.bytes(),
         }
     }
 

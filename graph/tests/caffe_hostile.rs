@@ -375,7 +375,7 @@ fn parameters_that_do_not_fit() {
         says(&error, &["model.prototxt", "limit"]);
     }
     let deep = behind(&[1], &"layer { ".repeat(1_000_000));
-    says(&refused(&deep), &["32 deep"]);
+    says(&refused(&deep), &["64 deep"]);
     let open = behind(&[1, 2], &one("ReLU", "relu_param { "));
     says(&refused(&open), &["line 2", "the file ends where '}'"]);
 }

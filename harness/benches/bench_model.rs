@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use align_check::check::{Check, Findings, Mode, Target, Tolerance};
 use align_check::inputs::{self, Sample};
+use align_check::prove::prove;
 use align_check_graph::{Limits, Model};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
@@ -19,6 +20,10 @@ const ISOLATED: Mode = Mode {
 };
 const BOTH: Mode = Mode {
     isolated: true,
+    cumulative: true,
+};
+const CUMULATIVE: Mode = Mode {
+    isolated: false,
     cumulative: true,
 };
 
@@ -138,20 +143,53 @@ fn efficientnet(c: &mut Criterion) {
             b.iter(|| prepared.check(ISOLATED, photo));
         });
     }
+    let proved = prepare(&["onnxruntime"]);
+    let target = &proved.targets[0];
+    group.bench_function("prove-onnxruntime-exact", |b| {
+        b.iter(|| {
+            prove(
+                &proved.network,
+                target,
+                &proved.reference,
+                &|_| true,
+                proved.isa,
+            )
+        });
+    });
     let one_thread = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build()
         .expect("a pool of one thread");
-    for target in ["onnxruntime", "tflite-reference", "nnie"] {
+    for target in ["exact", "onnxruntime", "tflite-reference", "nnie"] {
         let prepared = prepare(&[target]);
-        group.bench_function(format!("both-{target}-one-thread"), |b| {
-            b.iter(|| one_thread.install(|| prepared.check(BOTH, photo)));
-        });
+        for (name, mode) in [("both", BOTH), ("cumulative", CUMULATIVE)] {
+            group.bench_function(format!("{name}-{target}-one-thread"), |b| {
+                b.iter(|| one_thread.install(|| prepared.check(mode, photo)));
+            });
+        }
     }
+    let prepared = prepare(&TEN);
+    group.bench_function("isolated-ten-one-thread", |b| {
+        b.iter(|| one_thread.install(|| prepared.check(ISOLATED, photo)));
+    });
 }
 
 /// Targets that keep the model's grids, so that all of them share its sums.
 const AFFINE: [&str; 4] = ["exact", "onnxruntime", "tflite-reference", "hexagon-nn"];
+
+/// Ten of them.
+const TEN: [&str; 10] = [
+    "exact",
+    "onnxruntime",
+    "onnx-reference",
+    "tflite-reference",
+    "xnnpack",
+    "litert-x86",
+    "hexagon-nn",
+    "openvino-cpu",
+    "tvm",
+    "tvm-tonearest",
+];
 
 criterion_group!(benches, demo, efficientnet);
 criterion_main!(benches);

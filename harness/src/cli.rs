@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use align_check_graph::Model;
+use align_check_graph::{Limits, Model};
 use align_check_simulators::hls4ml::Precision;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
@@ -17,6 +17,7 @@ use crate::check::{Check, Control, Findings, Mode, Target, Tolerance};
 use crate::digest::sha256;
 use crate::failure::{Failure, complain};
 use crate::inputs::{self, Dataset, Recording, Source};
+use crate::limit_args::LimitArgs;
 use crate::long::{self, INTERRUPTED, Long, LongArgs};
 use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
@@ -136,6 +137,9 @@ struct VerifyArgs {
     /// Only the exit code and what differs
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -350,7 +354,13 @@ fn verify(args: &VerifyArgs) -> Result<u8, Failure> {
         folders.extend(recording::find(root)?);
     }
     let bar = bar(folders.len(), "recordings", args.quiet);
-    let verified = verify::verify(&folders, &args.target, Isa::detect(), &|_| bar.inc(1))?;
+    let verified = verify::verify(
+        &folders,
+        &args.target,
+        Isa::detect(),
+        &args.limits.limits(),
+        &|_| bar.inc(1),
+    )?;
     bar.finish_and_clear();
     if verified.cases.is_empty() {
         return Err(anyhow!(
@@ -472,8 +482,9 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     for target in &args.report {
         report::check_model(target, &model, args.mode != ModeArg::Cumulative)?;
     }
-    let (recorded, folder) = read_recording(args.recorded.as_deref())?;
-    let (reference, of_reference) = read_recording(args.reference.as_deref())?;
+    let limits = args.model.limits();
+    let (recorded, folder) = read_recording(args.recorded.as_deref(), &limits)?;
+    let (reference, of_reference) = read_recording(args.reference.as_deref(), &limits)?;
     let folder = folder.or(of_reference);
     let inputs = folder.as_ref().map(Folder::inputs).transpose()?;
     let recorded_inputs = inputs.filter(|file| file.is_file());
@@ -704,15 +715,21 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
 }
 
 /// Recorded tensors from a file, or from a recording's folder.
-pub(crate) fn read_recording(path: Option<&Path>) -> Result<(Option<Recording>, Option<Folder>)> {
+pub(crate) fn read_recording(
+    path: Option<&Path>,
+    limits: &Limits,
+) -> Result<(Option<Recording>, Option<Folder>)> {
     let Some(path) = path else {
         return Ok((None, None));
     };
     if !path.is_dir() {
-        return Ok((Some(Recording::read(path)?), None));
+        return Ok((Some(Recording::read_within(path, limits)?), None));
     }
     let folder = Folder::open(path)?;
-    Ok((Some(Recording::read(&folder.outputs()?)?), Some(folder)))
+    Ok((
+        Some(Recording::read_within(&folder.outputs()?, limits)?),
+        Some(folder),
+    ))
 }
 
 /// Samples from files, or from a recording that holds the model's inputs. A seed chooses those of `--limit`.
@@ -727,7 +744,7 @@ pub(crate) fn given_samples(
     let own = recorded_inputs.filter(|_| args.input.is_empty());
     let mut data = match (own, recording) {
         _ if !args.input.is_empty() => return args.dataset(model, seed),
-        (Some(file), _) => Dataset::open(&[file], &infos, &args.prepare, true)?,
+        (Some(file), _) => Dataset::open(&[file], &infos, &args.prepare, true, &args.limits())?,
         (None, None) => return Ok(None),
         (None, Some(recording)) => {
             let named = |key: &str| infos.iter().any(|i| inputs::names_input(key, i));

@@ -10,6 +10,9 @@ use crate::outcome::{CHANNELS, Stats, Sums};
 /// Differences beyond this many LSB share the last bin of the histogram.
 const BINS: i32 = 8;
 
+/// The same of a difference of codes.
+const WIDEST: i64 = BINS as i64;
+
 /// What one LSB of a tensor is.
 #[derive(Debug, Clone)]
 pub struct Lsb {
@@ -30,6 +33,11 @@ impl Lsb {
             step: PerChannel::uniform(1.0),
             channels: Channels::ONE,
         }
+    }
+
+    /// Whether it is the step of a uniform grid.
+    pub fn is_of(&self, grid: &CodeGrid) -> bool {
+        self.step.values[..] == [grid.scale.at(0)]
     }
 
     /// The step at an element.
@@ -58,16 +66,25 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
         && grid == other
         && grid.is_uniform()
     {
-        stats.sums = vectorize(
-            Isa::detect(),
-            #[inline(always)]
-            || code_sums(a, b, grid, &mut differing),
-        );
+        stats.sums = match (a.bytes(), b.bytes()) {
+            (Some((first, a)), Some((other, b))) if first == other => vectorize(
+                Isa::detect(),
+                #[inline(always)]
+                || byte_sums(first, a, b, grid, &mut differing),
+            ),
+            _ => vectorize(
+                Isa::detect(),
+                #[inline(always)]
+                || code_sums(a, b, grid, &mut differing),
+            ),
+        };
+        let mut largest = 0;
         for &index in &differing {
-            let difference = i64::from(b[index]) - i64::from(a[index]);
-            stats.max_lsb = stats.max_lsb.max(difference.unsigned_abs() as f64);
-            bin(&mut histogram, difference as f64);
+            let difference = i64::from(b.at(index)) - i64::from(a.at(index));
+            largest = largest.max(difference.unsigned_abs());
+            histogram[(difference.clamp(-WIDEST, WIDEST) + WIDEST) as usize] += 1;
         }
+        stats.max_lsb = largest as f64;
     } else {
         let (a, b) = (expected.to_real(), got.to_real());
         for (index, (&a, &b)) in a.iter().zip(b.iter()).enumerate() {
@@ -92,6 +109,27 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
     (stats, differing)
 }
 
+/// Largest difference, in LSB, of codes that [`compare`] would compare as bytes.
+pub fn largest_of_bytes(expected: &Tensor, got: &Tensor) -> Option<f64> {
+    let ((a, grid), (b, other)) = (bytes(expected)?, bytes(got)?);
+    if grid != other || a.len() != b.len() {
+        return None;
+    }
+    let apart = |(a, b): (&u8, &u8)| a.abs_diff(*b);
+    Some(f64::from(a.iter().zip(b).map(apart).max().unwrap_or(0)))
+}
+
+/// The bytes of a tensor on a uniform grid, less its smallest code.
+pub fn bytes(tensor: &Tensor) -> Option<(&[u8], &CodeGrid)> {
+    match &tensor.data {
+        Data::Codes { codes, grid } if grid.is_uniform() => {
+            let (first, bytes) = codes.bytes()?;
+            (i64::from(first) == grid.min).then_some((bytes, grid))
+        }
+        _ => None,
+    }
+}
+
 /// Differing elements of each channel; nothing where none differ or where there are too many channels to count.
 pub fn by_channel(channels: Channels, differing: &[usize]) -> Vec<u64> {
     if differing.is_empty() || channels.count > CHANNELS {
@@ -109,7 +147,7 @@ pub fn by_channel(channels: Channels, differing: &[usize]) -> Vec<u64> {
 pub fn saturates(expected: &Tensor, got: &Tensor, lsb: &Lsb, index: usize) -> bool {
     let at_end = |tensor: &Tensor| match &tensor.data {
         Data::Codes { codes, grid } => {
-            let code = i64::from(codes[index]);
+            let code = i64::from(codes.at(index));
             code <= grid.min || code >= grid.max
         }
         Data::Real(_) => false,
@@ -148,6 +186,56 @@ pub fn beyond(
 
 /// Codes that are looked at together, so that they are read from memory once.
 const CHUNK: usize = 2048;
+
+/// Bytes that are equal, or looked at one by one.
+const PIECE: usize = 16;
+
+/// [`code_sums`] of codes that are `first` more than bytes; exact.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn byte_sums(first: i32, a: &[u8], b: &[u8], grid: &CodeGrid, differing: &mut Vec<usize>) -> Sums {
+    // Sums of so few bytes, and of their products, fit 32 bits.
+    let sum = |a: &[u8]| i64::from(a.iter().map(|&a| u32::from(a)).sum::<u32>());
+    let dot = |a: &[u8], b: &[u8]| {
+        let products = a.iter().zip(b).map(|(&a, &b)| {
+            let (a, b) = (i16::from(a), i16::from(b));
+            i32::from(a) * i32::from(b)
+        });
+        i64::from(products.sum::<i32>())
+    };
+    let zero = i128::from(grid.zero_point.at(0)) - i128::from(first);
+    let mut sums = Sums::default();
+    for (chunk, (a, b)) in a.chunks(CHUNK).zip(b.chunks(CHUNK)).enumerate() {
+        // Of (x - zero) * (y - zero), from the sums of x, y and x * y.
+        let about_zero = |x: i64, y: i64, product: i64| {
+            let moved = zero * (zero * a.len() as i128 - i128::from(x) - i128::from(y));
+            (i128::from(product) + moved) as f64
+        };
+        let (sum_a, square_a) = (sum(a), dot(a, a));
+        let expected = about_zero(sum_a, sum_a, square_a);
+        sums.expected += expected;
+        if a == b {
+            sums.got += expected;
+            sums.product += expected;
+            continue;
+        }
+        // Mostly few differ: pieces are looked at as a whole first.
+        for (piece, (a, b)) in a.chunks(PIECE).zip(b.chunks(PIECE)).enumerate() {
+            if a != b {
+                let start = chunk * CHUNK + piece * PIECE;
+                differing.extend((0..a.len()).filter(|&i| a[i] != b[i]).map(|i| start + i));
+            }
+        }
+        let (sum_b, square_b, product) = (sum(b), dot(b, b), dot(a, b));
+        sums.got += about_zero(sum_b, sum_b, square_b);
+        sums.product += about_zero(sum_a, sum_b, product);
+        sums.difference += (square_a + square_b - 2 * product) as f64;
+    }
+    scaled(sums, grid)
+}
 
 /// Sums over codes, and which of them differ. Products of codes within 15 bits of zero are exact; wider ones
 /// are summed in `f64`.
@@ -204,6 +292,11 @@ fn code_sums(a: &[i32], b: &[i32], grid: &CodeGrid, differing: &mut Vec<usize>) 
             sums.difference += a.iter().zip(b).map(square).sum::<f64>();
         }
     }
+    scaled(sums, grid)
+}
+
+/// Sums of products of steps as sums of products of reals.
+fn scaled(sums: Sums, grid: &CodeGrid) -> Sums {
     let unit = grid.scale.at(0) * grid.scale.at(0);
     Sums {
         expected: sums.expected * unit,

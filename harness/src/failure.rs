@@ -3,6 +3,8 @@
 use align_check_graph::Error as GraphError;
 use anyhow::anyhow;
 
+use crate::report::text::visible;
+
 /// Why nothing could be checked.
 #[derive(Debug)]
 pub enum Failure {
@@ -27,7 +29,7 @@ impl From<GraphError> for Failure {
     }
 }
 
-/// One line on standard error, without control characters of hostile files.
+/// One line on standard error, without control characters of hostile files; those that reorder or hide text are escaped.
 pub(crate) fn complain(message: &str) {
     let line: String = message
         .chars()
@@ -35,6 +37,6 @@ pub(crate) fn complain(message: &str) {
         .collect();
     eprintln!(
         "align-check: {}",
-        line.split_whitespace().collect::<Vec<_>>().join(" ")
+        visible(&line.split_whitespace().collect::<Vec<_>>().join(" "))
     );
 }

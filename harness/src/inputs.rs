@@ -9,15 +9,16 @@ mod picture;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use align_check_graph::InputInfo;
+use align_check_graph::{InputInfo, Limits};
 use anyhow::{Result, anyhow, bail};
 
+use crate::report::text::visible;
 pub use dataset::{Dataset, Source, of_files, samples};
-use npy::npy;
 pub(crate) use npy::read as read_npy;
+use npy::{Budget, npy};
 
 /// An array of a file, with the kind of numbers that it holds.
 #[derive(Debug, Clone)]
@@ -44,11 +45,24 @@ pub enum ArrayKind {
 /// Largest ratio of deflate; an entry that promises more is a bomb.
 const MAX_RATIO: u64 = 1100;
 
+/// [`read_arrays_within`] the default limits.
+///
+/// # Errors
+/// As there.
+pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
+    read_arrays_within(path, &Limits::default())
+}
+
 /// Reads every array of an `.npz` (in file order), or the one of an `.npy` (under an empty name).
 ///
 /// # Errors
-/// One line that names the file, and the array where there is one.
-pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
+/// One line that names the file, and the array where there is one: it is damaged, or asks for more than the limits allow.
+pub fn read_arrays_within(path: &Path, limits: &Limits) -> Result<Vec<(String, Array)>> {
+    // Names and headers may hold anything.
+    arrays_of(path, limits).map_err(|error| anyhow!("{}", visible(&error.to_string())))
+}
+
+fn arrays_of(path: &Path, limits: &Limits) -> Result<Vec<(String, Array)>> {
     let shown = path.display();
     let open = || File::open(path).map_err(|e| anyhow!("{shown}: {e}"));
     let mut magic = Vec::new();
@@ -56,13 +70,21 @@ pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
         .metadata()
         .map_err(|e| anyhow!("{shown}: {e}"))?
         .len();
+    if length > limits.file_bytes {
+        bail!(
+            "{shown}: the file is larger than the limit of {} bytes ({})",
+            limits.file_bytes,
+            Limits::FILE
+        );
+    }
+    let mut budget = Budget(limits.memory(length));
     open()?
         .take(6)
         .read_to_end(&mut magic)
         .map_err(|e| anyhow!("{shown}: {e}"))?;
     if magic.starts_with(b"\x93NUMPY") {
-        let array =
-            npy(|| Ok(BufReader::new(open()?)), length).map_err(|e| anyhow!("{shown}: {e}"))?;
+        let array = npy(|| Ok(BufReader::new(open()?)), length, &mut budget)
+            .map_err(|e| anyhow!("{shown}: {e}"))?;
         return Ok(vec![(String::new(), array)]);
     }
     if !magic.starts_with(b"PK") {
@@ -71,8 +93,10 @@ pub fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>> {
     let mut zip = block::archive(path)?;
     let mut arrays = Vec::with_capacity(zip.len());
     for index in 0..zip.len() {
-        let (key, bytes) = block::entry(path, &mut zip, index)?;
-        let array = read_npy(&bytes).map_err(|e| anyhow!("{shown}: array '{key}': {e}"))?;
+        let (key, bytes) = block::entry(path, &mut zip, index, &budget)?;
+        let length = bytes.len() as u64;
+        let array = npy(|| Ok(Cursor::new(&bytes)), length, &mut budget)
+            .map_err(|e| anyhow!("{shown}: array '{key}': {e}"))?;
         arrays.push((key, array));
     }
     if arrays.is_empty() {
@@ -153,9 +177,17 @@ impl Recording {
     /// # Errors
     /// As [`read_arrays`].
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_within(path, &Limits::default())
+    }
+
+    /// Reads a recording.
+    ///
+    /// # Errors
+    /// As [`read_arrays_within`].
+    pub fn read_within(path: &Path, limits: &Limits) -> Result<Self> {
         Ok(Self {
             path: path.to_path_buf(),
-            arrays: read_arrays(path)?,
+            arrays: read_arrays_within(path, limits)?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Reference, comparison, causes and reports.
 
 mod accuracy;
+mod aside;
 mod baseline;
 pub mod calibrate;
 pub mod cases;
@@ -12,12 +13,15 @@ mod digest;
 pub mod encodings;
 pub mod explain;
 pub mod failure;
+mod files;
 pub mod generate;
 pub mod infer;
 pub mod inputs;
 mod lanes;
+pub mod limit_args;
 pub mod lint;
 mod long;
+pub mod memory;
 mod model_args;
 mod noise;
 pub mod outcome;
@@ -26,7 +30,7 @@ mod partial;
 pub mod plan;
 pub mod precision;
 pub mod prove;
-pub(crate) mod record;
+pub mod record;
 pub mod recording;
 pub mod report;
 mod sample;

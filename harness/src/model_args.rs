@@ -14,8 +14,9 @@ use crate::digest::sha256;
 use crate::failure::{Failure, complain};
 use crate::inputs::args::PrepareArgs;
 use crate::inputs::{Dataset, Given};
+use crate::limit_args::LimitArgs;
 use crate::outcome::ModelInfo;
-use crate::{calibrate, encodings};
+use crate::{calibrate, encodings, memory};
 
 /// The model, its quantizers, and inputs of it.
 #[derive(Debug, Clone, Args)]
@@ -57,6 +58,9 @@ pub struct ModelArgs {
     /// Weights of a Caffe network (without it: the .caffemodel of the same name beside the .prototxt)
     #[arg(long, value_name = "FILE.caffemodel")]
     weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// An argument's help with one more sentence, of one verb.
@@ -91,13 +95,18 @@ impl ModelArgs {
             .ok_or_else(|| anyhow!("no model given"))
     }
 
+    /// How much files may ask for.
+    pub fn limits(&self) -> Limits {
+        self.limits.limits()
+    }
+
     /// Reads the model.
     ///
     /// # Errors
     /// No model was given, or it cannot be read.
     pub fn read(&self) -> Result<Model, Failure> {
         let weights = self.weights.as_deref();
-        Ok(Model::read_with(self.path()?, weights, &Limits::default())?)
+        Ok(Model::read_with(self.path()?, weights, &self.limits())?)
     }
 
     /// Files beside the model that results depend on.
@@ -120,7 +129,13 @@ impl ModelArgs {
         if self.input.is_empty() {
             return Ok(None);
         }
-        let mut data = Dataset::open(&self.input, &model.inputs(), &self.prepare, true)?;
+        let mut data = Dataset::open(
+            &self.input,
+            &model.inputs(),
+            &self.prepare,
+            true,
+            &self.limits(),
+        )?;
         if let Some(limit) = self.prepare.limit {
             data.limit(limit, seed)?;
         }
@@ -142,6 +157,8 @@ impl ModelArgs {
     ) -> Result<Bound, Failure> {
         let no_shapes = BTreeMap::new();
         let graph = model.graph(given.map_or(&no_shapes, |given| given.shapes))?;
+        memory::fits(&graph, model.bytes(), &self.limits())
+            .map_err(|e| anyhow!("{}: {e}", model.path().display()))?;
         let mut info = model_info(model)?;
         let graph = match (&self.encodings, self.calibrate, given) {
             (Some(path), ..) => {

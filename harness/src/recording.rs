@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use align_check_graph::Limits;
 use align_check_simulators::hls4ml::Precision;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256;
-use crate::precision;
+use crate::{files, precision};
 
 /// The file that makes a folder a recording.
 pub const PROVENANCE: &str = "recording.toml";
@@ -85,31 +86,41 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder and verifies the SHA-256 of every file that `recording.toml` lists.
+    /// Opens a folder and verifies the SHA-256 of every file that `recording.toml` lists, and of those that it takes from a
+    /// neighbour.
     ///
     /// # Errors
     /// One line that names the file: unreadable, damaged, or changed since it was recorded.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = path.join(PROVENANCE);
-        let text = fs::read_to_string(&file).map_err(|e| anyhow!("{}: {e}", file.display()))?;
-        let provenance: Provenance =
-            toml::from_str(&text).map_err(|e| anyhow!("{}: {}", file.display(), e.message()))?;
         let folder = Self {
             path: path.to_path_buf(),
-            provenance,
+            provenance: read(&path.join(PROVENANCE))?,
         };
         for (name, wanted) in &folder.provenance.sha256 {
-            let listed = folder.file(name)?;
-            let found = sha256(&listed)?;
-            if found != wanted.to_lowercase() {
-                bail!(
-                    "{}: its SHA-256 is {found}, but {} says {wanted}: the file was changed",
-                    listed.display(),
-                    file.display()
-                );
+            unchanged(&folder.file(name)?, wanted, &path.join(PROVENANCE))?;
+        }
+        folder.neighbours()?;
+        Ok(folder)
+    }
+
+    /// Verifies the files that are taken from neighbours, by what these say of them.
+    fn neighbours(&self) -> Result<()> {
+        let own = &self.provenance;
+        let named = [&own.model, &own.encodings, &own.inputs, &own.outputs];
+        for name in named.into_iter().flatten().filter(|n| n.starts_with("..")) {
+            let path = self.file(name)?;
+            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+                continue;
+            };
+            let of = folder.join(PROVENANCE);
+            if !of.is_file() {
+                continue;
+            }
+            if let Some(wanted) = read(&of)?.sha256.get(&*name.to_string_lossy()) {
+                unchanged(&path, wanted, &of)?;
             }
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// The model.
@@ -193,6 +204,31 @@ impl Folder {
         }
         Ok(self.path.join(path))
     }
+}
+
+/// Largest `recording.toml` that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+fn read(file: &Path) -> Result<Provenance> {
+    let limits = Limits {
+        file_bytes: MAX_BYTES,
+        ..Limits::default()
+    };
+    let text = files::text(file, &limits)?;
+    toml::from_str(&text).map_err(|e| anyhow!("{}: {}", file.display(), e.message()))
+}
+
+/// Checks a file against the SHA-256 that `of` lists for it.
+fn unchanged(file: &Path, wanted: &str, of: &Path) -> Result<()> {
+    let found = sha256(file)?;
+    if found != wanted.to_lowercase() {
+        bail!(
+            "{}: its SHA-256 is {found}, but {} says {wanted}: the file was changed",
+            file.display(),
+            of.display()
+        );
+    }
+    Ok(())
 }
 
 /// The recordings in a folder and below it, in the order of their paths.

@@ -12,11 +12,11 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use crate::check::{Check, Mode, Target, Tolerance};
-use crate::encodings;
 use crate::failure::Failure;
 use crate::inputs::{self, Recording, Samples};
 use crate::outcome::{Cause, LayerOutcome, Stats, Verdict};
 use crate::recording::Folder;
+use crate::{encodings, memory};
 
 /// Version of the machine-readable report.
 pub const SCHEMA: &str = "align-check/verify/1";
@@ -187,12 +187,14 @@ impl Loaded {
     ///
     /// # Errors
     /// A file is damaged, or the model cannot be evaluated.
-    pub fn new(folder: Folder, isa: Isa) -> Result<Self, Failure> {
+    pub fn new(folder: Folder, isa: Isa, limits: &Limits) -> Result<Self, Failure> {
         let path = folder.model()?;
-        let model = Model::read(&path, &Limits::default())?;
+        let model = Model::read(&path, limits)?;
         let file = folder.inputs()?;
-        let samples = inputs::of_files(&[file], &model.inputs(), false)?;
+        let samples = inputs::of_files(&[file], &model.inputs(), false, limits)?;
         let mut graph = model.graph(&samples.shapes)?;
+        memory::fits(&graph, model.bytes(), limits)
+            .map_err(|e| anyhow!("{}: {e}", path.display()))?;
         if let Some(file) = folder.encodings()? {
             (graph, _) = encodings::apply(&file, graph, &model, &[])?;
             encodings::recorded_as(&mut graph, &folder.provenance.quantized);
@@ -205,7 +207,7 @@ impl Loaded {
         let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
         let exact = Target::new(&network, exact, None, isa).map_err(|e| refused(&e))?;
         Ok(Self {
-            recorded: Recording::read(&folder.outputs()?)?,
+            recorded: Recording::read_within(&folder.outputs()?, limits)?,
             folder,
             types,
             graph,
@@ -331,6 +333,7 @@ pub fn verify(
     folders: &[PathBuf],
     targets: &[String],
     isa: Isa,
+    limits: &Limits,
     progress: &dyn Fn(&Path),
 ) -> Result<Verified, Failure> {
     let mut verified = Verified::default();
@@ -358,7 +361,7 @@ pub fn verify(
             .map(|name| Spec::resolve(name))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| anyhow!("{}: {e}", path.display()))?;
-        match Loaded::new(folder, isa) {
+        match Loaded::new(folder, isa, limits) {
             Ok(loaded) => {
                 for spec in specs {
                     verified.cases.push(loaded.run(spec)?);

@@ -6,6 +6,8 @@
 //! There is no I/O and no global state here, and no `unsafe` outside [`kernels`].
 
 pub mod adapt;
+mod buffers;
+mod codes;
 mod error;
 pub mod explain;
 pub mod hls4ml;
@@ -22,6 +24,7 @@ pub mod run;
 pub mod step;
 pub mod tensor;
 
+pub use buffers::Buffers;
 pub use error::Error;
 pub use network::{Layer, Network};
 pub use tensor::{Data, Tensor};

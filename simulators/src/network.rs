@@ -914,50 +914,56 @@ impl<'g> Builder<'g> {
     /// passed only if a quantizer comes: quantizing and reshaping commute, and the reshaped codes are what
     /// the file names.
     fn extend(&self, chain: &mut Chain) {
+        let mut kept = chain.mark();
+        if !self.follow(chain, &mut kept) {
+            chain.cut(kept);
+        }
+    }
+
+    /// Whether a quantizer ends the way. `kept`: how far the chain goes without one.
+    fn follow(&self, chain: &mut Chain, kept: &mut Mark) -> bool {
         let graph = self.graph;
-        let mut ahead = chain.clone();
         let mut reshaped = false;
         loop {
-            let [reader] = self.readers[ahead.output][..] else {
-                return;
+            let [reader] = self.readers[chain.output][..] else {
+                return false;
             };
             let node = &graph.nodes[reader];
-            let name = &graph.values[ahead.output].name;
-            if graph.outputs.contains(&ahead.output) || (self.ends)(name) {
-                return;
+            let name = &graph.values[chain.output].name;
+            if graph.outputs.contains(&chain.output) || (self.ends)(name) {
+                return false;
             }
-            ahead.nodes.push(reader);
+            chain.nodes.push(reader);
             match &node.op {
                 Op::Quantize(quantizer) => {
-                    ahead.quantizer = Some(quantizer.clone());
-                    ahead.quantizer_node.clone_from(&node.name);
-                    ahead.output = node.output;
-                    *chain = ahead;
-                    return;
+                    chain.quantizer = Some(quantizer.clone());
+                    chain.quantizer_node.clone_from(&node.name);
+                    chain.output = node.output;
+                    return true;
                 }
                 Op::Identity => {}
                 Op::Reshape => reshaped = true,
                 Op::Binary(_) => {
                     let Some((post, input)) = self.affine_post(node) else {
-                        return;
+                        return false;
                     };
-                    if input != ahead.output {
-                        return;
+                    if input != chain.output {
+                        return false;
                     }
-                    ahead.posts.push(post);
-                    ahead.ops.push(node.op_type.clone());
+                    chain.posts.push(post);
+                    chain.ops.push(node.op_type.clone());
                 }
                 _ => {
                     let Some(post) = self.post(node, graph.shape(node.output)) else {
-                        return;
+                        return false;
                     };
-                    ahead.posts.push(post);
-                    ahead.ops.push(node.op_type.clone());
+                    chain.posts.push(post);
+                    chain.ops.push(node.op_type.clone());
                 }
             }
-            ahead.output = node.output;
+            chain.output = node.output;
             if !reshaped {
-                *chain = ahead.clone();
+                *kept = chain.mark();
             }
         }
     }
@@ -1062,7 +1068,6 @@ impl<'g> Builder<'g> {
     }
 }
 
-#[derive(Clone)]
 struct Chain {
     output: ValueId,
     posts: Vec<Post>,
@@ -1070,6 +1075,24 @@ struct Chain {
     nodes: Vec<usize>,
     quantizer: Option<Quantizer>,
     quantizer_node: String,
+}
+
+/// How far a chain goes: its output, and how many posts, operations and nodes it has.
+struct Mark(ValueId, [usize; 3]);
+
+impl Chain {
+    fn mark(&self) -> Mark {
+        let counts = [self.posts.len(), self.ops.len(), self.nodes.len()];
+        Mark(self.output, counts)
+    }
+
+    /// Takes back what came after a mark.
+    fn cut(&mut self, Mark(output, [posts, ops, nodes]): Mark) {
+        self.output = output;
+        self.posts.truncate(posts);
+        self.ops.truncate(ops);
+        self.nodes.truncate(nodes);
+    }
 }
 
 /// The channels that a constant of shape `own` varies along when it is broadcast to `shape`; `None` where

@@ -1,20 +1,23 @@
 //! Running a layer: sums first, which targets may share, then each target's finish.
 
-use align_check_graph::{Activation, Quantizer};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use align_check_graph::{Activation, Binary, Quantizer};
 
 use crate::adapt::{ValueGrid, gfpq_levels};
-use crate::kernels::{
-    Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs, vectorize,
-};
-use crate::network::{Kind, Layer, Linear, apply_posts};
+use crate::buffers::Buffers;
+use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs};
+use crate::network::{Kind, Layer, Linear, Post, apply_posts};
 use crate::num::Trace;
 use crate::num::trace::short;
 use crate::ops::{constant, real};
-use crate::plan::{Finish, FloatFinish, LayerPlan, Paired, Sum};
+use crate::plan::{Finish, FloatFinish, LayerPlan, Pair, Paired, Sum};
 use crate::quantize::affine;
+use crate::quantize::letter_end::{LetterEnd, is_plain};
 use crate::quantize::{self, CodeGrid, tables};
-use crate::rules::requantize::round_to_i32;
-use crate::tensor::{Channels, Data, Tensor};
+use crate::rules::requantize::Kept;
+use crate::tensor::{Channels, Codes, Data, Tensor};
 
 /// Results of the sums of a layer, in the layout of its output.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,8 +64,13 @@ impl Runner<'_> {
     /// The sums of products: the expensive part, which plans with
     /// [`shares_sums`](LayerPlan::shares_sums) need once for the same inputs.
     pub fn sums(&self, inputs: &[&Tensor]) -> Sums {
+        self.sums_in(inputs, &mut Buffers::default())
+    }
+
+    /// [`sums`](Self::sums) in memory that is used again.
+    pub fn sums_in(&self, inputs: &[&Tensor], buffers: &mut Buffers) -> Sums {
         match &self.layer.kind {
-            Kind::Linear(linear) => self.linear(linear, inputs[0]),
+            Kind::Linear(linear) => self.linear(linear, inputs[0], buffers),
             Kind::MatMul(matmul) => {
                 let [a, b] = matmul.operands.each_ref().map(|o| o.resolve(inputs));
                 let shapes = matmul.shapes.each_ref().map(Vec::as_slice);
@@ -95,7 +103,7 @@ impl Runner<'_> {
         }
     }
 
-    fn linear(&self, linear: &Linear, x: &Tensor) -> Sums {
+    fn linear(&self, linear: &Linear, x: &Tensor, buffers: &mut Buffers) -> Sums {
         let Some(plan) = &self.plan.linear else {
             return Sums::None;
         };
@@ -110,20 +118,17 @@ impl Runner<'_> {
                 },
                 Data::Codes { codes, .. },
             ) => {
-                let mut bytes = vec![0u8; codes.len()];
                 let first = *offset as i32;
-                vectorize(
-                    self.isa,
-                    #[inline(always)]
-                    || {
-                        for (byte, &q) in bytes.iter_mut().zip(codes) {
-                            *byte = q.wrapping_sub(first) as u8;
-                        }
-                    },
-                );
+                let bytes = match codes.bytes() {
+                    Some((own, bytes)) if own == first => Cow::Borrowed(bytes),
+                    _ => {
+                        let byte = |&q: &i32| q.wrapping_sub(first) as u8;
+                        Cow::Owned(codes.iter().map(byte).collect())
+                    }
+                };
                 let pad = (zero - offset) as u8;
                 let images = linear.images(&bytes, pad);
-                let mut sums = vec![0i32; linear.batch * output];
+                let mut sums = buffers.words(linear.batch * output);
                 for (x, out) in images
                     .chunks_exact(image.max(1))
                     .zip(sums.chunks_exact_mut(output.max(1)))
@@ -216,10 +221,15 @@ impl Runner<'_> {
 
     /// The layer's output from its sums.
     pub fn finish(&self, inputs: &[&Tensor], sums: &Sums) -> Tensor {
+        self.finish_in(inputs, sums, &mut Buffers::default())
+    }
+
+    /// [`finish`](Self::finish) in memory that is used again.
+    pub fn finish_in(&self, inputs: &[&Tensor], sums: &Sums, buffers: &mut Buffers) -> Tensor {
         let shape = self.layer.shape.clone();
         match &self.plan.finish {
-            Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi),
-            Finish::Letter(quantizer) => self.letter(quantizer.as_deref(), inputs, sums),
+            Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi, buffers),
+            Finish::Letter(quantizer) => self.letter(quantizer.as_deref(), inputs, sums, buffers),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
             Finish::Float(float) => {
                 let FloatFinish {
@@ -227,6 +237,11 @@ impl Runner<'_> {
                     channels,
                     tail,
                 } = &**float;
+                if let ([quantizer], None) = (&quantizers[..], tail)
+                    && let Some(codes) = quantizer.codes(self.isa, &self.reals(inputs, sums))
+                {
+                    return self.coded(codes);
+                }
                 let code = |(i, &v): (usize, &f64)| {
                     let own = match tail {
                         Some((behind, inside)) if !inside[i] => behind,
@@ -247,7 +262,7 @@ impl Runner<'_> {
                 Tensor::real(shape, values)
             }
             Finish::Reinterpret => match &inputs[0].data {
-                Data::Codes { codes, .. } => self.coded(codes.clone()),
+                Data::Codes { codes, .. } => self.coded(codes.to_vec()),
                 Data::Real(_) => self.coded(Vec::new()),
             },
             Finish::Fixed(fixed) => fixed.run(self.layer, inputs, &self.plan.out),
@@ -278,32 +293,40 @@ impl Runner<'_> {
                 requantizer,
                 channels,
             } => {
-                let mut codes = vec![0; shape.iter().product()];
+                let code = |i: usize, sum: i64| {
+                    let c = channels.of_index(i);
+                    requantizer.code(sum, c, self.initialized()).value
+                };
                 match sums {
-                    Sums::I32(sums) => {
-                        if channels.inner == 1 {
-                            for (i, (out, &sum)) in codes.iter_mut().zip(sums).enumerate() {
-                                let c = channels.of_index(i);
-                                *out = requantizer.code(i64::from(sum), c, false).value;
-                            }
-                        } else {
-                            for (c, run) in channels.runs(sums.len()) {
-                                requantizer.codes(self.isa, &sums[run.clone()], c, &mut codes[run]);
-                            }
-                        }
+                    Sums::I32(sums) if channels.inner == 1 => {
+                        let sums = sums.iter().map(|&sum| i64::from(sum)).enumerate();
+                        self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
                     }
+                    Sums::I32(sums) => self.coded_from(
+                        sums,
+                        *channels,
+                        buffers,
+                        |sums, c, first, bytes| {
+                            requantizer.codes(self.isa, sums, c, first, bytes);
+                        },
+                        |sums, c, codes| requantizer.codes(self.isa, sums, c, 0, codes),
+                    ),
                     Sums::I64(sums, _) => {
-                        let initialized = self.initialized();
-                        for (i, (out, &sum)) in codes.iter_mut().zip(sums).enumerate() {
-                            let c = channels.of_index(i);
-                            *out = requantizer.code(sum, c, initialized).value;
-                        }
+                        let sums = sums.iter().copied().enumerate();
+                        self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
                     }
-                    Sums::None | Sums::Real(_) => {}
+                    Sums::None | Sums::Real(_) => self.coded(vec![0; shape.iter().product()]),
                 }
-                self.coded(codes)
             }
             Finish::Table(table) => {
+                if let (Data::Codes { codes, grid: from }, ValueGrid::Codes { grid, .. }) =
+                    (&inputs[0].data, &self.plan.out)
+                    && !matches!(self.layer.kind, Kind::MaxPool(_))
+                    && table.covers(from.min, from.max)
+                {
+                    let codes = mapped(codes, from, grid, buffers, |q| table.code(q));
+                    return Tensor::kept(shape, codes, grid.clone());
+                }
                 let codes = match &inputs[0].data {
                     Data::Codes { codes, .. } => codes.iter().map(|&q| table.code(q)).collect(),
                     Data::Real(_) => Vec::new(),
@@ -354,6 +377,12 @@ impl Runner<'_> {
                     return self.coded(Vec::new());
                 };
                 let out = &self.layer.result_shape;
+                if a.shape == *out
+                    && b.shape == *out
+                    && let Some(out) = self.pairs_of_bytes(pair, [qa, qb], buffers)
+                {
+                    return out;
+                }
                 let codes = match (
                     real::broadcast_index(&a.shape, out),
                     real::broadcast_index(&b.shape, out),
@@ -451,7 +480,7 @@ impl Runner<'_> {
                             (Data::Codes { codes, .. }, Some(f)) => {
                                 codes.iter().map(|&q| f(q, &mut Trace::off())).collect()
                             }
-                            (Data::Codes { codes, .. }, None) => codes.clone(),
+                            (Data::Codes { codes, .. }, None) => codes.to_vec(),
                             (Data::Real(_), _) => Vec::new(),
                         };
                         Tensor::codes(x.shape.clone(), codes, grid.clone())
@@ -463,6 +492,74 @@ impl Runner<'_> {
                 joined
             }
         }
+    }
+
+    /// A function of two tensors of bytes of one shape.
+    fn pairs_of_bytes(
+        &self,
+        pair: &Pair,
+        [a, b]: [&Codes; 2],
+        buffers: &mut Buffers,
+    ) -> Option<Tensor> {
+        let ValueGrid::Codes { grid, .. } = &self.plan.out else {
+            return None;
+        };
+        let ((first_a, a), (first_b, b)) = (a.bytes()?, b.bytes()?);
+        let first = Codes::first(grid).filter(|_| pair.blocks.is_none())?;
+        let mut codes = buffers.bytes(a.len());
+        let code = |a: u8, b: u8| {
+            let (a, b) = (first_a + i32::from(a), first_b + i32::from(b));
+            pair.traced(0, a, b, &mut Trace::off())
+        };
+        pair.memo.bytes([a, b], first, &mut codes, code)?;
+        let codes = Codes::of_bytes(first, codes);
+        Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
+    }
+
+    /// [`letter`](Self::letter) of a sum, difference or product of two tensors of bytes of one shape, with clamps behind
+    /// it.
+    fn letter_pair(
+        &self,
+        quantizer: &Quantizer,
+        inputs: &[&Tensor],
+        grid: &Arc<CodeGrid>,
+        buffers: &mut Buffers,
+    ) -> Option<Tensor> {
+        let (Kind::Binary { op, operands, .. }, Quantizer::Affine(a)) =
+            (&self.layer.kind, quantizer)
+        else {
+            return None;
+        };
+        let plain = is_plain(a) && grid.is_uniform() && *op != Binary::Div;
+        let first = Codes::first(grid).filter(|_| plain)?;
+        let clamps = self.layer.posts.iter().map(|post| match post {
+            Post::Clamp { lo, hi } => Some((*lo, *hi)),
+            _ => None,
+        });
+        let clamps: Vec<(f64, f64)> = clamps.collect::<Option<_>>()?;
+        let operand = |index: usize| {
+            let tensor: &Tensor = operands[index].resolve(inputs);
+            let Data::Codes { codes, grid } = &tensor.data else {
+                return None;
+            };
+            let (first, bytes) = codes.bytes()?;
+            let fits = grid.is_uniform() && tensor.shape == self.layer.result_shape;
+            let zero = grid.zero_point.at(0) as f64;
+            // The real of each byte.
+            let real = |byte: u8| (f64::from(first + i32::from(byte)) - zero) * grid.scale.at(0);
+            let reals: [f64; 256] = std::array::from_fn(|byte| real(byte as u8));
+            fits.then_some((bytes, reals))
+        };
+        let ((a_bytes, a_reals), (b_bytes, b_reals)) = (operand(0)?, operand(1)?);
+        let mut codes = buffers.bytes(a_bytes.len());
+        let end = LetterEnd::new(a, (f64::NEG_INFINITY, f64::INFINITY));
+        for ((out, &a), &b) in codes.iter_mut().zip(a_bytes).zip(b_bytes) {
+            let v = real::binary(*op, a_reals[usize::from(a)], b_reals[usize::from(b)]);
+            let v = clamps.iter().fold(v, |v, (lo, hi)| v.max(*lo).min(*hi));
+            *out = Kept::keep(end.code(v), first);
+        }
+        let codes = Codes::of_bytes(first, codes);
+        Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
     }
 
     /// An addition that a convolution is a part of: from its real and the other operand's code.
@@ -490,6 +587,32 @@ impl Runner<'_> {
         )
     }
 
+    /// Codes made of one sum each, channel by channel: as bytes where the output's grid has no more codes.
+    fn coded_from(
+        &self,
+        sums: &[i32],
+        channels: Channels,
+        buffers: &mut Buffers,
+        bytes: impl Fn(&[i32], usize, i32, &mut [u8]),
+        words: impl Fn(&[i32], usize, &mut [i32]),
+    ) -> Tensor {
+        if let ValueGrid::Codes { grid, .. } = &self.plan.out
+            && let Some(first) = Codes::first(grid)
+        {
+            let mut codes = buffers.bytes(sums.len());
+            for (c, run) in channels.runs(sums.len()) {
+                bytes(&sums[run.clone()], c, first, &mut codes[run]);
+            }
+            let codes = Codes::of_bytes(first, codes);
+            return Tensor::kept(self.layer.shape.clone(), codes, grid.clone());
+        }
+        let mut codes = vec![0; sums.len()];
+        for (c, run) in channels.runs(sums.len()) {
+            words(&sums[run.clone()], c, &mut codes[run]);
+        }
+        self.coded(codes)
+    }
+
     fn coded(&self, codes: Vec<i32>) -> Tensor {
         match &self.plan.out {
             ValueGrid::Codes { grid, .. } => {
@@ -511,10 +634,10 @@ impl Runner<'_> {
         }
     }
 
-    fn keep(&self, inputs: &[&Tensor], lo: i32, hi: i32) -> Tensor {
+    fn keep(&self, inputs: &[&Tensor], lo: i32, hi: i32, buffers: &mut Buffers) -> Tensor {
         let shape = self.layer.shape.clone();
         let mut out = match &self.layer.kind {
-            Kind::Movement(movement) => movement.apply(inputs[0]),
+            Kind::Movement(movement) => movement.apply_in(inputs[0], buffers),
             Kind::Concat { axis, operands } => {
                 let parts: Vec<&Tensor> = operands.iter().map(|o| o.resolve(inputs)).collect();
                 constant::concat(&parts, *axis, &self.layer.result_shape)
@@ -536,9 +659,7 @@ impl Runner<'_> {
         if let Data::Codes { codes, grid } = &mut out.data
             && (i64::from(lo) > grid.min || i64::from(hi) < grid.max)
         {
-            for code in codes {
-                *code = (*code).clamp(lo, hi);
-            }
+            codes.clamp(lo, hi);
         }
         out
     }
@@ -717,12 +838,18 @@ impl Runner<'_> {
         else {
             return None;
         };
-        let code = |&i: &usize| {
-            requantizer
-                .code(i64::from(sums[i]), channels.of_index(i), false)
-                .value
-        };
-        Some(indices.iter().map(code).collect())
+        let mut codes = vec![0; indices.len()];
+        let mut of_run = Vec::new();
+        let mut done = 0;
+        let channel = |&i: &usize| channels.of_index(i);
+        for run in indices.chunk_by(|a, b| channel(a) == channel(b)) {
+            of_run.clear();
+            of_run.extend(run.iter().map(|&i| sums[i]));
+            let out = &mut codes[done..done + run.len()];
+            requantizer.codes(self.isa, &of_run, channel(&run[0]), 0, out);
+            done += run.len();
+        }
+        Some(codes)
     }
 
     /// Output codes of some elements of an operation on two tensors of codes, without the others.
@@ -754,7 +881,13 @@ impl Runner<'_> {
     }
 
     /// The model's own quantizer on the exact real, to the letter.
-    fn letter(&self, quantizer: Option<&Quantizer>, inputs: &[&Tensor], sums: &Sums) -> Tensor {
+    fn letter(
+        &self,
+        quantizer: Option<&Quantizer>,
+        inputs: &[&Tensor],
+        sums: &Sums,
+        buffers: &mut Buffers,
+    ) -> Tensor {
         let Some(quantizer) = quantizer else {
             return Tensor::real(self.layer.shape.clone(), self.reals(inputs, sums));
         };
@@ -766,11 +899,14 @@ impl Runner<'_> {
                 out.into_iter().map(f64::from).collect(),
             );
         };
-        if let Some(codes) = self.letter_fast(quantizer, sums, grid) {
-            return Tensor::codes(self.layer.shape.clone(), codes, grid.clone());
+        if let Some(out) = self.letter_fast(quantizer, sums, grid, buffers) {
+            return out;
         }
-        if let Some(codes) = self.letter_table(quantizer, inputs, grid) {
-            return Tensor::codes(self.layer.shape.clone(), codes, grid.clone());
+        if let Some(out) = self.letter_pair(quantizer, inputs, grid, buffers) {
+            return out;
+        }
+        if let Some(codes) = self.letter_table(quantizer, inputs, grid, buffers) {
+            return Tensor::kept(self.layer.shape.clone(), codes, grid.clone());
         }
         let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
         let codes = quantize::codes(quantizer, &values, &self.layer.shape).unwrap_or_default();
@@ -779,7 +915,13 @@ impl Runner<'_> {
 
     /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is
     /// nearly every layer of a convolutional network.
-    fn letter_fast(&self, quantizer: &Quantizer, sums: &Sums, grid: &CodeGrid) -> Option<Vec<i32>> {
+    fn letter_fast(
+        &self,
+        quantizer: &Quantizer,
+        sums: &Sums,
+        grid: &Arc<CodeGrid>,
+        buffers: &mut Buffers,
+    ) -> Option<Tensor> {
         let (Kind::Linear(Linear { rows: None, .. }), Sums::I32(sums)) = (&self.layer.kind, sums)
         else {
             return None;
@@ -787,39 +929,25 @@ impl Runner<'_> {
         let Quantizer::Affine(a) = quantizer else {
             return None;
         };
-        let nearest = a.rounding == align_check_graph::Rounding::HalfEven && !a.is_bipolar();
         let small = grid.min > -(1 << 21) && grid.max < 1 << 21;
         let channels = self.layer.channels();
-        if !nearest || a.multiplier.is_some() || !small || !grid.is_uniform() || channels.inner == 1
-        {
+        if !is_plain(a) || !small || !grid.is_uniform() || channels.inner == 1 {
             return None;
         }
         let folded = self.layer.folded()?;
         let plan = self.plan.linear.as_ref()?;
-        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0))
-            .multiplied(a.multiplier.as_ref().map(|m| m.at(0)));
-        let (scale, inside) = (channel.scale, channel.inside);
-        let (min, max) = channel.bounds();
-        let outside = channel.outside() as i32;
-        let (lo, hi) = (folded.lo, folded.hi);
-        let mut codes = vec![0i32; sums.len()];
-        for (c, run) in channels.runs(sums.len()) {
-            let m = plan.unit[c] * folded.mul[c];
-            let b = plan.bias[c] * folded.mul[c] + folded.add[c];
-            let (sums, out) = (&sums[run.clone()], &mut codes[run]);
-            vectorize(
-                self.isa,
-                #[inline(always)]
-                || {
-                    for (out, &sum) in out.iter_mut().zip(sums) {
-                        let v = (f64::from(sum) * m + b).max(lo).min(hi) as f32;
-                        let y = v / scale + inside;
-                        *out = round_to_i32(y.min(max).max(min)) + outside;
-                    }
-                },
-            );
-        }
-        Some(codes)
+        let end = LetterEnd::new(a, (folded.lo, folded.hi));
+        let end = |c: usize| {
+            let (mul, add) = (folded.mul[c], folded.add[c]);
+            end.of_sum(plan.unit[c] * mul, plan.bias[c] * mul + add)
+        };
+        Some(self.coded_from(
+            sums,
+            channels,
+            buffers,
+            |sums, c, first, bytes| end(c).codes(self.isa, sums, first, bytes),
+            |sums, c, codes| end(c).codes(self.isa, sums, 0, codes),
+        ))
     }
 
     /// [`letter`](Self::letter) of a layer that is a function of one code: each code is evaluated once.
@@ -828,7 +956,8 @@ impl Runner<'_> {
         quantizer: &Quantizer,
         inputs: &[&Tensor],
         grid: &CodeGrid,
-    ) -> Option<Vec<i32>> {
+        buffers: &mut Buffers,
+    ) -> Option<Codes> {
         let Quantizer::Affine(a) = quantizer else {
             return None;
         };
@@ -860,13 +989,39 @@ impl Runner<'_> {
                 affine::quantize_affine(v, channel) as i32
             })
             .collect();
-        Some(
-            codes
-                .iter()
-                .map(|&q| table[(i64::from(q) - from.min) as usize])
-                .collect(),
-        )
+        let code = |q: i32| table[(i64::from(q) - from.min) as usize];
+        Some(mapped(codes, from, grid, buffers, code))
     }
+}
+
+/// A function of each code: of bytes, once for each of them.
+fn mapped(
+    codes: &Codes,
+    from: &CodeGrid,
+    to: &CodeGrid,
+    buffers: &mut Buffers,
+    code: impl Fn(i32) -> i32,
+) -> Codes {
+    if let (Some((own, bytes)), Some(first)) = (codes.bytes(), Codes::first(to))
+        && i64::from(own) == from.min
+    {
+        let last = (from.max - from.min) as usize;
+        let table: [i32; 256] =
+            std::array::from_fn(|byte| code(own + byte.min(last) as i32).wrapping_sub(first));
+        if table.iter().all(|byte| (0..256).contains(byte)) {
+            let table = table.map(|byte| byte as u8);
+            let mut out = buffers.bytes(bytes.len());
+            if (0..=last).all(|byte| usize::from(table[byte]) == byte) {
+                out.copy_from_slice(bytes);
+            } else {
+                for (out, &byte) in out.iter_mut().zip(bytes) {
+                    *out = table[usize::from(byte)];
+                }
+            }
+            return Codes::of_bytes(first, out);
+        }
+    }
+    Codes::new(codes.iter().map(|&q| code(q)).collect(), to)
 }
 
 /// Takes from exact sums what they lose where pairs of products saturate.

@@ -197,7 +197,7 @@ impl<'a> Step<'a> {
         match (&self.rule, narrow) {
             (Rule::Requantize(requantizer), Some(narrow)) => {
                 let mut codes = vec![0; sums.len()];
-                requantizer.codes(self.isa, &narrow, channel, &mut codes);
+                requantizer.codes(self.isa, &narrow, channel, 0, &mut codes);
                 codes
             }
             _ => sums.iter().map(|&sum| self.code(sum, channel)).collect(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use align_check_graph::PerChannel;
 
+pub use crate::codes::Codes;
 use crate::quantize::CodeGrid;
 
 /// A tensor of a running program, row-major.
@@ -22,7 +23,7 @@ pub enum Data {
     /// Integer codes; `real = (code - zero_point) * scale` by the grid.
     Codes {
         /// One code an element.
-        codes: Vec<i32>,
+        codes: Codes,
         /// What the codes mean.
         grid: Arc<CodeGrid>,
     },
@@ -33,6 +34,11 @@ pub enum Data {
 impl Tensor {
     /// A tensor of codes.
     pub fn codes(shape: Vec<usize>, codes: Vec<i32>, grid: Arc<CodeGrid>) -> Self {
+        Self::kept(shape, Codes::new(codes, &grid), grid)
+    }
+
+    /// A tensor of codes as they are kept.
+    pub fn kept(shape: Vec<usize>, codes: Codes, grid: Arc<CodeGrid>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), codes.len());
         Self {
             shape,
@@ -78,10 +84,14 @@ impl Tensor {
                 let channels = grid.channels(&self.shape);
                 Cow::Owned(if grid.is_uniform() {
                     let (scale, zero) = (grid.scale.at(0), grid.zero_point.at(0) as f64);
-                    codes
-                        .iter()
-                        .map(|&q| (f64::from(q) - zero) * scale)
-                        .collect()
+                    let real = |q: i32| (f64::from(q) - zero) * scale;
+                    match codes.bytes() {
+                        Some((first, bytes)) => bytes
+                            .iter()
+                            .map(|&byte| real(first + i32::from(byte)))
+                            .collect(),
+                        None => codes.iter().map(|&q| real(q)).collect(),
+                    }
                 } else {
                     codes
                         .iter()
@@ -99,7 +109,7 @@ impl Tensor {
             Data::Real(values) => values[index],
             Data::Codes { codes, grid } => {
                 let channel = grid.channels(&self.shape).of_index(index);
-                grid.real(i64::from(codes[index]), channel)
+                grid.real(i64::from(codes.at(index)), channel)
             }
         }
     }
@@ -107,7 +117,7 @@ impl Tensor {
     /// Bytes that the elements take.
     pub fn bytes(&self) -> usize {
         match &self.data {
-            Data::Codes { codes, .. } => codes.len() * 4,
+            Data::Codes { codes, .. } => codes.memory(),
             Data::Real(values) => values.len() * 8,
         }
     }

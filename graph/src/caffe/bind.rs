@@ -246,8 +246,9 @@ impl<'m> Binder<'m> {
         self.constant_elements = self.constant_elements.saturating_add(data.len());
         if self.constant_elements > self.limits().constant_elements {
             return malformed(format!(
-                "constants have more than {} elements together, the limit",
-                self.limits().constant_elements
+                "constants have more than {} elements together, the limit ({})",
+                self.limits().constant_elements,
+                Limits::CONSTANTS
             ));
         }
         let name = unused(&mut self.value_names, &format!("{}.{role}", layer.name));
@@ -368,8 +369,9 @@ impl<'m> Binder<'m> {
         }
         if self.nodes.len() >= self.limits().nodes {
             return malformed(format!(
-                "more than {} operations, the limit",
-                self.limits().nodes
+                "more than {} operations, the limit ({})",
+                self.limits().nodes,
+                Limits::NODES
             ));
         }
         self.nodes.push(Node {

@@ -30,6 +30,7 @@ type Slot = usize;
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
+    bytes: u64,
     limits: Limits,
     net: Net,
     weights: Option<Weights>,
@@ -103,6 +104,7 @@ impl Model {
         notes.extend(bind::gfpq_notes(&net));
         Ok(Self {
             path: path.to_owned(),
+            bytes: bytes.len() as u64 + weights.as_ref().map_or(0, |weights| weights.bytes),
             limits: limits.clone(),
             net,
             weights,
@@ -118,6 +120,11 @@ impl Model {
     /// The caffemodel, where there is one.
     pub fn weights(&self) -> Option<&Path> {
         self.weights.as_ref().map(|weights| weights.path.as_path())
+    }
+
+    /// Bytes of the prototxt and of the caffemodel.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// `"caffe"`.

@@ -67,7 +67,11 @@ pub(super) fn read(bytes: &[u8], limits: &Limits) -> Outcome<Net> {
             return malformed(format!("two layers are named '{}'", shown(&name)));
         }
         if names.len() > limits.nodes {
-            return malformed(format!("more than {} layers, the limit", limits.nodes));
+            return malformed(format!(
+                "more than {} layers, the limit ({})",
+                limits.nodes,
+                Limits::NODES
+            ));
         }
         reader.layer(&name, &kind, message, limits).map_err(about)?;
     }
@@ -84,8 +88,9 @@ fn blob_shape(message: &Message, limits: &Limits) -> Outcome<Vec<Option<usize>>>
 fn check_rank(rank: usize, limits: &Limits) -> Outcome<()> {
     if rank > limits.rank {
         return malformed(format!(
-            "a blob has {rank} axes, more than the limit of {}",
-            limits.rank
+            "a blob has {rank} axes, more than the limit of {} ({})",
+            limits.rank,
+            Limits::RANK
         ));
     }
     Ok(())

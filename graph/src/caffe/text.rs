@@ -7,7 +7,6 @@ use crate::Limits;
 use crate::onnx::fail::{Outcome, malformed, shown};
 
 /// Messages may lie this deep in each other; a network's lie four deep.
-const DEEPEST: usize = 32;
 /// Fields for each node that the limits allow: a layer has some twenty.
 const FIELDS_PER_NODE: usize = 64;
 
@@ -36,7 +35,7 @@ pub(super) enum Value {
 
 /// Whether a file can be one: behind blanks and comments an identifier, then `:` or `{`.
 pub(super) fn recognizes(bytes: &[u8]) -> bool {
-    let mut reader = Reader::new(bytes, 0);
+    let mut reader = Reader::new(bytes, &Limits::default());
     reader.blanks();
     let word = reader.word();
     reader.blanks();
@@ -47,7 +46,7 @@ pub(super) fn recognizes(bytes: &[u8]) -> bool {
 
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Outcome<Message> {
-    let mut reader = Reader::new(bytes, limits.nodes.saturating_mul(FIELDS_PER_NODE));
+    let mut reader = Reader::new(bytes, limits);
     let message = reader.message(None, 0);
     message.map_err(|fail| fail.about(&format!("line {}", reader.line())))
 }
@@ -57,14 +56,16 @@ struct Reader<'b> {
     at: usize,
     /// How many more fields may come.
     fields: usize,
+    deepest: usize,
 }
 
 impl<'b> Reader<'b> {
-    fn new(bytes: &'b [u8], fields: usize) -> Self {
+    fn new(bytes: &'b [u8], limits: &Limits) -> Self {
         Self {
             bytes,
             at: 0,
-            fields,
+            fields: limits.nodes.saturating_mul(FIELDS_PER_NODE),
+            deepest: limits.depth,
         }
     }
 
@@ -122,8 +123,12 @@ impl<'b> Reader<'b> {
 
     /// Fields up to `end`, which is taken, or up to the end of the file.
     fn message(&mut self, end: Option<u8>, depth: usize) -> Outcome<Message> {
-        if depth > DEEPEST {
-            return malformed(format!("messages lie more than {DEEPEST} deep"));
+        if depth > self.deepest {
+            return malformed(format!(
+                "messages lie more than {} deep ({})",
+                self.deepest,
+                Limits::DEPTH
+            ));
         }
         let mut message = Message::default();
         loop {
@@ -170,7 +175,9 @@ impl<'b> Reader<'b> {
 
     fn push(&mut self, message: &mut Message, name: &str, value: Value) -> Outcome<()> {
         let Some(left) = self.fields.checked_sub(1) else {
-            return malformed("the file has more fields than its limit on nodes allows for");
+            return malformed(
+                "the file has more fields than its limit on nodes allows for (--max-nodes)",
+            );
         };
         self.fields = left;
         let name = name.to_owned();
@@ -318,7 +325,7 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
         }
         let deep = "a {".repeat(100_000);
-        assert!(parsed(&deep).unwrap_err().contains("32 deep"));
+        assert!(parsed(&deep).unwrap_err().contains("64 deep (--max-depth)"));
         let limits = Limits {
             nodes: 1,
             ..Limits::default()

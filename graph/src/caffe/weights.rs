@@ -18,6 +18,8 @@ const MESSAGES_PER_NODE: usize = 64;
 #[derive(Debug)]
 pub(super) struct Weights {
     pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
     layers: HashMap<String, Vec<BlobProto>>,
 }
 
@@ -36,6 +38,7 @@ impl Weights {
         let layers = decode(&bytes, limits).map_err(|fail| fail.in_file(path, "weights"))?;
         Ok(Self {
             path: path.to_owned(),
+            bytes: bytes.len() as u64,
             layers,
         })
     }

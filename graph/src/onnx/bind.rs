@@ -425,10 +425,11 @@ impl<'m> Binder<'m> {
     pub(crate) fn budget(&mut self, shape: &[usize]) -> Outcome<usize> {
         let count = elements(shape, self.limits())?;
         self.folded_elements = self.folded_elements.saturating_add(count);
-        if self.folded_elements > self.limits().constant_elements {
+        let most = self.limits().folded(self.model.bytes);
+        if self.folded_elements > most {
             return malformed(format!(
-                "folded constants have more than {} elements together, the limit",
-                self.limits().constant_elements
+                "folded constants have more than {most} elements together, the limit ({})",
+                Limits::MEMORY
             ));
         }
         Ok(count)

@@ -14,14 +14,17 @@ pub(crate) struct ExternalFiles {
     /// The model's folder, canonical; found when first needed.
     folder: Option<PathBuf>,
     open: Option<(String, PathBuf, File, u64)>,
+    /// Bytes that were read, of the model's own file too.
+    pub(crate) bytes: u64,
 }
 
 impl ExternalFiles {
-    pub(crate) fn new(model: &Path) -> Self {
+    pub(crate) fn new(model: &Path, bytes: usize) -> Self {
         Self {
             model: model.to_owned(),
             folder: None,
             open: None,
+            bytes: bytes as u64,
         }
     }
 
@@ -76,6 +79,7 @@ impl ExternalFiles {
         file.seek(SeekFrom::Start(offset)).map_err(|e| io(&e))?;
         let mut bytes = vec![0; expected];
         file.read_exact(&mut bytes).map_err(|e| io(&e))?;
+        self.bytes = self.bytes.saturating_add(expected as u64);
         Ok(bytes)
     }
 

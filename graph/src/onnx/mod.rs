@@ -40,6 +40,8 @@ pub(crate) type Slot = usize;
 /// A model file, read and checked, not yet bound to input shapes.
 pub struct Model {
     pub(crate) path: PathBuf,
+    /// Bytes of the file and of the external data that was read.
+    pub(crate) bytes: u64,
     pub(crate) limits: Limits,
     pub(crate) format: &'static str,
     pub(crate) notes: Vec<String>,
@@ -132,6 +134,11 @@ impl Model {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes that were read: of the file, and of external data.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// `"qonnx"` where the file has QONNX or FINN quantizers, else `"qoperator"` where it has operators on

@@ -57,13 +57,14 @@ pub(super) fn read(path: &Path, bytes: Vec<u8>, limits: &Limits) -> Result<Model
         path: path.to_owned(),
         what,
     };
+    let size = bytes.len();
     let proto = ModelProto::decode(Bytes::from(bytes)).map_err(|e| {
         bad(format!(
             "not an ONNX file, or a damaged one: {}",
             one_line(&e.to_string())
         ))
     })?;
-    Parser::new(path, limits).model(proto)
+    Parser::new(path, size, limits).model(proto)
 }
 
 struct Parser<'a> {
@@ -80,11 +81,11 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(path: &'a Path, limits: &'a Limits) -> Self {
+    fn new(path: &'a Path, bytes: usize, limits: &'a Limits) -> Self {
         Self {
             path,
             limits,
-            external: ExternalFiles::new(path),
+            external: ExternalFiles::new(path, bytes),
             slots: HashMap::new(),
             names: Vec::new(),
             constants: HashMap::new(),
@@ -118,9 +119,10 @@ impl<'a> Parser<'a> {
         };
         if graph.node.len() > self.limits.nodes {
             return self.bad(format!(
-                "the graph has {} nodes, more than the limit of {}",
+                "the graph has {} nodes, more than the limit of {} ({})",
                 graph.node.len(),
-                self.limits.nodes
+                self.limits.nodes,
+                Limits::NODES
             ));
         }
         if !graph.sparse_initializer.is_empty() {
@@ -171,6 +173,7 @@ impl<'a> Parser<'a> {
         }
         Ok(Model {
             path: self.path.to_owned(),
+            bytes: self.external.bytes,
             limits: self.limits.clone(),
             format: format(&nodes),
             notes: self.notes,
@@ -209,8 +212,9 @@ impl<'a> Parser<'a> {
         self.constant_elements = self.constant_elements.saturating_add(count);
         if self.constant_elements > self.limits.constant_elements {
             return malformed(format!(
-                "the constants have more than {} elements together, the limit",
-                self.limits.constant_elements
+                "the constants have more than {} elements together, the limit ({})",
+                self.limits.constant_elements,
+                Limits::CONSTANTS
             ));
         }
         match tensor::decode(proto, self.limits, Some(&mut self.external)) {
@@ -256,10 +260,11 @@ impl<'a> Parser<'a> {
                 None => None,
                 Some(shape) if shape.dim.len() > self.limits.rank => {
                     return self.bad(format!(
-                        "graph input '{}' has {} axes, more than the limit of {}",
+                        "graph input '{}' has {} axes, more than the limit of {} ({})",
                         shown(name),
                         shape.dim.len(),
-                        self.limits.rank
+                        self.limits.rank,
+                        Limits::RANK
                     ));
                 }
                 Some(shape) => Some(shape.dim.iter().map(extent).collect()),

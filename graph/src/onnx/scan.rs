@@ -79,7 +79,7 @@ pub(crate) fn count<K: Copy>(
             count += 1;
             if count > most {
                 return malformed(format!(
-                    "the file holds more than {most} messages, more than its limit on nodes allows for"
+                    "the file holds more than {most} messages, more than its limit on nodes allows for (--max-nodes)"
                 ));
             }
             if let Some(kind) = child(kind, key >> 3) {

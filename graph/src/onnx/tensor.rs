@@ -72,9 +72,10 @@ impl Tensor {
 pub(crate) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
     if shape.len() > limits.rank {
         return malformed(format!(
-            "a tensor has {} axes, more than the limit of {}",
+            "a tensor has {} axes, more than the limit of {} ({})",
             shape.len(),
-            limits.rank
+            limits.rank,
+            Limits::RANK
         ));
     }
     // A zero anywhere makes the product zero, but the other extents must not be absurd either: code
@@ -85,8 +86,9 @@ pub(crate) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
             Some(next) if next <= limits.tensor_elements => product = next,
             _ => {
                 return malformed(format!(
-                    "a tensor of shape {shape:?} has more than {} elements, the limit",
-                    limits.tensor_elements
+                    "a tensor of shape {shape:?} has more than {} elements, the limit ({})",
+                    limits.tensor_elements,
+                    Limits::ELEMENTS
                 ));
             }
         }
@@ -98,9 +100,10 @@ pub(crate) fn elements(shape: &[usize], limits: &Limits) -> Outcome<usize> {
 pub(crate) fn shape_from(dims: &[i64], limits: &Limits) -> Outcome<Vec<usize>> {
     if dims.len() > limits.rank {
         return malformed(format!(
-            "a tensor has {} axes, more than the limit of {}",
+            "a tensor has {} axes, more than the limit of {} ({})",
             dims.len(),
-            limits.rank
+            limits.rank,
+            Limits::RANK
         ));
     }
     let mut shape = Vec::with_capacity(dims.len());

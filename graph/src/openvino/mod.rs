@@ -49,6 +49,11 @@ impl Model {
         self.0.path()
     }
 
+    /// Bytes that were read: of the `.xml` and of constants of the `.bin`.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
     /// `"openvino"`.
     pub fn format(&self) -> &'static str {
         self.0.format()

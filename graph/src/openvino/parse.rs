@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], limits: &Limits) -> Result<Model, 
     let mut parser = Parser {
         path,
         limits,
-        external: ExternalFiles::new(path),
+        external: ExternalFiles::new(path, bytes.len()),
         names: Vec::new(),
         taken: HashSet::new(),
         outputs: HashMap::new(),
@@ -120,9 +120,10 @@ impl Parser<'_> {
         }
         if nodes.len() > self.limits.nodes {
             return self.bad(format!(
-                "the graph has {} nodes, more than the limit of {}",
+                "the graph has {} nodes, more than the limit of {} ({})",
                 nodes.len(),
-                self.limits.nodes
+                self.limits.nodes,
+                Limits::NODES
             ));
         }
         let read: Vec<Slot> = results.iter().map(|&(slot, _)| slot).collect();
@@ -135,6 +136,7 @@ impl Parser<'_> {
         order::keep_live(&mut nodes, &outputs, self.names.len());
         Ok(Model {
             path: self.path.to_owned(),
+            bytes: self.external.bytes,
             limits: self.limits.clone(),
             format: "openvino",
             notes: std::mem::take(&mut self.notes),
@@ -307,9 +309,10 @@ impl Parser<'_> {
                     .collect();
                 if dims.len() > self.limits.rank {
                     return malformed(format!(
-                        "it has {} axes, more than the limit of {}",
+                        "it has {} axes, more than the limit of {} ({})",
                         dims.len(),
-                        self.limits.rank
+                        self.limits.rank,
+                        Limits::RANK
                     ));
                 }
                 Some(dims)
@@ -344,8 +347,9 @@ impl Parser<'_> {
         self.constant_elements = self.constant_elements.saturating_add(count);
         if self.constant_elements > self.limits.constant_elements {
             return malformed(format!(
-                "the constants have more than {} elements together, the limit",
-                self.limits.constant_elements
+                "the constants have more than {} elements together, the limit ({})",
+                self.limits.constant_elements,
+                Limits::CONSTANTS
             ));
         }
         let beside = self.path.with_extension("bin");

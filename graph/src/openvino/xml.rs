@@ -9,8 +9,6 @@ use quick_xml::events::{BytesStart, Event};
 use crate::Limits;
 use crate::onnx::fail::{Outcome, malformed, shown};
 
-/// Elements inside elements: real files have 10 at most.
-const DEEPEST: usize = 200;
 /// Attributes of one element.
 const ATTRIBUTES: usize = 100;
 /// Layers for each node that [`Limits::nodes`] allows: constants are layers, too.
@@ -115,8 +113,12 @@ pub(super) fn read(bytes: &[u8], limits: &Limits) -> Outcome<Net> {
                 let next = open(at, &element, &mut net, most)?;
                 seen |= next == At::Net;
                 match (at, next) {
-                    (At::Beside(_), At::Beside(depth)) if path.len() + depth > DEEPEST => {
-                        return malformed(format!("its elements are nested deeper than {DEEPEST}"));
+                    (At::Beside(_), At::Beside(depth)) if path.len() + depth > limits.depth => {
+                        return malformed(format!(
+                            "its elements are nested deeper than {} ({})",
+                            limits.depth,
+                            Limits::DEPTH
+                        ));
                     }
                     // A level deeper beside the path.
                     (At::Beside(_), next) => path.splice(path.len() - 1.., [next]).for_each(drop),
@@ -169,7 +171,9 @@ fn open(at: At, element: &BytesStart, net: &mut Net, most: usize) -> Outcome<At>
         (At::Net, b"edges") => At::Edges,
         (At::Layers, b"layer") => {
             if net.layers.len() >= most {
-                return malformed(format!("it has more layers than {most}, the limit"));
+                return malformed(format!(
+                    "it has more layers than {most}, the limit (--max-nodes)"
+                ));
             }
             net.layers.push(layer(element)?);
             At::Layer
@@ -207,7 +211,7 @@ fn open(at: At, element: &BytesStart, net: &mut Net, most: usize) -> Outcome<At>
         (At::Port(output), b"dim") => At::Dim(output),
         (At::Edges, b"edge") => {
             if net.edges.len() >= most.saturating_mul(8) {
-                return malformed("it has more edges than the limit");
+                return malformed("it has more edges than the limit (--max-nodes)");
             }
             net.edges.push(edge(element)?);
             At::Beside(1)
@@ -229,8 +233,9 @@ fn dim(text: &[u8], output: bool, net: &mut Net, limits: &Limits) -> Outcome<()>
     };
     if port.dims.len() >= limits.rank {
         return malformed(format!(
-            "a port has more than {} axes, the limit",
-            limits.rank
+            "a port has more than {} axes, the limit ({})",
+            limits.rank,
+            Limits::RANK
         ));
     }
     // -1, or a range, where it is open.

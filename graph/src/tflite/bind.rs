@@ -221,8 +221,9 @@ impl<'m> Binder<'m> {
         self.constant_elements = self.constant_elements.saturating_add(count);
         if self.constant_elements > self.limits().constant_elements {
             return malformed(format!(
-                "constants have more than {} elements together, the limit",
-                self.limits().constant_elements
+                "constants have more than {} elements together, the limit ({})",
+                self.limits().constant_elements,
+                Limits::CONSTANTS
             ));
         }
         let constant = data::decode(tensor, &self.model.bytes, self.limits())
@@ -498,10 +499,11 @@ impl<'m> Binder<'m> {
     pub(super) fn budget(&mut self, shape: &[usize]) -> Outcome<usize> {
         let count = elements(shape, self.limits())?;
         self.folded_elements = self.folded_elements.saturating_add(count);
-        if self.folded_elements > self.limits().constant_elements {
+        let most = self.limits().folded(self.model.bytes());
+        if self.folded_elements > most {
             return malformed(format!(
-                "derived constants have more than {} elements together, the limit",
-                self.limits().constant_elements
+                "derived constants have more than {most} elements together, the limit ({})",
+                Limits::MEMORY
             ));
         }
         Ok(count)

@@ -165,7 +165,9 @@ impl<'a> Table<'a> {
     ) -> Outcome<impl ExactSizeIterator<Item = Outcome<Self>> + use<'a>> {
         let List { at, count } = self.list(id, 4)?.unwrap_or(List { at: 0, count: 0 });
         if count > most {
-            return malformed(format!("the file has {count} {what}, the limit is {most}"));
+            return malformed(format!(
+                "the file has {count} {what}, the limit is {most} (--max-nodes)"
+            ));
         }
         let bytes = self.bytes;
         Ok((0..count).map(move |i| Self::new(bytes, follow(bytes, at + 4 * i)?)))

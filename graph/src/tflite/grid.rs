@@ -92,7 +92,9 @@ pub(super) fn of(
     }
     let numbers = scales.saturating_add(zeros);
     if numbers > *budget {
-        return malformed("the file has more quantization parameters than the limit");
+        return malformed(
+            "the file has more quantization parameters than the limit (--max-constants)",
+        );
     }
     *budget -= numbers;
     let scale = table.f32s(quantization::SCALE)?;

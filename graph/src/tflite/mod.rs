@@ -106,6 +106,11 @@ impl Model {
         &self.path
     }
 
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// `"tflite"`.
     #[allow(clippy::unused_self, reason = "the face that every format has")]
     pub fn format(&self) -> &'static str {

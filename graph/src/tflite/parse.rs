@@ -355,8 +355,9 @@ fn shape(table: &Table, limits: &Limits) -> Outcome<(Vec<usize>, Vec<bool>)> {
         let rank = table.count(id, 4)?;
         if rank > limits.rank {
             return malformed(format!(
-                "it has {rank} axes, more than the limit of {}",
-                limits.rank
+                "it has {rank} axes, more than the limit of {} ({})",
+                limits.rank,
+                Limits::RANK
             ));
         }
         Ok(table.i32s(id)?.unwrap_or_default())
@@ -422,7 +423,7 @@ fn optional_slots(
 ) -> Outcome<Vec<Option<Slot>>> {
     let count = table.count(id, 4)?;
     let Some(left) = references.checked_sub(count) else {
-        return malformed("its operators name more tensors than the limit");
+        return malformed("its operators name more tensors than the limit (--max-nodes)");
     };
     *references = left;
     let list = table.i32s(id)?.unwrap_or_default();

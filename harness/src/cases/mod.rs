@@ -12,10 +12,11 @@ use align_check_simulators::tensor::Tensor;
 use align_check_specs::Spec;
 use anyhow::{Result, anyhow};
 
+use crate::aside::NewFolder;
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::inputs::{self, Array, ArrayKind, Recording, Source};
 use crate::outcome::{TargetOutcome, Verdict};
-use crate::record::write_npz;
+use crate::record::write::npz;
 use crate::sample::{self, Exhibit};
 
 /// The file that says how to run a case.
@@ -87,11 +88,8 @@ fn one(
     let own = folder.join(safe(&layer.tensor));
     let failed = |e: &dyn std::fmt::Display| anyhow!("{}: {e}", own.display());
     fs::create_dir_all(folder).map_err(|e| failed(&e))?;
-    let aside = tempfile::Builder::new()
-        .prefix(".align-check-")
-        .tempdir_in(folder)
-        .map_err(|e| failed(&e))?;
-    let at = |name: &str| aside.path().join(name);
+    let new = NewFolder::beside(&own).map_err(|e| failed(&e))?;
+    let at = |name: &str| new.path().join(name);
     fs::write(at("model.onnx"), model).map_err(|e| failed(&e))?;
     let arrays: Vec<(String, Array)> = layer
         .inputs
@@ -99,9 +97,9 @@ fn one(
         .zip(&tensors)
         .map(|(&value, tensor)| (check.network.name(value).to_owned(), array(tensor)))
         .collect();
-    write_npz(&at("inputs.npz"), &arrays).map_err(|e| failed(&e))?;
+    fs::write(at("inputs.npz"), npz(&arrays)?).map_err(|e| failed(&e))?;
     let expected = [(layer.tensor.clone(), array(&exhibit.expected))];
-    write_npz(&at("expected.npz"), &expected).map_err(|e| failed(&e))?;
+    fs::write(at("expected.npz"), npz(&expected)?).map_err(|e| failed(&e))?;
     let mut named = target.to_owned();
     if Path::new(target).is_file() {
         fs::copy(target, at("target.toml")).map_err(|e| failed(&e))?;
@@ -111,12 +109,9 @@ fn one(
         "align-check model.onnx --target {named} --input inputs.npz --recorded expected.npz --mode isolated\n"
     );
     fs::write(at(COMMAND), command).map_err(|e| failed(&e))?;
-    match shown(check, aside.path(), &layer.tensor) {
+    match shown(check, new.path(), &layer.tensor) {
         Ok(differing) if differing == exhibit.differing => {
-            if own.exists() {
-                fs::remove_dir_all(&own).map_err(|e| failed(&e))?;
-            }
-            fs::rename(aside.path(), &own).map_err(|e| failed(&e))?;
+            new.put(&own).map_err(|e| failed(&e))?;
             Ok(Ok((own, differing)))
         }
         Ok(differing) => Ok(Err(format!(
@@ -129,9 +124,10 @@ fn one(
 
 /// How many elements of a tensor differ in a written case.
 fn shown(check: &Check, folder: &Path, tensor: &str) -> Result<u64> {
-    let model = Model::read(&folder.join("model.onnx"), &Limits::default())?;
+    let limits = Limits::default();
+    let model = Model::read(&folder.join("model.onnx"), &limits)?;
     let file = folder.join("inputs.npz");
-    let samples = inputs::of_files(&[file], &model.inputs(), true)?;
+    let samples = inputs::of_files(&[file], &model.inputs(), true, &limits)?;
     let graph = model.graph(&samples.shapes)?;
     let network = Network::new(graph.clone())?;
     let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;

@@ -108,7 +108,8 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
     let types = types(args.precision.as_deref(), &specs)?;
     let isa = Isa::detect();
     let model = args.model.read()?;
-    let (recorded, folder) = read_recording(args.recorded.as_deref())?;
+    let limits = args.model.limits();
+    let (recorded, folder) = read_recording(args.recorded.as_deref(), &limits)?;
     let own = folder.as_ref().map(Folder::inputs).transpose()?;
     let own = own.filter(|file| file.is_file());
     let given = given_samples(&args.model, &model, recorded.as_ref(), own, None)?;

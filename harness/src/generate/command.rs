@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use align_check_graph::{Limits, Model};
+use align_check_graph::Model;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_specs::Spec;
@@ -16,8 +16,10 @@ use crate::check::Target;
 use crate::cli::{MISALIGNED, Patterns, bar, threads, unsupported};
 use crate::failure::Failure;
 use crate::inputs::{Array, ArrayKind, Sample};
+use crate::limit_args::LimitArgs;
 use crate::record::write::npz;
 use crate::report::text::{count, thousands, visible};
+use crate::{aside, memory};
 
 /// Examples of the help text.
 pub const EXAMPLES: &str = "\
@@ -66,6 +68,9 @@ pub struct GenerateArgs {
     /// Nothing but errors
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// Runs `gen-inputs`: the text for the terminal, and the exit code.
@@ -85,8 +90,11 @@ pub fn run(args: &GenerateArgs) -> Result<(String, u8), Failure> {
     }
     threads(args.jobs)?;
     let patterns = Patterns::new(&args.layers, &[])?;
-    let model = Model::read(&args.model, &Limits::default())?;
+    let limits = args.limits.limits();
+    let model = Model::read(&args.model, &limits)?;
     let graph = model.graph(&BTreeMap::new())?;
+    memory::fits(&graph, model.bytes(), &limits)
+        .map_err(|e| anyhow!("{}: {e}", args.model.display()))?;
     let refused = |e: align_check_simulators::Error| unsupported(&args.model, &e);
     let network = Network::new(graph.clone()).map_err(refused)?;
     if args.distinguish.is_empty() {
@@ -224,15 +232,5 @@ fn write(
     let taken: BTreeSet<String> = arrays.iter().map(|(key, _)| key.clone()).collect();
     arrays.extend(layers.into_iter().filter(|(key, _)| !taken.contains(key)));
     let failed = |e: &dyn std::fmt::Display| anyhow!("--out {}: {e}", out.display());
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let aside = tempfile::Builder::new()
-        .prefix(".align-check-")
-        .tempdir_in(folder)
-        .map_err(|e| failed(&e.kind()))?;
-    let file = aside.path().join("inputs.npz");
-    npz(&file, &arrays).map_err(|e| failed(&e))?;
-    std::fs::rename(&file, out).map_err(|e| failed(&e))
+    aside::save(out, &npz(&arrays)?).map_err(|e| failed(&e))
 }

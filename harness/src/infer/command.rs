@@ -94,7 +94,8 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     let isa = Isa::detect();
     let path = args.model.path()?;
     let model = args.model.read()?;
-    let (recorded, folder) = read_recording(Some(&args.recorded))?;
+    let limits = args.model.limits();
+    let (recorded, folder) = read_recording(Some(&args.recorded), &limits)?;
     let Some(recorded) = recorded else {
         return Err(anyhow!("--recorded: nothing was read").into());
     };

@@ -2,8 +2,8 @@
 
 use align_check_specs::{Evidence, Grade, Ops, Requantize, Spec, Unsigned};
 
-use super::feed::QUANTIZE;
-use super::group::Class;
+use super::class::Class;
+use super::label::QUANTIZE;
 use super::point::{Point, is_sums};
 
 /// A spec, and what it cannot say.

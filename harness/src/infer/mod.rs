@@ -4,16 +4,25 @@
 //! on the elements that tell most (ties and their neighbourhood), and the survivors on all elements. Layers of one kind
 //! share a rule, unless they do not: then each class of layers has its own.
 
+mod class;
 pub mod command;
 mod compose;
 mod count;
+mod ends;
 mod feed;
 mod group;
+mod label;
+mod op_rule;
+mod ops;
 mod point;
 mod show;
 mod sums;
+mod survivors;
 mod types;
+mod types_show;
+mod width;
 mod zoo;
+mod zoo_ops;
 
 use std::collections::BTreeMap;
 
@@ -27,12 +36,14 @@ use crate::check::Target;
 use crate::inputs::{Recording, Sample};
 use crate::verify::Loaded;
 use count::spec_of;
-use feed::{FLOAT, Frame, Site, Sites, World};
-use group::Search;
+use feed::{Frame, Site, Sites, World};
+use group::{Glance, Search};
+use label::FLOAT;
 
+pub use class::{Class, LayerFound, RunnerUp, Undecided};
 pub use count::{Count, Facts};
-pub use group::{Class, LayerFound, RunnerUp, Undecided};
-pub use point::{OpRule, Point};
+pub use op_rule::OpRule;
+pub use point::Point;
 pub use show::{json, summary, terminal};
 pub use types::{Types, TypesFound, infer_types};
 
@@ -134,23 +145,26 @@ pub fn infer(question: &Question) -> Result<Inference> {
         question.isa,
     )?;
     let (frames, refused) = world.frames();
-    let mut best: Option<((u64, u64), bool, &Frame)> = None;
+    let mut best: Option<(Glance, bool, &Frame)> = None;
+    // Frames whose own targets explain all that is looked at first.
+    let mut complete: Vec<&Frame> = Vec::new();
     for frame in &frames {
         let sites = world.sites(frame, question.select, None)?;
         let search = search(&world, frame, question);
-        // What any rule explains here, then what the targets of this frame do.
-        let mut score = (0, 0);
+        let mut glance = Glance::default();
         for group in groups(&sites.sites) {
-            let (elements, wrong, own) = search.glance(&group);
-            score.0 += elements - wrong;
-            score.1 += elements - own;
+            glance.add(search.glance(&group));
         }
         let exact = frame.base.spec.quantize.division.is_model();
+        if glance.own == 0 && glance.elements > 0 && !exact {
+            complete.push(frame);
+        }
         let better = best.as_ref().is_none_or(|(most, was_exact, _)| {
-            score > *most || (score == *most && *was_exact && !exact)
+            let order = glance.against(most);
+            order.is_gt() || order.is_eq() && *was_exact && !exact
         });
         if better {
-            best = Some((score, exact, frame));
+            best = Some((glance, exact, frame));
         }
     }
     let Some((_, _, frame)) = best else {
@@ -197,12 +211,18 @@ pub fn infer(question: &Question) -> Result<Inference> {
             .iter()
             .all(|class| class.targets.contains(&name.name))
     };
-    let targets: Vec<String> = world
+    let mut targets: Vec<String> = world
         .specs
         .iter()
         .filter(shipped)
         .map(|spec| spec.name.clone())
         .collect();
+    let all: u64 = classes.iter().map(Class::elements).sum();
+    for other in complete {
+        if !std::ptr::eq(other, frame) && classes.iter().all(|c| c.count().differing == 0) {
+            targets.extend(reproduce(&world, other, question, all)?);
+        }
+    }
     let names = |frame: &Frame| {
         let specs = frame.shipped.iter().map(|&index| &world.specs[index].name);
         specs.cloned().collect::<Vec<_>>()
@@ -228,6 +248,30 @@ pub fn infer(question: &Question) -> Result<Inference> {
     })
 }
 
+/// The shipped targets of a frame that reproduce all elements by their own rules: those of the frame that was searched are
+/// known by their points.
+fn reproduce(
+    world: &World,
+    frame: &Frame,
+    question: &Question,
+    elements: u64,
+) -> Result<Vec<String>> {
+    let sites = world.sites(frame, question.select, None)?.sites;
+    let search = search(world, frame, question);
+    if sites.iter().map(Site::elements).sum::<u64>() != elements {
+        return Ok(Vec::new());
+    }
+    let specs = frame.shipped.iter().map(|&index| &world.specs[index]);
+    let right = |spec: &&Spec| {
+        sites.iter().all(|site| {
+            let point = Point::of(spec, site.label, site.unsigned);
+            let count = search.count(&[site], &point, None, 0);
+            count.is_some_and(|count| count.differing == 0)
+        })
+    };
+    Ok(specs.filter(right).map(|spec| spec.name.clone()).collect())
+}
+
 fn explain_nothing(sites: &Sites) -> String {
     if let Some((tensor, input)) = sites.starved.first() {
         return format!(" ('{tensor}' was recorded, its input '{input}' was not)");
@@ -246,7 +290,7 @@ fn search<'s, 'a>(
     Search {
         world,
         frame,
-        known: Vec::new(),
+        known: Default::default(),
         progress: question.progress,
     }
 }
@@ -267,14 +311,11 @@ fn search_all(world: &World, frame: &Frame, question: &Question, sites: &[Site])
     for group in groups(sites) {
         let found = search.classes(&group);
         for class in &found {
-            for point in class
-                .verified
-                .iter()
-                .take(24)
-                .filter(|_| point::is_sums(class.kind))
-            {
-                let own = point.requantize.clone().zip(point.accumulator.clone());
-                search.known.extend(own);
+            let lists = [&class.verified, &class.candidates];
+            for ((known, points), most) in search.known.iter_mut().zip(lists).zip([24, 2_000]) {
+                let sums = points.iter().filter(|_| point::is_sums(class.kind));
+                let ends = sums.filter_map(|p| p.requantize.clone().zip(p.accumulator.clone()));
+                known.extend(ends.take(most));
             }
         }
         classes.extend(found);

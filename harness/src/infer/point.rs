@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use align_check_specs::{
-    Accumulator, AddRule, AverageRule, Bias, BiasFormat, DequantizeRule, Derivation,
-    DynamicQuantizeRule, HardSwishRule, LeakyReluRule, MulRule, Multiplier, Ops, Overflow, Product,
-    Quantize, Requantize, RescaleRule, ResizeRule, Rounding, SigmoidRule, SoftmaxRule, Spec,
+    Accumulator, Bias, BiasFormat, Derivation, Multiplier, Ops, Overflow, Product, Quantize,
+    Requantize, Rounding, Spec,
 };
-use strum::VariantArray as _;
 
-use super::feed::{FLOAT, MOVED, QUANTIZE, section};
+use super::label::{FLOAT, MOVED, QUANTIZE, section};
+use super::op_rule::{OpRule, Refers};
 
 /// Rules of one kind of operation; a part that the kind does not use is absent.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,119 +26,6 @@ pub struct Point {
     /// A target whose rules stand outside the coordinates of this search (the exact reference, thresholds, a
     /// logarithmic grid), as a whole.
     pub whole: Option<String>,
-}
-
-macro_rules! op_rules {
-    ($($label:literal, $variant:ident, $field:ident, $type:ty;)+) => {
-        /// The rule of an operation that is no sum of products.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "the fields of `[ops]`")]
-        pub enum OpRule { $($variant($type),)+ }
-
-        impl OpRule {
-            pub(super) fn set(self, ops: &mut Ops) {
-                match self { $(Self::$variant(rule) => ops.$field = Some(rule),)+ }
-            }
-
-            fn of(label: &str, ops: &Ops) -> Option<Self> {
-                match label { $($label => ops.$field.map(Self::$variant),)+ _ => None }
-            }
-
-            /// Every rule of a kind.
-            pub(super) fn all(label: &str) -> Vec<Self> {
-                match label {
-                    $($label => <$type>::VARIANTS.iter().copied().map(Self::$variant).collect(),)+
-                    _ => Vec::new(),
-                }
-            }
-        }
-    };
-}
-
-op_rules! {
-    "add", Add, add, AddRule;
-    "mul", Mul, mul, MulRule;
-    "average", Average, average, AverageRule;
-    "global-average", GlobalAverage, global_average, AverageRule;
-    "rescale", Rescale, rescale, RescaleRule;
-    "relu", Relu, relu, RescaleRule;
-    "concat", Concat, concat, RescaleRule;
-    "leaky-relu", LeakyRelu, leaky_relu, LeakyReluRule;
-    "sigmoid", Sigmoid, sigmoid, SigmoidRule;
-    "hard-swish", HardSwish, hard_swish, HardSwishRule;
-    "softmax", Softmax, softmax, SoftmaxRule;
-    "dequantize", Dequantize, dequantize, DequantizeRule;
-    "dynamic-quantize", DynamicQuantize, dynamic_quantize, DynamicQuantizeRule;
-    "resize", Resize, resize, ResizeRule;
-}
-
-/// What a rule refers to outside `[ops]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refers {
-    Nothing,
-    Quantize,
-    Requantize,
-    /// The steps of `[requantize]` alone.
-    Steps,
-    /// The rounding of `[requantize]` alone.
-    Rounding,
-}
-
-impl OpRule {
-    /// What the rule refers to: `simulators/src/rules` reads these sections.
-    pub(super) fn refers(self) -> Refers {
-        match self {
-            Self::Add(rule) => match rule {
-                AddRule::F32 | AddRule::F32Fma => Refers::Quantize,
-                AddRule::Q31Shift20
-                | AddRule::Q31Shift15
-                | AddRule::Q31Shift20Vector
-                | AddRule::Q31Shift20VectorFloor
-                | AddRule::Q31Shift15Vector => Refers::Steps,
-                AddRule::RequantizeEach => Refers::Requantize,
-                AddRule::AlignedShift | AddRule::RoundedOnce => Refers::Rounding,
-                _ => Refers::Nothing,
-            },
-            Self::Mul(rule) => match rule {
-                MulRule::F32 | MulRule::F32Combined => Refers::Quantize,
-                MulRule::Requantize | MulRule::RequantizeF32Scale => Refers::Requantize,
-                MulRule::RequantizeF32ScaleInt16 => Refers::Steps,
-                _ => Refers::Nothing,
-            },
-            Self::Average(rule) | Self::GlobalAverage(rule) => match rule {
-                AverageRule::F32 => Refers::Quantize,
-                AverageRule::RequantizeOverCount | AverageRule::RequantizeOverCountVector => {
-                    Refers::Steps
-                }
-                AverageRule::RoundedOnce | AverageRule::DpuTable => Refers::Rounding,
-                _ => Refers::Nothing,
-            },
-            Self::Rescale(rule) | Self::Relu(rule) | Self::Concat(rule) => match rule {
-                RescaleRule::F32 => Refers::Quantize,
-                RescaleRule::Requantize
-                | RescaleRule::RequantizeF32Scale
-                | RescaleRule::RequantizeVector
-                | RescaleRule::Q8OrVector => Refers::Requantize,
-                _ => Refers::Nothing,
-            },
-            Self::LeakyRelu(rule) => match rule {
-                LeakyReluRule::F32 => Refers::Quantize,
-                LeakyReluRule::TwoRequantizesF32Scale | LeakyReluRule::TwoRequantizesF32Signed => {
-                    Refers::Steps
-                }
-                LeakyReluRule::TwoRequantizes => Refers::Requantize,
-                LeakyReluRule::Alpha26Over256 => Refers::Rounding,
-                LeakyReluRule::Exact | LeakyReluRule::Q8HalfUp => Refers::Nothing,
-            },
-            Self::Sigmoid(_) | Self::Softmax(_) | Self::Resize(_) => Refers::Quantize,
-            Self::HardSwish(rule) => match rule {
-                HardSwishRule::F32 | HardSwishRule::F32Inside => Refers::Quantize,
-                HardSwishRule::Dpu2731 => Refers::Rounding,
-                _ => Refers::Nothing,
-            },
-            Self::Dequantize(_) | Self::DynamicQuantize(_) => Refers::Nothing,
-        }
-    }
 }
 
 /// Whether a kind is a sum of products.
@@ -366,6 +252,116 @@ impl Point {
         words
     }
 
+    /// The decisions one by one: as [`words`](Self::words), but where these say several in one (a multiplier with its bits
+    /// and its rounding, a list of steps), each stands alone.
+    pub fn decisions(&self) -> BTreeMap<String, String> {
+        let mut words = self.words();
+        let Some(rule) = &self.requantize else {
+            return words;
+        };
+        let format = match rule.multiplier {
+            Multiplier::Fixed { bits, rounding }
+            | Multiplier::FixedAbsolute { bits, rounding }
+            | Multiplier::F32Reduced { bits, rounding }
+            | Multiplier::F64Reduced { bits, rounding } => {
+                words.insert("requantize.multiplier.bits".into(), bits.to_string());
+                words.insert("requantize.multiplier.rounding".into(), word(&rounding));
+                match rule.multiplier {
+                    Multiplier::Fixed { .. } => "fixed",
+                    Multiplier::FixedAbsolute { .. } => "fixed-absolute",
+                    Multiplier::F32Reduced { .. } => "f32-reduced",
+                    _ => "f64-reduced",
+                }
+                .to_owned()
+            }
+            other => format_words(other),
+        };
+        words.insert("requantize.multiplier".into(), format);
+        words.remove("requantize.steps");
+        let Some((last, before)) = rule.steps.split_last() else {
+            return words;
+        };
+        words.insert("requantize.steps.last".into(), word(&last.rounding));
+        let first: Vec<String> = before.iter().map(|step| word(&step.rounding)).collect();
+        let shifts: Vec<String> = before
+            .iter()
+            .map(|step| match step.shift {
+                align_check_specs::Shift::By(bits) => bits.to_string(),
+                align_check_specs::Shift::Rest => "rest".into(),
+            })
+            .collect();
+        let or_none = |all: Vec<String>| {
+            if all.is_empty() {
+                "none".to_owned()
+            } else {
+                all.join(", ")
+            }
+        };
+        words.insert("requantize.steps.first".into(), or_none(first));
+        words.insert("requantize.steps.first-shift".into(), or_none(shifts));
+        let saturate: Vec<String> = rule
+            .steps
+            .iter()
+            .map(|step| step.saturate.map_or("no".to_owned(), |b| b.to_string()))
+            .collect();
+        let saturate = if saturate.iter().all(|own| own == "no") {
+            "no".to_owned()
+        } else {
+            saturate.join(", ")
+        };
+        words.insert("requantize.steps.saturate".into(), saturate);
+        words
+    }
+
+    /// The values of the decisions about sums, cheaper to make than [`decisions`](Self::decisions).
+    pub(super) fn values(&self) -> Vec<(u8, String)> {
+        let mut values = Vec::new();
+        let mut put = |which: u8, value: String| values.push((which, value));
+        if let Some(rule) = &self.requantize {
+            put(0, format!("{:?}", std::mem::discriminant(&rule.multiplier)));
+            if let Multiplier::Fixed { bits, rounding }
+            | Multiplier::FixedAbsolute { bits, rounding }
+            | Multiplier::F32Reduced { bits, rounding }
+            | Multiplier::F64Reduced { bits, rounding } = rule.multiplier
+            {
+                put(1, bits.to_string());
+                put(2, format!("{rounding:?}"));
+            } else {
+                put(3, format!("{:?}", rule.multiplier));
+            }
+            put(4, format!("{:?}", rule.derivation));
+            put(5, format!("{:?}", rule.left_shift));
+            put(6, format!("{:?}", rule.zero_point));
+            put(7, format!("{:?}", rule.bounds));
+            put(8, rule.steps.len().to_string());
+            for (index, step) in rule.steps.iter().enumerate() {
+                let last = u8::from(index + 1 == rule.steps.len());
+                put(9 + last, format!("{:?}", step.rounding));
+                put(11, format!("{:?}", step.shift));
+            }
+            let saturate: Vec<_> = rule.steps.iter().map(|step| step.saturate).collect();
+            put(12, format!("{saturate:?}"));
+            put(13, format!("{:?}", rule.tail));
+        }
+        if let Some(bias) = &self.bias {
+            put(14, format!("{:?}", bias.format));
+            put(15, format!("{:?}", bias.rounding));
+        }
+        if let Some(accumulator) = &self.accumulator {
+            put(16, format!("{accumulator:?}"));
+        }
+        if let Some(rule) = &self.quantize {
+            put(17, format!("{:?}", rule.division));
+            put(18, format!("{:?}", rule.rounding));
+            put(19, format!("{:?}", rule.zero_point));
+            put(20, format!("{:?}", rule.tail));
+        }
+        if let Some(op) = &self.op {
+            put(21, format!("{op:?}"));
+        }
+        values
+    }
+
     /// In one line.
     pub fn text(&self) -> String {
         let words = self.words();
@@ -448,28 +444,6 @@ impl Point {
             cost += op.complexity();
         }
         cost
-    }
-}
-
-impl OpRule {
-    /// The field of `[ops]`, and the rule's name.
-    fn words(self) -> (String, String) {
-        let mut ops = Ops::default();
-        self.set(&mut ops);
-        let table = toml::Value::try_from(ops).ok();
-        table
-            .as_ref()
-            .and_then(toml::Value::as_table)
-            .and_then(|table| table.iter().next())
-            .map_or_else(Default::default, |(field, rule)| {
-                (field.clone(), rule.as_str().unwrap_or_default().to_owned())
-            })
-    }
-
-    /// Rules that name a kernel's order of operations are more to say than one rounding.
-    fn complexity(self) -> u32 {
-        let (_, rule) = self.words();
-        2 + rule.matches('-').count() as u32
     }
 }
 

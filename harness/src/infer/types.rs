@@ -1,10 +1,10 @@
 //! Networks in fixed-point types (hls4ml): which rules sums and casts follow, and which types each accumulator can
 //! have had. The other types come from the precision table.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use align_check_graph::ValueId;
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
@@ -14,8 +14,7 @@ use align_check_simulators::plan::LayerPlan;
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{
-    BiasPosition, Evidence, Grade, PrecisionRules, ProductRule, Rounding, Spec, TermOrder,
-    TypeArithmetic,
+    BiasPosition, PrecisionRules, ProductRule, Rounding, Spec, TermOrder, TypeArithmetic,
 };
 use anyhow::{Result, anyhow};
 use rayon::prelude::*;
@@ -25,9 +24,6 @@ use strum::VariantArray as _;
 use super::SCHEMA;
 use crate::check::Target;
 use crate::inputs::{Recording, Sample};
-use crate::outcome::Verdict;
-use crate::report::style::Paint;
-use crate::report::text::{count, thousands, visible};
 use crate::sample::recorded::find_recorded;
 
 /// What to search.
@@ -69,7 +65,7 @@ pub struct TypesFound {
     /// Layers with differing elements.
     pub open: BTreeMap<String, u64>,
     #[serde(skip)]
-    spec: Option<Spec>,
+    pub(super) spec: Option<Spec>,
 }
 
 /// The types that an accumulator can have had.
@@ -91,11 +87,20 @@ pub struct AccumulatorFound {
     pub survivors: usize,
 }
 
-/// A layer with its inputs and what was recorded.
+/// A recorded tensor, and the layers from recorded ones to it: a convolution, say, between two that move its elements.
 struct Site<'a> {
-    index: usize,
+    /// The layer that makes the tensor.
     layer: &'a Layer,
-    fed: Vec<(Vec<Arc<Tensor>>, Arc<Tensor>)>,
+    /// Positions of the layers, in order.
+    chain: Vec<usize>,
+    fed: Vec<Fed>,
+}
+
+/// One sample of a recorded tensor.
+struct Fed {
+    /// What the layers read.
+    known: Vec<(ValueId, Arc<Tensor>)>,
+    expected: Arc<Tensor>,
 }
 
 /// Samples on which types are tried first.
@@ -149,13 +154,13 @@ pub fn infer_types(question: &Types) -> Result<TypesFound> {
         .par_iter()
         .map(|rules| {
             let counted = match hls4ml::plan(question.network, rules, question.types) {
-                Ok((grids, plans)) => sites
+                Ok((_, plans)) => sites
                     .iter()
                     .map(|site| {
                         wrong(
+                            question.network,
                             site,
-                            &plans[site.index],
-                            &grids,
+                            &plans,
                             question.isa,
                             usize::MAX,
                             u64::MAX,
@@ -202,7 +207,7 @@ pub fn infer_types(question: &Types) -> Result<TypesFound> {
         elements: sites
             .iter()
             .flat_map(|site| &site.fed)
-            .map(|(_, expected)| expected.len() as u64)
+            .map(|fed| fed.expected.len() as u64)
             .sum(),
         differing: best,
         tried: all.len(),
@@ -214,71 +219,106 @@ pub fn infer_types(question: &Types) -> Result<TypesFound> {
     })
 }
 
-/// Each recorded layer whose inputs are known.
+/// Each recorded tensor that can be made of others, and of the network's inputs.
 fn sites<'a>(question: &Types<'a>) -> Result<Vec<Site<'a>>> {
     let network = question.network;
-    let mut sites: Vec<Site> = network
+    let made_by: BTreeMap<ValueId, usize> = network
         .layers
         .iter()
         .enumerate()
-        .map(|(index, layer)| Site {
-            index,
-            layer,
-            fed: Vec::new(),
-        })
+        .map(|(index, layer)| (layer.output, index))
         .collect();
+    let mut sites: BTreeMap<usize, Site> = BTreeMap::new();
     for (number, sample) in question.samples.iter().enumerate() {
-        let mut values: Vec<Option<Arc<Tensor>>> = vec![None; network.graph.values.len()];
+        let mut values: BTreeMap<ValueId, Arc<Tensor>> = BTreeMap::new();
         for &input in &network.graph.inputs {
             let name = network.name(input);
             let array = sample.input(name)?;
             let shape = network.graph.shape(input).to_vec();
-            values[input] = Some(Arc::new(Tensor::real(shape, array.values.clone())));
+            let tensor = Tensor::real(shape, array.values.clone());
+            values.insert(input, Arc::new(tensor));
         }
-        for site in &mut sites {
-            let layer = site.layer;
-            let value = network.graph.value(layer.output);
+        for layer in &network.layers {
             let found = find_recorded(
                 question.recorded,
-                value,
+                network.graph.value(layer.output),
                 number,
                 &sample.name,
                 &ValueGrid::Real,
                 true,
             )?;
-            let inputs: Option<Vec<Arc<Tensor>>> =
-                layer.inputs.iter().map(|&i| values[i].clone()).collect();
-            if let (Some(inputs), Some(expected)) = (inputs, found) {
-                let expected = Arc::new(expected);
-                values[layer.output] = Some(expected.clone());
-                if (question.select)(layer) {
-                    site.fed.push((inputs, expected));
+            if let Some(found) = found {
+                values.insert(layer.output, Arc::new(found));
+            }
+        }
+        for (index, layer) in network.layers.iter().enumerate() {
+            let Some(expected) = values.get(&layer.output) else {
+                continue;
+            };
+            let (mut chain, mut known) = (BTreeSet::new(), BTreeMap::new());
+            let mut wanted = vec![index];
+            let mut lost = !(question.select)(layer);
+            while let Some(one) = wanted.pop() {
+                if !chain.insert(one) {
+                    continue;
                 }
+                for &input in &network.layers[one].inputs {
+                    match (values.get(&input), made_by.get(&input)) {
+                        (Some(tensor), _) => {
+                            known.insert(input, tensor.clone());
+                        }
+                        (None, Some(&maker)) => wanted.push(maker),
+                        (None, None) => lost = true,
+                    }
+                }
+            }
+            if !lost {
+                let site = sites.entry(index).or_insert_with(|| Site {
+                    layer,
+                    chain: chain.into_iter().collect(),
+                    fed: Vec::new(),
+                });
+                site.fed.push(Fed {
+                    known: known.into_iter().collect(),
+                    expected: expected.clone(),
+                });
             }
         }
     }
-    sites.retain(|site| !site.fed.is_empty());
-    Ok(sites)
+    Ok(sites.into_values().collect())
 }
 
-/// Elements of some samples of a layer that a plan gets wrong; counting ends above `limit`.
+/// Elements of some samples of a recorded tensor that plans get wrong; counting ends above `limit`.
 fn wrong(
+    network: &Network,
     site: &Site,
-    plan: &LayerPlan,
-    _grids: &[ValueGrid],
+    plans: &[LayerPlan],
     isa: Isa,
     samples: usize,
     limit: u64,
 ) -> u64 {
-    let runner = Runner {
-        layer: site.layer,
-        plan,
-        isa,
-    };
     let mut wrong = 0;
-    for (inputs, expected) in site.fed.iter().take(samples) {
-        let inputs: Vec<&Tensor> = inputs.iter().map(|t| &**t).collect();
-        let made = runner.finish(&inputs, &Sums::None);
+    for fed in site.fed.iter().take(samples) {
+        let mut values: BTreeMap<ValueId, Arc<Tensor>> = fed.known.iter().cloned().collect();
+        let mut last = None;
+        for &index in &site.chain {
+            let layer = &network.layers[index];
+            let runner = Runner {
+                layer,
+                plan: &plans[index],
+                isa,
+            };
+            let inputs: Vec<&Tensor> = layer
+                .inputs
+                .iter()
+                .filter_map(|input| values.get(input).map(|tensor| &**tensor))
+                .collect();
+            let made = Arc::new(runner.finish(&inputs, &Sums::None));
+            values.insert(layer.output, made.clone());
+            last = Some(made);
+        }
+        let Some(made) = last else { continue };
+        let expected = &fed.expected;
         wrong += (0..expected.len().max(made.len()))
             .filter(|&at| made.len() != expected.len() || made.real_at(at) != expected.real_at(at))
             .count() as u64;
@@ -298,8 +338,8 @@ fn accumulator(question: &Types, site: &Site, rules: PrecisionRules) -> Option<A
         if let Some(table) = types.layers.get_mut(name) {
             table.accum = Some(own);
         }
-        hls4ml::plan(question.network, &rules, &types).is_ok_and(|(grids, plans)| {
-            wrong(site, &plans[site.index], &grids, question.isa, samples, 0) == 0
+        hls4ml::plan(question.network, &rules, &types).is_ok_and(|(_, plans)| {
+            wrong(question.network, site, &plans, question.isa, samples, 0) == 0
         })
     };
     let own = |fraction: i32, integer: i32, rounding, overflow| FixedType {
@@ -398,138 +438,4 @@ fn accumulator(question: &Types, site: &Site, rules: PrecisionRules) -> Option<A
         integers,
         survivors: found.len(),
     })
-}
-
-impl TypesFound {
-    /// Whether every element is explained.
-    pub fn explained(&self) -> bool {
-        self.differing == 0
-    }
-
-    /// A spec with the rules that were found.
-    ///
-    /// # Errors
-    /// It would not be legal.
-    pub fn spec(&self, source: &str) -> Result<Spec> {
-        let mut spec = self
-            .spec
-            .clone()
-            .ok_or_else(|| anyhow!("no rules were found"))?;
-        let what = format!(
-            "inferred from {source}: reproduces {} of {} elements",
-            self.elements - self.differing,
-            self.elements
-        );
-        spec.name = "inferred".into();
-        spec.aliases = Vec::new();
-        spec.encodings = Vec::new();
-        spec.summary = format!("Fixed-point types, {what}");
-        spec.unknowns = self
-            .rules
-            .iter()
-            .skip(1)
-            .map(|rules| format!("could be, too: {}", words(*rules)))
-            .collect();
-        spec.evidence = vec![Evidence {
-            rules: vec!["*".into()],
-            grade: Grade::Hypothesis,
-            source: what,
-            note: None,
-        }];
-        Ok(spec)
-    }
-
-    /// One line.
-    pub fn summary(&self) -> String {
-        format!(
-            "{} of {} elements explained in fixed-point types: {}\n",
-            thousands(self.elements - self.differing),
-            thousands(self.elements),
-            self.rules.first().copied().map(words).unwrap_or_default()
-        )
-    }
-
-    /// The terminal report.
-    pub fn terminal(&self, color: bool) -> String {
-        let paint = Paint(color);
-        let mut text = String::new();
-        // Writing to a String cannot fail, here and below.
-        let _ = writeln!(
-            text,
-            "{}: {} of {} rules reproduce {} of {} elements",
-            paint.bold("casts and sums"),
-            self.rules.len(),
-            self.tried,
-            thousands(self.elements - self.differing),
-            thousands(self.elements)
-        );
-        for rules in &self.rules {
-            let _ = writeln!(text, "  rule      {}", words(*rules));
-        }
-        if let Some((rules, wrong)) = &self.runner_up {
-            let _ = writeln!(
-                text,
-                "  refuted   {}: {} wrong",
-                words(*rules),
-                thousands(*wrong)
-            );
-        }
-        for found in &self.accumulators {
-            let verdict = if found.stated_fits {
-                paint.verdict(Verdict::Aligned, &format!("{} fits", found.stated))
-            } else {
-                paint.verdict(
-                    Verdict::Misaligned,
-                    &format!("{} does not fit", found.stated),
-                )
-            };
-            let _ = writeln!(
-                text,
-                "{}: {verdict}; {} of {} types do",
-                paint.bold(&format!("accumulator of {}", visible(&found.tensor))),
-                found.survivors,
-                found.tried
-            );
-            let list = |all: &[String]| {
-                let shown: Vec<&str> = all.iter().take(8).map(String::as_str).collect();
-                let more = all.len().saturating_sub(8);
-                let more = if more > 0 {
-                    format!(" / {more} more")
-                } else {
-                    String::new()
-                };
-                format!("{}{more}", shown.join(" / "))
-            };
-            if found.survivors > 0 {
-                let _ = writeln!(text, "  fractional bits  {}", list(&found.fractions));
-                let _ = writeln!(text, "  integer bits     {}", list(&found.integers));
-            }
-        }
-        for (tensor, wrong) in &self.open {
-            let _ = writeln!(
-                text,
-                "{} {}: {} differ",
-                paint.alarm("open"),
-                visible(tensor),
-                count(*wrong as usize, "element")
-            );
-        }
-        text + "\n" + &self.summary()
-    }
-
-    /// The JSON report.
-    pub fn json(&self) -> String {
-        // Plain data: nothing in it can fail to serialize.
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
-    }
-}
-
-fn words(rules: PrecisionRules) -> String {
-    use super::point::word;
-    format!(
-        "products: {}, bias: {}, order: {}",
-        word(&rules.product),
-        word(&rules.bias),
-        word(&rules.order)
-    )
 }

@@ -5,27 +5,28 @@
 
 use align_check_specs::{
     Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, LeftShift, Multiplier,
-    Order, Overflow, Quantize, Requantize, Rounding, Shift, Step, StepsTail, ZeroPointPosition,
+    Order, Overflow, Requantize, Rounding, Shift, Step, StepsTail, ZeroPointPosition,
 };
 use strum::VariantArray as _;
 
-use super::point::{OpRule, Point, Refers};
+use super::point::Point;
 
 /// Where zero points enter, of those that steps on reals can have.
-const POSITIONS: [ZeroPointPosition; 2] = [
+pub(super) const POSITIONS: [ZeroPointPosition; 2] = [
     ZeroPointPosition::AfterRounding,
     ZeroPointPosition::InsideRounding,
 ];
 
-/// Orders in which three scales are combined; the two others are one of these on every layer.
-const DERIVATIONS: [Derivation; 3] = [
+/// Orders in which three scales are combined; the one for signed inputs is one of these on every layer.
+const DERIVATIONS: [Derivation; 4] = [
     Derivation::F64,
     Derivation::F32,
     Derivation::F32ProductF64Quotient,
+    Derivation::F32ProductPerTensor,
 ];
 
 /// Roundings, those of known chips first.
-const ROUNDINGS: [Rounding; 10] = [
+pub(super) const ROUNDINGS: [Rounding; 10] = [
     Rounding::HalfEven,
     Rounding::HalfAway,
     Rounding::HalfUp,
@@ -104,43 +105,6 @@ impl Outer {
         }
     }
 
-    /// What multipliers of other widths and roundings share.
-    pub fn family(
-        &self,
-    ) -> (
-        std::mem::Discriminant<Multiplier>,
-        ZeroPointPosition,
-        BiasFormat,
-    ) {
-        (
-            std::mem::discriminant(&self.multiplier),
-            self.zero_point,
-            self.bias.format,
-        )
-    }
-
-    /// Whether this stands for its family: widths some bits apart, few roundings.
-    pub fn is_common(&self) -> bool {
-        let width = |bits: u32, rounding| {
-            matches!(
-                bits,
-                8 | 9 | 10 | 11 | 12 | 14 | 16 | 20 | 24 | 28 | 31 | 32
-            ) && matches!(
-                rounding,
-                Rounding::HalfEven | Rounding::HalfAway | Rounding::Floor | Rounding::Ceil
-            )
-        };
-        let multiplier = match self.multiplier {
-            Multiplier::Fixed { bits, rounding }
-            | Multiplier::FixedAbsolute { bits, rounding }
-            | Multiplier::F32Reduced { bits, rounding }
-            | Multiplier::F64Reduced { bits, rounding } => width(bits, rounding),
-            _ => true,
-        };
-        let bias = matches!(self.bias.rounding, Rounding::HalfEven | Rounding::Floor);
-        multiplier && bias && self.left_shift == LeftShift::Wrap
-    }
-
     /// Whether steps are shifts.
     pub fn shifts(&self) -> bool {
         matches!(
@@ -177,122 +141,10 @@ pub(super) fn wide(bits: u32) -> Accumulator {
     if bits <= 32 { int32() } else { exact() }
 }
 
-/// What is decided apart from multipliers and steps.
-#[derive(Debug, Clone)]
-pub(super) struct Chosen {
-    bounds: Vec<Option<Bounds>>,
-    lefts: Vec<LeftShift>,
-    /// Biases that are integers in the accumulator; none: all that the data tells apart.
-    biases: Vec<Bias>,
-}
-
-impl Chosen {
-    /// The plainest of each.
-    pub fn plain() -> Self {
-        Self {
-            bounds: vec![None],
-            lefts: vec![LeftShift::Wrap],
-            biases: vec![Bias {
-                format: BiasFormat::Int32,
-                rounding: Rounding::HalfEven,
-            }],
-        }
-    }
-
-    /// Those of some points, the plainest where nothing is open.
-    pub fn of(points: &[Point], open: Open) -> Self {
-        let mut chosen = Self {
-            bounds: Vec::new(),
-            lefts: Vec::new(),
-            biases: Vec::new(),
-        };
-        for point in points {
-            let (Some(rule), Some(bias)) = (&point.requantize, &point.bias) else {
-                continue;
-            };
-            if !chosen.bounds.contains(&rule.bounds) && chosen.bounds.len() < 2 {
-                chosen.bounds.push(rule.bounds);
-            }
-            if !chosen.lefts.contains(&rule.left_shift) && chosen.lefts.len() < 2 {
-                chosen.lefts.push(rule.left_shift);
-            }
-            let integer = matches!(
-                bias.format,
-                BiasFormat::Int32 | BiasFormat::Int32ReciprocalF32
-            );
-            if integer && !chosen.biases.contains(bias) && chosen.biases.len() < 3 {
-                chosen.biases.push(bias.clone());
-            }
-        }
-        let plain = Self::plain();
-        if chosen.bounds.is_empty() || !open.bounds {
-            chosen.bounds = plain.bounds;
-        }
-        if chosen.lefts.is_empty() || !open.left_shifts {
-            chosen.lefts = plain.lefts;
-        }
-        if chosen.biases.is_empty() {
-            chosen.biases = plain.biases;
-        }
-        chosen
-    }
-}
-
-/// A point with another bound, shift to the left or bias.
-pub(super) fn apart(point: &Point, open: Open) -> Vec<Point> {
-    let mut found = Vec::new();
-    let (Some(rule), Some(_)) = (&point.requantize, &point.bias) else {
-        return found;
-    };
-    let mut with = |change: &dyn Fn(&mut Requantize, &mut Bias)| {
-        let mut other = point.clone();
-        if let (Some(rule), Some(bias)) = (&mut other.requantize, &mut other.bias) {
-            change(rule, bias);
-        }
-        if other != *point {
-            found.push(other);
-        }
-    };
-    if open.bounds {
-        for bounds in [
-            Some(Bounds::HalfAway),
-            Some(Bounds::HalfEven),
-            Some(Bounds::HalfEvenInside),
-        ] {
-            with(&|rule, _| rule.bounds = bounds);
-            for bias in biases(rule.multiplier, open.biases) {
-                with(&|rule, own| {
-                    rule.bounds = bounds;
-                    if (bias.format == BiasFormat::Int32WithZeroPoint)
-                        == (rule.zero_point == ZeroPointPosition::InBias)
-                    {
-                        own.clone_from(&bias);
-                    }
-                });
-            }
-        }
-    }
-    if open.left_shifts {
-        for &left in LeftShift::VARIANTS {
-            with(&|rule, _| rule.left_shift = left);
-        }
-    }
-    for bias in biases(rule.multiplier, open.biases) {
-        with(&|rule, own| {
-            if (bias.format == BiasFormat::Int32WithZeroPoint)
-                == (rule.zero_point == ZeroPointPosition::InBias)
-            {
-                own.clone_from(&bias);
-            }
-        });
-    }
-    found
-}
-
-/// Everything but steps, simple ones first.
-pub(super) fn outers(open: Open, chosen: &Chosen) -> Vec<Outer> {
+/// Multipliers, simple ones first.
+fn multipliers(powers: bool) -> Vec<Multiplier> {
     let mut multipliers = vec![Multiplier::F32, Multiplier::F64, Multiplier::Exact];
-    if open.powers {
+    if powers {
         multipliers.insert(0, Multiplier::PowerOfTwo);
     }
     for division in [Division::DivideF32, Division::ReciprocalF32] {
@@ -322,69 +174,56 @@ pub(super) fn outers(open: Open, chosen: &Chosen) -> Vec<Outer> {
             multipliers.push(Multiplier::FixedAbsolute { bits, rounding });
         }
     }
-    let mut outers = Vec::new();
-    let bounds = &chosen.bounds[..];
-    for multiplier in multipliers {
+    multipliers
+}
+
+/// Everything but steps and bias, simple ones first; with the plainest bias.
+pub(super) fn scalings(open: Open) -> Vec<Outer> {
+    let mut found = Vec::new();
+    let all_bounds = [
+        None,
+        Some(Bounds::HalfAway),
+        Some(Bounds::HalfEven),
+        Some(Bounds::HalfEvenInside),
+    ];
+    let bounds = if open.bounds {
+        &all_bounds[..]
+    } else {
+        &all_bounds[..1]
+    };
+    for multiplier in multipliers(open.powers) {
         let fixed = matches!(
             multiplier,
             Multiplier::Fixed { .. } | Multiplier::FixedAbsolute { .. } | Multiplier::Best { .. }
         );
-        let shifts = fixed || multiplier == Multiplier::Q15Reduced;
-        let positions: &[ZeroPointPosition] = if shifts || multiplier == Multiplier::PowerOfTwo {
-            &POSITIONS[..1]
-        } else {
-            &POSITIONS
-        };
+        let integer =
+            fixed || matches!(multiplier, Multiplier::Q15Reduced | Multiplier::PowerOfTwo);
+        let positions = &POSITIONS[..if integer { 1 } else { 2 }];
         let derived = !matches!(multiplier, Multiplier::Exact | Multiplier::PowerOfTwo);
-        let derivations = if derived {
-            &DERIVATIONS[..]
-        } else {
-            &DERIVATIONS[..1]
-        };
-        let lefts: &[LeftShift] = if fixed {
-            &chosen.lefts
+        let derivations = &DERIVATIONS[..if derived { DERIVATIONS.len() } else { 1 }];
+        let lefts: &[LeftShift] = if fixed && open.left_shifts {
+            LeftShift::VARIANTS
         } else {
             &[LeftShift::Wrap]
         };
-        let biases: Vec<Bias> = biases(multiplier, open.biases)
-            .into_iter()
-            .filter(|bias| {
-                let integer = matches!(
-                    bias.format,
-                    BiasFormat::Int32 | BiasFormat::Int32ReciprocalF32
-                );
-                !integer || chosen.biases.contains(bias)
-            })
-            .collect();
         for &derivation in derivations {
             for &left_shift in lefts {
                 for &zero_point in positions {
-                    for bias in biases.clone() {
-                        let in_bias = bias.format == BiasFormat::Int32WithZeroPoint;
-                        if in_bias && zero_point == ZeroPointPosition::InsideRounding {
-                            continue;
-                        }
-                        let zero_point = if in_bias {
-                            ZeroPointPosition::InBias
-                        } else {
-                            zero_point
-                        };
-                        for &bounds in bounds {
-                            outers.push(Outer {
-                                multiplier,
-                                derivation,
-                                left_shift,
-                                zero_point,
-                                bounds,
-                                bias: bias.clone(),
-                            });
-                        }
+                    for &bounds in bounds {
+                        found.push(Outer {
+                            multiplier,
+                            derivation,
+                            left_shift,
+                            zero_point,
+                            bounds,
+                            bias: biases(multiplier, false)[0].clone(),
+                        });
                     }
                 }
             }
         }
     }
-    outers
+    found
 }
 
 /// Gives decisions that cannot change a code their plainest value.
@@ -434,8 +273,8 @@ pub(super) fn plain(rule: &mut Requantize, bias: Option<&mut Bias>, open: Open) 
     }
 }
 
-/// The biases that a multiplier can go with.
-fn biases(multiplier: Multiplier, open: bool) -> Vec<Bias> {
+/// The biases that a multiplier can go with, the plainest one first; with another zero point where they hold it.
+pub(super) fn biases(multiplier: Multiplier, open: bool) -> Vec<Bias> {
     let bias = |format, rounding| Bias { format, rounding };
     if multiplier == Multiplier::Exact {
         return vec![bias(BiasFormat::Exact, Rounding::HalfEven)];
@@ -467,7 +306,7 @@ fn biases(multiplier: Multiplier, open: bool) -> Vec<Bias> {
     found
 }
 
-fn step(shift: Shift, rounding: Rounding, saturate: Option<u32>) -> Step {
+pub(super) fn step(shift: Shift, rounding: Rounding, saturate: Option<u32>) -> Step {
     Step {
         shift,
         rounding,
@@ -538,154 +377,49 @@ pub(super) fn long_steps(outer: &Outer) -> Vec<Vec<Step>> {
     steps
 }
 
-/// Requantizations for operations that refer to one.
-pub(super) fn requantizes(powers: bool) -> Vec<Requantize> {
-    let open = Open {
-        left_shifts: true,
-        biases: false,
-        powers,
-        bounds: false,
-        per_tensor: false,
-    };
-    let common = |outer: &Outer| match outer.multiplier {
-        Multiplier::Fixed { bits, rounding } => {
-            bits == 31
-                || (matches!(bits, 8 | 15 | 16 | 24 | 32)
-                    && matches!(
-                        rounding,
-                        Rounding::HalfAway | Rounding::HalfEven | Rounding::Floor
-                    ))
-        }
-        Multiplier::FixedAbsolute { bits, rounding } => {
-            bits == 31 && rounding == Rounding::HalfAway
-        }
-        Multiplier::F32Reduced { .. } | Multiplier::F64Reduced { .. } => false,
-        _ => true,
-    };
-    let plain = |outer: &Outer| {
-        matches!(outer.bias.format, BiasFormat::Int32 | BiasFormat::Exact)
-            && outer.bias.rounding == Rounding::HalfEven
-    };
-    let mut found = Vec::new();
-    let chosen = Chosen {
-        lefts: LeftShift::VARIANTS.to_vec(),
-        ..Chosen::plain()
-    };
-    for outer in outers(open, &chosen)
-        .iter()
-        .filter(|o| common(o) && plain(o))
-    {
-        for steps in short_steps(outer).into_iter().take(40) {
-            found.extend(outer.point(&steps, None, &int32()).requantize);
-        }
-    }
-    found
+/// Values of single decisions about steps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    shifts: u64,
+    /// Roundings of a first step of two, and of the last one.
+    roundings: [u16; 2],
+    saturated: u8,
 }
 
-/// Rules for reals that become codes.
-pub(super) fn quantizes() -> Vec<Quantize> {
-    let mut found = Vec::new();
-    for division in [
-        Division::DivideF32,
-        Division::ReciprocalF32,
-        Division::DivideF64,
-    ] {
-        for zero_point in POSITIONS {
-            for rounding in ROUNDINGS {
-                found.push(Quantize {
-                    division,
-                    rounding,
-                    zero_point,
-                    tail: None,
-                });
-            }
+impl Seen {
+    /// Those of some steps.
+    pub fn of(steps: &[Step]) -> Self {
+        let mut seen = Self::default();
+        for (index, step) in steps.iter().enumerate() {
+            let last = usize::from(index + 1 == steps.len());
+            seen.shifts |= match step.shift {
+                Shift::By(bits) => 1 << bits.min(63),
+                Shift::Rest => 0,
+            };
+            seen.roundings[last] |= 1 << (step.rounding as u16);
+            let width = |bits| SATURATED.iter().position(|own| *own == bits).unwrap_or(4);
+            seen.saturated |= step.saturate.map_or(0, |bits| 1 << width(bits));
         }
+        seen
     }
-    for rounding in ROUNDINGS {
-        found.push(Quantize {
-            division: Division::FakeQuantize,
-            rounding,
-            zero_point: ZeroPointPosition::InsideRounding,
-            tail: None,
-        });
-    }
-    found
-}
 
-/// All points of an operation that is no sum of products.
-pub(super) fn op_points(
-    label: &str,
-    requantizes: &[(Requantize, Accumulator)],
-    quantizes: &[Quantize],
-) -> Vec<Point> {
-    let mut found = Vec::new();
-    for rule in OpRule::all(label) {
-        let point = |requantize: &dyn Fn() -> Requantize,
-                     accumulator: &dyn Fn() -> Accumulator,
-                     quantize: &dyn Fn() -> Quantize| {
-            Point::with(rule, requantize, accumulator, quantize)
-        };
-        let none = || Requantize {
-            multiplier: Multiplier::F64,
-            derivation: Derivation::F64,
-            steps: once(Rounding::HalfEven),
-            left_shift: LeftShift::Wrap,
-            zero_point: ZeroPointPosition::AfterRounding,
-            clamp: ClampOrder::AfterRounding,
-            bias: None,
-            bounds: None,
-            tail: None,
-        };
-        let real = || quantizes[0].clone();
-        match rule.refers() {
-            Refers::Nothing => found.push(point(&none, &int32, &real)),
-            Refers::Requantize => {
-                for (requantize, accumulator) in requantizes {
-                    found.push(point(
-                        &|| requantize.clone(),
-                        &|| accumulator.clone(),
-                        &real,
-                    ));
-                }
-            }
-            Refers::Steps => {
-                let q31 = Multiplier::Fixed {
-                    bits: 31,
-                    rounding: Rounding::HalfAway,
-                };
-                let mut steps: Vec<Vec<Step>> = ROUNDINGS.into_iter().map(once).collect();
-                for (own, _) in requantizes {
-                    if !steps.contains(&own.steps) {
-                        steps.push(own.steps.clone());
-                    }
-                }
-                for steps in steps {
-                    let rule = || Requantize {
-                        multiplier: q31,
-                        steps: steps.clone(),
-                        ..none()
-                    };
-                    found.push(point(&rule, &int32, &real));
-                }
-            }
-            Refers::Rounding => {
-                for multiplier in [Multiplier::PowerOfTwo, Multiplier::F64] {
-                    for rounding in ROUNDINGS {
-                        let rule = || Requantize {
-                            multiplier,
-                            steps: once(rounding),
-                            ..none()
-                        };
-                        found.push(point(&rule, &int32, &real));
-                    }
-                }
-            }
-            Refers::Quantize => {
-                for quantize in quantizes {
-                    found.push(point(&none, &int32, &|| quantize.clone()));
-                }
-            }
-        }
+    /// Whether another one has none that is not here.
+    pub fn covers(self, other: Self) -> bool {
+        other.shifts & !self.shifts == 0
+            && other.roundings[0] & !self.roundings[0] == 0
+            && other.roundings[1] & !self.roundings[1] == 0
+            && other.saturated & !self.saturated == 0
     }
-    found
+
+    /// The longest shift but the rest.
+    pub fn longest(self) -> u32 {
+        self.shifts.checked_ilog2().unwrap_or(0)
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.shifts |= other.shifts;
+        self.roundings[0] |= other.roundings[0];
+        self.roundings[1] |= other.roundings[1];
+        self.saturated |= other.saturated;
+    }
 }

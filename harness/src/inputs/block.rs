@@ -5,12 +5,13 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use align_check_graph::Limits;
 use anyhow::{Result, anyhow, bail};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::npy::{self, Header};
+use super::npy::{self, Budget, Header};
 use super::picture::Pictures;
-use super::{Array, ArrayKind, MAX_RATIO, one_line, read_arrays};
+use super::{Array, ArrayKind, MAX_RATIO, one_line, read_arrays_within};
 use crate::record::raw_type;
 
 /// Bytes of compressed entries that are held in memory; what is beyond lies in a temporary file.
@@ -75,11 +76,19 @@ impl Block {
     ///
     /// # Errors
     /// One line that names the file, and the array where there is one.
-    pub fn of_arrays(path: &Path) -> Result<Vec<Self>> {
+    pub fn of_arrays(path: &Path, limits: &Limits) -> Result<Vec<Self>> {
         let shown = path.display();
         let open = || File::open(path).map_err(|e| anyhow!("{shown}: {e}"));
         let mut file = open()?;
         let length = file.metadata().map_err(|e| anyhow!("{shown}: {e}"))?.len();
+        if length > limits.file_bytes {
+            bail!(
+                "{shown}: the file is larger than the limit of {} bytes ({})",
+                limits.file_bytes,
+                Limits::FILE
+            );
+        }
+        let budget = Budget(limits.memory(length));
         let mut magic = [0; 6];
         let is = |magic: &[u8], start: &[u8]| magic.starts_with(start);
         let read = file.read(&mut magic).map_err(|e| anyhow!("{shown}: {e}"))?;
@@ -101,6 +110,12 @@ impl Block {
             let (name, size) = promised(path, &mut zip, index)?;
             let mut entry = zip.by_index(index).map_err(|e| damaged(path, &e))?;
             let compressed = entry.compression() != CompressionMethod::Stored;
+            if compressed {
+                // It will be unpacked.
+                budget
+                    .check(size)
+                    .map_err(|e| anyhow!("{shown}: entry '{name}': {e}"))?;
+            }
             let key = name.strip_suffix(".npy").unwrap_or(&name).to_string();
             let header = Header::read(&mut entry, size)
                 .map_err(|e| anyhow!("{shown}: array '{key}': {e}"))?;
@@ -183,14 +198,14 @@ impl Block {
     ///
     /// # Errors
     /// One line: the file is damaged, or the temporary file cannot be written.
-    pub fn prepare(&mut self, parts: usize, spill: &mut Spill) -> Result<()> {
+    pub fn prepare(&mut self, parts: usize, spill: &mut Spill, limits: &Limits) -> Result<()> {
         let fortran = match &self.place {
             Place::File { header, .. } | Place::Entry { header, .. } => header.fortran,
             _ => false,
         };
         if fortran {
             // Its samples do not lie one behind the other.
-            let arrays = read_arrays(&self.file)?;
+            let arrays = read_arrays_within(&self.file, limits)?;
             let own = arrays.into_iter().find(|(key, _)| *key == self.key);
             let (_, array) = own.ok_or_else(|| anyhow!("{}: was changed", self.file.display()))?;
             self.place = Place::Held(array);
@@ -267,8 +282,15 @@ impl Block {
                     header.part(shape, bytes.ok_or_else(|| anyhow!("was changed"))?)
                 }
                 Place::Entry { index, .. } => {
-                    let mut array =
-                        npy::read(&entry(&self.file, &mut archive(&self.file)?, *index)?.1)?;
+                    let mut array = npy::read(
+                        &entry(
+                            &self.file,
+                            &mut archive(&self.file)?,
+                            *index,
+                            &Budget(u64::MAX),
+                        )?
+                        .1,
+                    )?;
                     if array.values.len() != elements {
                         bail!("was changed");
                     }
@@ -406,8 +428,12 @@ pub(super) fn entry(
     path: &Path,
     zip: &mut ZipArchive<BufReader<File>>,
     index: usize,
+    budget: &Budget,
 ) -> Result<(String, Vec<u8>)> {
     let (name, size) = promised(path, zip, index)?;
+    budget
+        .check(size)
+        .map_err(|e| anyhow!("{}: entry '{name}': {e}", path.display()))?;
     let mut bytes = Vec::new();
     // One byte more: only behind the last one the checksum is looked at.
     zip.by_index(index)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use align_check_graph::InputInfo;
+use align_check_graph::{InputInfo, Limits};
 use anyhow::{Result, anyhow, bail};
 
 use super::args::PrepareArgs;
@@ -13,6 +13,7 @@ use super::block::{Block, Spill};
 use super::find::{Found, Line, find, has};
 use super::picture::{Pictures, is_picture};
 use super::{Array, Given, Sample, Samples, names_input};
+use crate::report::text::visible;
 
 /// Most samples.
 const MAX_SAMPLES: usize = 10_000_000;
@@ -70,6 +71,8 @@ pub struct Dataset {
     blocks: Vec<Block>,
     samples: Vec<Entry>,
     finite: bool,
+    /// Bytes that all samples may take together.
+    memory: u64,
 }
 
 /// One sample: its name, and a part of a block for each input of the model.
@@ -82,8 +85,13 @@ struct Entry {
 ///
 /// # Errors
 /// As these.
-pub fn of_files(files: &[PathBuf], inputs: &[InputInfo], finite: bool) -> Result<Samples> {
-    Dataset::open(files, inputs, &PrepareArgs::default(), finite)?.all()
+pub fn of_files(
+    files: &[PathBuf],
+    inputs: &[InputInfo],
+    finite: bool,
+    limits: &Limits,
+) -> Result<Samples> {
+    Dataset::open(files, inputs, &PrepareArgs::default(), finite, limits)?.all()
 }
 
 /// Splits arrays into samples: keys that are input names hold samples along the batch axis; otherwise, for a
@@ -111,8 +119,21 @@ impl Dataset {
         inputs: &[InputInfo],
         args: &PrepareArgs,
         finite: bool,
+        limits: &Limits,
     ) -> Result<Self> {
-        let mut builder = Builder::new(given, inputs, args, finite);
+        // Names and headers may hold anything.
+        let open = Self::open_within(given, inputs, args, finite, limits);
+        open.map_err(|error| anyhow!("{}", visible(&error.to_string())))
+    }
+
+    fn open_within(
+        given: &[PathBuf],
+        inputs: &[InputInfo],
+        args: &PrepareArgs,
+        finite: bool,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let mut builder = Builder::new(given, inputs, args, finite, limits);
         let found = find(given)?;
         builder.several = found.len() > 1;
         let mut arrays = Vec::new();
@@ -127,7 +148,7 @@ impl Dataset {
                 }
                 Found::File { path, name } => {
                     arrays.extend(
-                        Block::of_arrays(&path)?
+                        Block::of_arrays(&path, builder.limits)?
                             .into_iter()
                             .map(|b| (b, name.clone())),
                     );
@@ -154,8 +175,8 @@ impl Dataset {
         inputs: &[InputInfo],
         finite: bool,
     ) -> Result<Self> {
-        let args = PrepareArgs::default();
-        let mut builder = Builder::new(files, inputs, &args, finite);
+        let (args, limits) = (PrepareArgs::default(), Limits::default());
+        let mut builder = Builder::new(files, inputs, &args, finite, &limits);
         builder.several = files.len() > 1;
         let held = |(file, key, array): (PathBuf, String, Array)| {
             let name = file.display().to_string();
@@ -198,6 +219,17 @@ impl Dataset {
     /// # Errors
     /// As [`Source::load`].
     pub fn all(&self) -> Result<Samples> {
+        let elements = |shape: &Vec<usize>| shape.iter().product::<usize>() as u64;
+        let one: u64 = self.shapes.values().map(elements).sum();
+        let bytes = one.saturating_mul(8 * self.count() as u64);
+        if bytes > self.memory {
+            bail!(
+                "{} inputs take {bytes} bytes, more than the limit of {} ({})",
+                self.count(),
+                self.memory,
+                Limits::MEMORY
+            );
+        }
         let samples = (0..self.count()).map(|number| Ok(self.load(number)?.into_owned()));
         Ok(Samples {
             samples: samples.collect::<Result<_>>()?,
@@ -272,6 +304,7 @@ struct Builder<'a> {
     given: &'a [PathBuf],
     inputs: &'a [InputInfo],
     args: &'a PrepareArgs,
+    limits: &'a Limits,
     finite: bool,
     several: bool,
     spill: Spill,
@@ -288,11 +321,13 @@ impl<'a> Builder<'a> {
         inputs: &'a [InputInfo],
         args: &'a PrepareArgs,
         finite: bool,
+        limits: &'a Limits,
     ) -> Self {
         Self {
             given,
             inputs,
             args,
+            limits,
             finite,
             several: false,
             spill: Spill::default(),
@@ -402,7 +437,7 @@ impl<'a> Builder<'a> {
                 );
             }
             let block = if has(&path, &["npz", "npy"]) {
-                let mut arrays = Block::of_arrays(&path)?;
+                let mut arrays = Block::of_arrays(&path, self.limits)?;
                 match (arrays.pop(), arrays.is_empty()) {
                     (Some(block), true) => block,
                     _ => bail!(
@@ -456,7 +491,7 @@ impl<'a> Builder<'a> {
         if column.len() + count > MAX_SAMPLES {
             bail!("{}: more than {MAX_SAMPLES} samples", shown(self.given));
         }
-        block.prepare(count, &mut self.spill)?;
+        block.prepare(count, &mut self.spill, self.limits)?;
         let at = self.blocks.len();
         for part in 0..count {
             let name = name.map(|name| match count {
@@ -510,12 +545,20 @@ impl<'a> Builder<'a> {
                 parts,
             });
         }
+        let length = |block: &Block| std::fs::metadata(&block.file).map_or(0, |m| m.len());
+        let files: BTreeMap<&Path, u64> = self
+            .blocks
+            .iter()
+            .map(|block| (block.file.as_path(), length(block)))
+            .collect();
+        let memory = self.limits.memory(files.values().sum());
         Ok(Dataset {
             shapes: self.shapes,
             inputs: self.inputs.iter().map(|i| i.name.clone()).collect(),
             blocks: self.blocks,
             samples,
             finite: self.finite,
+            memory,
         })
     }
 }

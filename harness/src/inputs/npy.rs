@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Read};
 
+use align_check_graph::Limits;
 use anyhow::{Result, anyhow, bail};
 use ndarray::ArrayD;
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
@@ -53,6 +54,12 @@ impl Header {
         let mut header = vec![0u8; length as usize];
         reader.read_exact(&mut header).map_err(truncated)?;
         let header = String::from_utf8_lossy(&header);
+        // What is checked here must be what is read: no second one, and none that is spelled otherwise.
+        for name in ["shape", "descr", "fortran_order"] {
+            if header.matches(name).count() != 1 || header.contains('\\') {
+                bail!("an .npy header with another '{name}' than one");
+            }
+        }
         let field = |name: &str| header.split(&format!("'{name}'")).nth(1);
         let shape = field("shape")
             .and_then(|t| t.split('(').nth(1))
@@ -133,12 +140,47 @@ fn one_line(text: &str) -> String {
 /// # Errors
 /// One line: what is wrong with it.
 pub(crate) fn read(bytes: &[u8]) -> Result<Array> {
-    npy(|| Ok(Cursor::new(bytes)), bytes.len() as u64)
+    let mut budget = Budget(Limits::default().memory(bytes.len() as u64));
+    npy(|| Ok(Cursor::new(bytes)), bytes.len() as u64, &mut budget)
+}
+
+/// What the arrays of a file may still take in memory.
+pub(super) struct Budget(pub(super) u64);
+
+impl Budget {
+    /// Whether so many bytes are left.
+    ///
+    /// # Errors
+    /// One line: they are not.
+    pub fn check(&self, bytes: u64) -> Result<()> {
+        if bytes > self.0 {
+            bail!(
+                "takes {bytes} bytes, more than the {} that are left of the file's limit ({})",
+                self.0,
+                Limits::MEMORY
+            );
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        self.check(bytes)?;
+        self.0 -= bytes;
+        Ok(())
+    }
 }
 
 /// Reads one array in `.npy` form, of `bytes` bytes.
-pub(super) fn npy<R: Read>(open: impl Fn() -> Result<R>, bytes: u64) -> Result<Array> {
-    Header::read(&mut open()?, bytes)?;
+pub(super) fn npy<R: Read>(
+    open: impl Fn() -> Result<R>,
+    bytes: u64,
+    budget: &mut Budget,
+) -> Result<Array> {
+    let header = Header::read(&mut open()?, bytes)?;
+    // While it is read there are its bytes, its numbers as they are stored, and as they are kept.
+    let kept = (header.shape.iter().product::<usize>() as u64).saturating_mul(8);
+    budget.check(bytes.saturating_mul(2).saturating_add(kept))?;
+    budget.take(kept)?;
     macro_rules! attempt {
         ($($type:ty => $kind:expr),*) => {$(
             match ArrayD::<$type>::read_npy(open()?) {

@@ -221,7 +221,7 @@ fn both(sides: [&Side; 2], inputs: &[&Tensor], isa: Isa) -> Result<[Vec<i32>; 2]
             isa,
         };
         match runner.finish(inputs, &Sums::None).data {
-            Data::Codes { codes, .. } => Ok(codes),
+            Data::Codes { codes, .. } => Ok(codes.to_vec()),
             Data::Real(_) => Err("an output without codes".to_string()),
         }
     };

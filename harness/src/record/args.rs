@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::dump::Order;
+use crate::limit_args::LimitArgs;
 
 /// Examples below the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -37,7 +38,7 @@ about its numbers.
 Exit codes: 0 recorded, 2 usage or input error, 3 unsupported.";
 
 /// What `record` is told.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RecordArgs {
     /// The quantized model that was run
     #[arg(value_name = "MODEL")]
@@ -112,4 +113,7 @@ pub(crate) struct RecordArgs {
     /// Write a report for machines
     #[arg(long, value_name = "json=PATH")]
     pub(crate) report: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }

@@ -6,12 +6,13 @@
 //! are `int16`, 4 bits are packed with the first number in the high half. `.txt` files hold one number a line.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
+use align_check_graph::Limits;
 use anyhow::{Result, anyhow, bail};
 
 use super::dump::{Dump, Found, Order, decode, type_of};
+use crate::files;
 use crate::inputs::ArrayKind;
 
 /// What stands beside the files of a folder.
@@ -21,6 +22,7 @@ pub(crate) struct Folder {
     shapes: HashMap<String, (String, Vec<usize>)>,
     /// Sanitized name to bits and position of the binary point.
     points: HashMap<String, (u32, i32)>,
+    limits: Limits,
 }
 
 /// Whether a folder's files are such a dump.
@@ -35,12 +37,14 @@ impl Folder {
     ///
     /// # Errors
     /// One line that names the file.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let mut folder = Self::default();
+    pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Self> {
+        let mut folder = Self {
+            limits: limits.clone(),
+            ..Self::default()
+        };
         let shapes = path.join("shape.txt");
         if shapes.is_file() {
-            let text =
-                fs::read_to_string(&shapes).map_err(|e| anyhow!("{}: {e}", shapes.display()))?;
+            let text = files::text(&shapes, limits)?;
             for (number, line) in text
                 .lines()
                 .enumerate()
@@ -60,7 +64,7 @@ impl Folder {
         }
         let above = path.ancestors().take(3).map(|p| p.join("quant_info.json"));
         if let Some(info) = above.into_iter().find(|p| p.is_file()) {
-            folder.points = points(&info)?;
+            folder.points = points(&info, limits)?;
         }
         Ok(folder)
     }
@@ -130,9 +134,9 @@ impl Folder {
             } else {
                 ArrayKind::Float
             };
-            (numbers(path)?, kind)
+            (numbers(path, &self.limits)?, kind)
         } else {
-            let bytes = fs::read(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+            let bytes = files::bytes(path, &self.limits)?;
             match (fixed, dtype.and_then(type_of)) {
                 (false, _) => (decode(&bytes, ArrayKind::Float, 4), ArrayKind::Float),
                 (true, Some((kind, size))) => (decode(&bytes, kind, size), kind),
@@ -185,8 +189,8 @@ fn codes(bytes: &[u8], count: Option<usize>, bits: Option<u32>) -> (Vec<f64>, Ar
     (decode(bytes, ArrayKind::Signed(8), 1), ArrayKind::Signed(8))
 }
 
-fn numbers(path: &Path) -> Result<Vec<f64>> {
-    let text = fs::read_to_string(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+fn numbers(path: &Path, limits: &Limits) -> Result<Vec<f64>> {
+    let text = files::text(path, limits)?;
     let mut values = Vec::new();
     for (number, line) in text.lines().enumerate() {
         for word in line.split_whitespace() {
@@ -219,8 +223,8 @@ fn shape(line: &str) -> Option<(Vec<usize>, String)> {
 }
 
 /// `quant_info.json`: `{"output": {node: [[bits, position]]}}`.
-fn points(path: &Path) -> Result<HashMap<String, (u32, i32)>> {
-    let text = fs::read_to_string(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+fn points(path: &Path, limits: &Limits) -> Result<HashMap<String, (u32, i32)>> {
+    let text = files::text(path, limits)?;
     let info: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     let Some(outputs) = info.get("output").and_then(|o| o.as_object()) else {

@@ -19,12 +19,11 @@ mod tensorrt;
 pub(crate) mod write;
 
 pub(crate) use dump::{decode as raw_numbers, raw_type};
-pub(crate) use write::npz as write_npz;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::path::{Path, PathBuf};
 
-use align_check_graph::{Graph, InputInfo, Limits, Model, Value, ValueId};
+use align_check_graph::{Graph, InputInfo, Model, Value, ValueId};
 use align_check_simulators::adapt::ValueGrid;
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
@@ -41,8 +40,32 @@ use crate::failure::Failure;
 use crate::inputs::{self, Array, Samples};
 use crate::recording::Provenance;
 use crate::report;
+use crate::{files, memory};
 
 pub(crate) use self::args::{EXAMPLES, RecordArgs};
+
+/// The tensors of dumps, by the names that the tools gave them, before anything is known of a model. `list` explains raw
+/// binaries.
+///
+/// # Errors
+/// One line that names the file.
+pub fn tensors(from: &[PathBuf], list: Option<&Path>) -> Result<Vec<(String, Array)>> {
+    let args = RecordArgs {
+        from: from.to_vec(),
+        list: list.map(Path::to_owned),
+        ..RecordArgs::default()
+    };
+    let array = |dump: Dump| {
+        let shape = dump.shape.unwrap_or_else(|| vec![dump.values.len()]);
+        let array = Array {
+            shape,
+            values: dump.values,
+            kind: dump.kind,
+        };
+        (dump.name, array)
+    };
+    Ok(source::read(&args)?.dumps.into_iter().map(array).collect())
+}
 
 /// Records; returns what to print.
 ///
@@ -58,7 +81,7 @@ pub(crate) fn run(args: &RecordArgs, color: bool) -> Result<String, Failure> {
         None => None,
     };
     let map = read_map(args)?;
-    let model = Model::read(&args.model, &Limits::default())?;
+    let model = Model::read(&args.model, &args.limits.limits())?;
     let mut recorded = Recorded::new(args.out.display().to_string());
     let mut sources = source::read(args)?;
     recorded.formats = std::mem::take(&mut sources.formats);
@@ -133,7 +156,15 @@ pub(crate) fn run(args: &RecordArgs, color: bool) -> Result<String, Failure> {
         ..Provenance::default()
     };
     let inputs = stacked(&model, &samples);
-    write::write(&args.out, args.force, &model, &inputs, &outputs, provenance)?;
+    write::write(
+        &args.out,
+        args.force,
+        &model,
+        &inputs,
+        &outputs,
+        provenance,
+        &args.limits.limits(),
+    )?;
     if let Some(target) = &args.report {
         let json = serde_json::to_string_pretty(&recorded).map_err(|e| anyhow!("{e}"))?;
         report::write_json(target, &format!("{json}\n"))?;
@@ -164,7 +195,7 @@ fn read_map(args: &RecordArgs) -> Result<BTreeMap<String, String>> {
     let Some(path) = &args.map else {
         return Ok(BTreeMap::new());
     };
-    let text = fs::read_to_string(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    let text = files::text(path, &args.limits.limits())?;
     toml::from_str(&text).map_err(|e| anyhow!("{}: {}", path.display(), e.message()))
 }
 
@@ -249,10 +280,17 @@ impl Job<'_> {
         let infos = model.inputs();
         let given = match &self.args.input[..] {
             [] => None,
-            files => Some(inputs::of_files(files, &infos, false)?),
+            files => Some(inputs::of_files(
+                files,
+                &infos,
+                false,
+                &self.args.limits.limits(),
+            )?),
         };
         let no_shapes = BTreeMap::new();
         let graph = model.graph(given.as_ref().map_or(&no_shapes, |given| &given.shapes))?;
+        memory::fits(&graph, model.bytes(), &self.args.limits.limits())
+            .map_err(|e| anyhow!("{}: {e}", self.args.model.display()))?;
         let network = Network::new(graph).map_err(|e| unsupported(self.args, &e))?;
         let graph = &network.graph;
         let decided = self.decide(&network)?;

@@ -3,12 +3,13 @@
 //! Names of the five stages: `HiSVP` development guide 3.7.3 and 4.5. Contents: hanson-young/nniefacelib
 //! `vision/nnie_face_api.c` (N, C, H, W without padding, value = number / 4096).
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use align_check_graph::Limits;
+use anyhow::{Result, bail};
 
 use super::dump::{Dump, Order};
+use crate::files;
 use crate::inputs::ArrayKind;
 
 /// Who wrote a dump: the mapper, the instruction and the functional simulator, the board, Caffe.
@@ -63,8 +64,8 @@ pub(crate) fn belongs(file: &str) -> bool {
 ///
 /// # Errors
 /// One line that names the file and the line of it.
-pub(crate) fn read(path: &Path, name: Name) -> Result<Dump> {
-    let text = fs::read_to_string(path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+pub(crate) fn read(path: &Path, name: Name, limits: &Limits) -> Result<Dump> {
+    let text = files::text(path, limits)?;
     let mut values = Vec::new();
     for (number, line) in text.lines().enumerate() {
         for word in line.split_whitespace() {

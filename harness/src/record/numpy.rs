@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
+use align_check_graph::Limits;
 use anyhow::{Result, bail};
 
 use super::dump::{Dump, Found};
-use crate::inputs::{Array, read_arrays};
+use crate::inputs::{Array, read_arrays_within};
 
 /// Reads the arrays of a file; the one of an `.npy` is named after the file.
 ///
 /// # Errors
 /// As [`read_arrays`].
-pub(crate) fn read(path: &Path) -> Result<Found> {
+pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Found> {
     let mut found = Found::default();
-    for (key, array) in read_arrays(path)? {
+    for (key, array) in read_arrays_within(path, limits)? {
         let name = if key.is_empty() { stem(path)? } else { key };
         found.dumps.push(dump(name, path, array));
     }

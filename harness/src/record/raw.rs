@@ -3,16 +3,23 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use align_check_graph::Limits;
 use anyhow::{Result, anyhow, bail};
 
 use super::dump::{Dump, Found, decode, names, type_of};
+use crate::files;
 
 /// Reads the files that a list names; their paths are relative to `base` and stay in it.
 ///
 /// # Errors
 /// One line that names the list and the line of it, or the file.
-pub(crate) fn read(list: &Path, base: &Path, dtype: Option<&str>) -> Result<Found> {
-    let text = fs::read_to_string(list).map_err(|e| anyhow!("{}: {e}", list.display()))?;
+pub(crate) fn read(
+    list: &Path,
+    base: &Path,
+    dtype: Option<&str>,
+    limits: &Limits,
+) -> Result<Found> {
+    let text = files::text(list, limits)?;
     let mut found = Found::default();
     for (number, line) in text.lines().enumerate() {
         let at = || format!("{}: line {}", list.display(), number + 1);
@@ -34,7 +41,7 @@ pub(crate) fn read(list: &Path, base: &Path, dtype: Option<&str>) -> Result<Foun
         let shape =
             extents(shape).ok_or_else(|| anyhow!("{}: the shape is no list of extents", at()))?;
         let path = inside(base, path).map_err(|what| anyhow!("{}: {what}", at()))?;
-        let bytes = fs::read(&path).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        let bytes = files::bytes(&path, limits)?;
         let wanted = shape
             .iter()
             .try_fold(size, |n, &extent| n.checked_mul(extent));

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use align_check_graph::Limits;
 use anyhow::{Result, anyhow, bail};
 
 use super::args::RecordArgs;
@@ -25,6 +26,7 @@ pub(crate) struct Sources {
     pub(crate) formats: Vec<&'static str>,
     nnie: Vec<(PathBuf, nnie::Name)>,
     has_stages: bool,
+    limits: Limits,
 }
 
 /// Reads every dump.
@@ -32,7 +34,11 @@ pub(crate) struct Sources {
 /// # Errors
 /// One line that names the file.
 pub(crate) fn read(args: &RecordArgs) -> Result<Sources> {
-    let mut sources = Sources::default();
+    let limits = args.limits.limits();
+    let mut sources = Sources {
+        limits: limits.clone(),
+        ..Sources::default()
+    };
     if let Some(dtype) = &args.dtype
         && dump::type_of(dtype).is_none()
     {
@@ -48,7 +54,12 @@ pub(crate) fn read(args: &RecordArgs) -> Result<Sources> {
             base = Some(folder);
             from.clear();
         }
-        let found = raw::read(list, base.unwrap_or(Path::new(".")), args.dtype.as_deref())?;
+        let found = raw::read(
+            list,
+            base.unwrap_or(Path::new(".")),
+            args.dtype.as_deref(),
+            &limits,
+        )?;
         sources.add("raw binaries", found);
     }
     for path in from {
@@ -95,7 +106,7 @@ impl Sources {
             .and_then(|file| file.take(64).read_to_end(&mut head))
             .map_err(|e| anyhow!("{shown}: {e}"))?;
         if head.starts_with(b"\x93NUMPY") || head.starts_with(b"PK") {
-            self.add("numpy", numpy::read(path)?);
+            self.add("numpy", numpy::read(path, &self.limits)?);
         } else if let Some(named) = nnie::name(name) {
             self.nnie.push((path.to_owned(), named));
         } else if nnie::belongs(name) {
@@ -106,12 +117,16 @@ impl Sources {
             self.has_stages = true;
             self.add(
                 "TensorRT JSON",
-                tensorrt::read(path, args.stage.as_deref())?,
+                tensorrt::read(path, args.stage.as_deref(), &self.limits)?,
             );
         } else if dpu::is_dump(&[name.to_owned()]) {
             let folder = path.parent().unwrap_or(Path::new("."));
             let files = [name.to_owned()];
-            let found = dpu::Folder::open(folder)?.read(folder, &files, args.dtype.as_deref())?;
+            let found = dpu::Folder::open(folder, &self.limits)?.read(
+                folder,
+                &files,
+                args.dtype.as_deref(),
+            )?;
             self.add("Vitis AI", found);
         } else {
             bail!(
@@ -138,7 +153,8 @@ impl Sources {
         folders.sort();
         let is_dpu = dpu::is_dump(&files);
         if is_dpu {
-            let found = dpu::Folder::open(path)?.read(path, &files, args.dtype.as_deref())?;
+            let found =
+                dpu::Folder::open(path, &self.limits)?.read(path, &files, args.dtype.as_deref())?;
             self.add("Vitis AI", found);
         }
         for name in &files {
@@ -147,7 +163,7 @@ impl Sources {
             if let Some(named) = nnie::name(name) {
                 self.nnie.push((file, named));
             } else if matches!(end, "npy" | "npz") {
-                let mut found = numpy::read(&file)?;
+                let mut found = numpy::read(&file, &self.limits)?;
                 let below = path.strip_prefix(root).ok().and_then(Path::to_str);
                 if let Some(below) = below.filter(|b| !b.is_empty() && end == "npy") {
                     for dump in &mut found.dumps {
@@ -204,7 +220,7 @@ impl Sources {
         let mut found = Found::default();
         for (path, name) in files {
             if name.stage == stage {
-                found.dumps.push(nnie::read(&path, name)?);
+                found.dumps.push(nnie::read(&path, name, &self.limits)?);
             }
         }
         counts.remove(stage.as_str());

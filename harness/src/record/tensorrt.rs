@@ -5,14 +5,15 @@
 //! Latin-1), `polygraphy/comparator/struct.py` (`{"lst": [[runner, [{"outputs": {name: {"values": ..}}}]]]}`),
 //! `samples/common/sampleReporting.cpp` (`[{"name", "dimensions": "1x2", "values": []}]`).
 
-use std::fs;
 use std::path::Path;
 
+use align_check_graph::Limits;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::dump::{Dump, Found, Order};
 use super::numpy;
+use crate::files;
 use crate::inputs::{Array, ArrayKind, read_npy};
 
 /// Nested arrays of Polygraphy's file are this deep at most.
@@ -22,9 +23,9 @@ const MAX_DEPTH: usize = 4;
 ///
 /// # Errors
 /// One line that names the file and the tensor.
-pub(crate) fn read(path: &Path, runner: Option<&str>) -> Result<Found> {
+pub(crate) fn read(path: &Path, runner: Option<&str>, limits: &Limits) -> Result<Found> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|e| anyhow!("{shown}: {e}"))?;
+    let text = files::text(path, limits)?;
     let json: Value = serde_json::from_str(&text).map_err(|e| anyhow!("{shown}: {e}"))?;
     let iterations: Vec<&Map<String, Value>> = match &json {
         Value::Object(object) if object.contains_key("lst") => {

@@ -1,7 +1,7 @@
 //! A recording's folder: written aside, then renamed, so that no part of one is ever left.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,7 @@ use ndarray_npy::WriteNpyExt;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use crate::aside::{NewFolder, parent};
 use crate::digest::sha256;
 use crate::inputs::{Array, ArrayKind};
 use crate::recording::{PROVENANCE, Provenance};
@@ -66,87 +67,49 @@ pub(crate) fn write(
     inputs: &[(String, Array)],
     outputs: &[(String, Array)],
     mut provenance: Provenance,
+    limits: &Limits,
 ) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| anyhow!("--out {}: {e}", out.display());
-    let aside = tempfile::Builder::new()
-        .prefix(".align-check-")
-        .tempdir_in(parent(out))
-        .map_err(|e| failed(&e.kind()))?;
+    let new = NewFolder::beside(out).map_err(|e| failed(&e))?;
+    let save =
+        |name: &str, bytes: &[u8]| fs::write(new.path().join(name), bytes).map_err(|e| failed(&e));
     let name = match model.format() {
         "tflite" => "model.tflite",
         "openvino" => "model.xml",
         "caffe" => "model.prototxt",
         _ => "model.onnx",
     };
-    let copy = aside.path().join(name);
+    let copy = new.path().join(name);
     fs::copy(model.path(), &copy).map_err(|e| failed(&e))?;
     let mut files = vec![name, "inputs.npz", "outputs.npz"];
     if let Some((name, weights)) = beside(model) {
-        fs::copy(weights, aside.path().join(name)).map_err(|e| failed(&e))?;
+        fs::copy(weights, new.path().join(name)).map_err(|e| failed(&e))?;
         files.push(name);
     }
     // Weights that the model keeps in other files would be missing.
-    Model::read(&copy, &Limits::default()).map_err(|_| {
+    Model::read(&copy, limits).map_err(|_| {
         anyhow!(
             "{}: cannot be read without the files beside it; save it as one file first",
             model.path().display()
         )
     })?;
-    npz(&aside.path().join("inputs.npz"), inputs).map_err(|e| failed(&e))?;
-    npz(&aside.path().join("outputs.npz"), outputs).map_err(|e| failed(&e))?;
+    save("inputs.npz", &npz(inputs)?)?;
+    save("outputs.npz", &npz(outputs)?)?;
     for file in files {
         provenance
             .sha256
-            .insert(file.to_owned(), sha256(&aside.path().join(file))?);
+            .insert(file.to_owned(), sha256(&new.path().join(file))?);
     }
     provenance.date = today();
     let text = toml::to_string(&provenance).map_err(|e| failed(&e))?;
-    fs::write(aside.path().join(PROVENANCE), text).map_err(|e| failed(&e))?;
-    readable(aside.path()).map_err(|e| failed(&e))?;
+    save(PROVENANCE, text.as_bytes())?;
     check(out, force)?;
-    if out.exists() {
-        // Two renames: the old recording is there until the new one is whole.
-        let old = tempfile::Builder::new()
-            .prefix(".align-check-")
-            .tempdir_in(parent(out))
-            .map_err(|e| failed(&e.kind()))?;
-        let before = old.path().join("before");
-        fs::rename(out, &before).map_err(|e| failed(&e))?;
-        if let Err(e) = fs::rename(aside.path(), out) {
-            // Put back what was there; the first error is the one to tell.
-            let _ = fs::rename(&before, out);
-            return Err(failed(&e));
-        }
-    } else {
-        fs::rename(aside.path(), out).map_err(|e| failed(&e))?;
-    }
-    // It is not there any more under that name.
-    let _ = aside.keep();
-    Ok(())
+    new.put(out).map_err(|e| failed(&e))
 }
 
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Temporary folders are private; a recording is a folder like others.
-#[cfg(unix)]
-fn readable(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
-/// Writes arrays with the same bytes every time.
-pub(crate) fn npz(path: &Path, arrays: &[(String, Array)]) -> Result<()> {
-    let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
+/// Arrays as a file's contents, with the same bytes every time.
+pub(crate) fn npz(arrays: &[(String, Array)]) -> Result<Vec<u8>> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     let options = options.last_modified_time(zip::DateTime::default());
     for (name, array) in arrays {
@@ -154,8 +117,7 @@ pub(crate) fn npz(path: &Path, arrays: &[(String, Array)]) -> Result<()> {
         zip.start_file(format!("{name}.npy"), options.large_file(large))?;
         npy(array, &mut zip)?;
     }
-    zip.finish()?.flush()?;
-    Ok(())
+    Ok(zip.finish()?.into_inner())
 }
 
 /// Writes one array in the type that it was read as.

@@ -1,13 +1,14 @@
-//! Reports into files: written aside, then renamed, so that no partial report is ever left.
+//! Reports into files: which kind goes where.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use align_check_graph::Model;
 use anyhow::{Result, anyhow, bail};
 
 use super::text::visible;
+use crate::aside;
 use crate::outcome::Outcome;
 
 /// A format that a file can have.
@@ -50,7 +51,7 @@ pub fn write(kind_path: &str, outcome: &Outcome) -> Result<()> {
         Format::Bytes(format) => format(outcome)?,
         Format::Model(format) => format(outcome)?,
     };
-    save(&path, &bytes).map_err(|error| failed(kind, &path, &error))
+    aside::save(&path, &bytes).map_err(|error| failed(kind, &path, &error))
 }
 
 /// Whether a report wants the tensors of the first sample ([`crate::outcome::LayerOutcome::kept`]).
@@ -100,12 +101,7 @@ pub fn check_target(kind_path: &str) -> Result<()> {
 }
 
 fn writable(kind: &str, path: &Path) -> Result<()> {
-    let check = || match destination(path)? {
-        Destination::InPlace => Ok(()),
-        // Dropping it removes it.
-        Destination::Aside(path) => aside(&path).map(drop),
-    };
-    check().map_err(|error| failed(kind, path, &error))
+    aside::check(path).map_err(|error| failed(kind, path, &error))
 }
 
 /// Writes a report that exists as JSON only to `json=PATH`.
@@ -114,7 +110,7 @@ fn writable(kind: &str, path: &Path) -> Result<()> {
 /// As [`write()`](write()).
 pub fn write_json(kind_path: &str, text: &str) -> Result<()> {
     let path = json_path(kind_path)?;
-    save(&path, text.as_bytes()).map_err(|error| failed("json", &path, &error))
+    aside::save(&path, text.as_bytes()).map_err(|error| failed("json", &path, &error))
 }
 
 /// [`check_target`] of a report that exists as JSON only.
@@ -170,7 +166,7 @@ pub fn write_one_of(kind_path: &str, kinds: &[(&'static str, &dyn Fn() -> String
     let names: Vec<&'static str> = kinds.iter().map(|(kind, _)| *kind).collect();
     let (at, path) = split(kind_path, &names)?;
     let (kind, text) = kinds[at];
-    save(&path, text().as_bytes()).map_err(|error| failed(kind, &path, &error))
+    aside::save(&path, text().as_bytes()).map_err(|error| failed(kind, &path, &error))
 }
 
 /// [`check_target`] of such a report.
@@ -187,7 +183,7 @@ pub fn check_one_of(kind_path: &str, kinds: &[&'static str]) -> Result<()> {
 /// # Errors
 /// One line that names the path.
 pub fn save_text(what: &str, path: &Path, text: &str) -> Result<()> {
-    save(path, text.as_bytes()).map_err(|error| {
+    aside::save(path, text.as_bytes()).map_err(|error| {
         let path = visible(&path.display().to_string());
         anyhow!(
             "cannot write the {what} {path}: {}",
@@ -202,76 +198,4 @@ fn failed(kind: &str, path: &Path, error: &io::Error) -> anyhow::Error {
         "cannot write the {kind} report {path}: {}",
         visible(&error.to_string())
     )
-}
-
-enum Destination {
-    /// A device or a pipe: renaming a file over it would destroy it.
-    InPlace,
-    /// A file, new or to be replaced; links are followed.
-    Aside(PathBuf),
-}
-
-fn destination(path: &Path) -> io::Result<Destination> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(metadata) if metadata.is_file() => Ok(Destination::Aside(fs::canonicalize(path)?)),
-        Ok(_) => Ok(Destination::InPlace),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if path.file_name().is_none() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            let folder = folder(path);
-            match fs::metadata(folder) {
-                Ok(metadata) if metadata.is_dir() => Ok(Destination::Aside(path.to_owned())),
-                Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Err(io::Error::other("the folder does not exist"))
-                }
-                Err(error) => Err(error),
-            }
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// An unnamed neighbour of a file.
-fn aside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".align-check-");
-    #[cfg(unix)]
-    {
-        // As any new file: the process's mask is applied to it.
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder(path)).map_err(plain)
-}
-
-/// The error without the name of the temporary file, which would only confuse.
-fn plain(error: io::Error) -> io::Error {
-    match error.get_ref() {
-        Some(_) => error.kind().into(),
-        None => error,
-    }
-}
-
-fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match destination(path)? {
-        Destination::InPlace => File::options().write(true).open(path)?.write_all(bytes),
-        Destination::Aside(path) => {
-            let mut file = aside(&path)?;
-            file.write_all(bytes).map_err(plain)?;
-            file.as_file().sync_all()?;
-            // Where it fails, the temporary file is removed with the error.
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
-        }
-    }
 }

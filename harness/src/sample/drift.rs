@@ -38,22 +38,47 @@ impl Split<'_> {
     pub(super) fn drift(&self, lsb: &Lsb) -> Drift {
         let (out, differing) = self.cumulative;
         let (alone, introduced) = self.isolated;
+        let steps = [self.expected, alone, out].map(compare::bytes);
+        if let [
+            Some((expected, grid)),
+            Some((alone, of_alone)),
+            Some((out, of_out)),
+        ] = steps
+            && grid == of_alone
+            && grid == of_out
+            && lsb.is_of(grid)
+        {
+            let off = |codes: &[u8], at: usize| f64::from(codes[at].abs_diff(expected[at]));
+            return self.split(differing, introduced, |at| (off(alone, at), off(out, at)));
+        }
         let off = |tensor: &Tensor, at: usize| {
             ((tensor.real_at(at) - self.expected.real_at(at)) / lsb.at(at)).abs()
         };
+        self.split(differing, introduced, |at| (off(alone, at), off(out, at)))
+    }
+
+    /// `off`: how far an element is off alone, and in the target's own run, in LSB.
+    fn split(
+        &self,
+        differing: &[usize],
+        introduced: &[usize],
+        off: impl Fn(usize) -> (f64, f64),
+    ) -> Drift {
         let mut drift = Drift {
             inputs_max_lsb: self.inputs,
             ..Drift::default()
         };
+        let mut introduced = introduced.iter().copied().peekable();
         for &at in differing {
-            if introduced.binary_search(&at).is_ok() {
+            while introduced.next_if(|&before| before < at).is_some() {}
+            if introduced.peek() == Some(&at) {
                 drift.introduced += 1;
             } else {
                 drift.propagated += 1;
             }
+            let (alone, out) = off(at);
             // A thousandth: steps of reals are quotients.
-            let before = self.inputs.max(off(alone, at));
-            drift.amplified += u64::from(off(out, at) > before * 1.001);
+            drift.amplified += u64::from(out > self.inputs.max(alone) * 1.001);
         }
         drift
     }
@@ -68,7 +93,10 @@ pub(super) fn largest(
     let pairs = base.iter().zip(own).enumerate();
     let apart = pairs.filter(|(_, (a, b))| !Arc::ptr_eq(a, b) && a.len() == b.len());
     apart
-        .map(|(index, (a, b))| compare::compare(a, b, &lsb(index)).0.max_lsb)
+        .map(|(index, (a, b))| {
+            compare::largest_of_bytes(a, b)
+                .unwrap_or_else(|| compare::compare(a, b, &lsb(index)).0.max_lsb)
+        })
         .fold(0.0, f64::max)
 }
 

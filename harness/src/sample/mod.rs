@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use align_check_graph::{PerChannel, Quantizer};
+use align_check_simulators::Buffers;
 use align_check_simulators::adapt::{ValueGrid, put_on};
 use align_check_simulators::network::{Kind, Layer, LinearForm, Network};
 use align_check_simulators::plan::{Finish, LayerPlan};
@@ -235,6 +236,8 @@ struct SampleRun<'a> {
     exhibits: RefCell<Vec<Exhibit>>,
     /// Who looks at a layer in place of judging it.
     see: Option<&'a (dyn Fn(&Judged) + Sync)>,
+    /// Memory of tensors that nobody needs any more.
+    buffers: RefCell<Buffers>,
 }
 
 /// A layer of the model on one sample: what it is fed with, and what is expected of it.
@@ -262,6 +265,8 @@ struct Fed<'a> {
     inputs: Vec<Arc<Tensor>>,
     /// The reference's sums; none where a recording takes its place.
     sums: Arc<Sums>,
+    /// What an output is found to be that equals the expected one.
+    equal: OnceCell<Stats>,
     lsb: Lsb,
 }
 
@@ -291,6 +296,16 @@ struct Switched<'m, 'a> {
 }
 
 impl Fed<'_> {
+    /// [`compare::compare`], at the cost of looking whether they are equal, where they are.
+    fn compare(&self, expected: &Tensor, got: &Tensor) -> (Stats, Vec<usize>) {
+        if expected == got {
+            let compare = || compare::compare(expected, got, &self.lsb).0;
+            (self.equal.get_or_init(compare).clone(), Vec::new())
+        } else {
+            compare::compare(expected, got, &self.lsb)
+        }
+    }
+
     /// The noise floor.
     fn noise(&self) -> Option<Noise<'_>> {
         Noise::new(&self.reference, &borrowed(&self.inputs), &self.sums)
@@ -316,6 +331,7 @@ impl<'a> SampleRun<'a> {
             shown: &[],
             exhibits: RefCell::default(),
             see: None,
+            buffers: RefCell::default(),
             base,
             check,
             number,
@@ -346,13 +362,39 @@ impl<'a> SampleRun<'a> {
     }
 
     fn free(&mut self, value: usize) {
+        let mut freed = Vec::new();
         let shared = self.check.targets.iter().zip(&mut self.own);
         for (_, values) in shared.filter(|(target, _)| target.own.is_none()) {
-            values[value] = None;
+            freed.extend(values[value].take());
         }
         for values in self.free.iter_mut().chain([&mut self.base]) {
-            values[value] = None;
+            freed.extend(values[value].take());
         }
+        for tensor in freed {
+            self.give(tensor);
+        }
+    }
+
+    /// Keeps the memory of a tensor that nobody else needs.
+    fn give(&self, tensor: Arc<Tensor>) {
+        if let Some(tensor) = Arc::into_inner(tensor) {
+            self.buffers.borrow_mut().give(tensor);
+        }
+    }
+
+    /// As [`give`](Self::give).
+    fn give_sums(&self, sums: Arc<Sums>) {
+        if let Some(sums) = Arc::into_inner(sums) {
+            self.buffers.borrow_mut().give_sums(sums);
+        }
+    }
+
+    fn sums(&self, runner: &Runner, inputs: &[&Tensor]) -> Arc<Sums> {
+        Arc::new(runner.sums_in(inputs, &mut self.buffers.borrow_mut()))
+    }
+
+    fn finish(&self, runner: &Runner, inputs: &[&Tensor], sums: &Sums) -> Arc<Tensor> {
+        Arc::new(runner.finish_in(inputs, sums, &mut self.buffers.borrow_mut()))
     }
 
     /// A layer of the model with what it is fed with.
@@ -366,10 +408,9 @@ impl<'a> SampleRun<'a> {
         };
         let inputs = take(&self.base, layer)?;
         let sums = match check.recorded {
-            Some(_) if !is_exact(&check.targets[0]) => Sums::None,
-            _ => reference.sums(&borrowed(&inputs)),
+            Some(_) if !is_exact(&check.targets[0]) => Arc::new(Sums::None),
+            _ => self.sums(&reference, &borrowed(&inputs)),
         };
-        let sums = Arc::new(sums);
         Ok(Fed {
             index,
             layer,
@@ -377,6 +418,7 @@ impl<'a> SampleRun<'a> {
             reference,
             inputs,
             sums,
+            equal: OnceCell::new(),
             lsb: lsb(check, layer),
         })
     }
@@ -411,6 +453,8 @@ impl<'a> SampleRun<'a> {
             if base.is_none() {
                 // What the recording lacks, or has off the grid, the target's simulation fills in.
                 base = isolated;
+            } else if let Some(isolated) = isolated {
+                self.give(isolated);
             }
             let counted = entry.cumulative.as_ref().map(|stats| stats.differing == 0);
             self.own[t][layer.output] = Some(self.kept(own, base.as_ref(), counted));
@@ -424,6 +468,9 @@ impl<'a> SampleRun<'a> {
         for t in (0..check.targets.len()).filter(|t| !shared(t)) {
             self.own_layers(t, &fed, &noise, compared, filled, found)?;
         }
+        drop(noise);
+        let Fed { sums, .. } = fed;
+        self.give_sums(sums);
         Ok(())
     }
 
@@ -436,8 +483,12 @@ impl<'a> SampleRun<'a> {
     ) -> Arc<Tensor> {
         match base {
             // Nobody asks for the target's own run.
-            Some(base) if !self.check.mode.cumulative => base.clone(),
+            Some(base) if !self.check.mode.cumulative => {
+                self.give(own);
+                base.clone()
+            }
             Some(base) if base.grid() == own.grid() && counted.unwrap_or(**base == *own) => {
+                self.give(own);
                 base.clone()
             }
             _ => own,
@@ -446,7 +497,7 @@ impl<'a> SampleRun<'a> {
 
     /// The reference's output: exact, or a recorded fake-quant run's, whose distance from it is noted.
     fn reference(&mut self, fed: &Fed, found: &mut SampleFound) -> Result<Arc<Tensor>> {
-        let exact = Arc::new(fed.reference.finish(&borrowed(&fed.inputs), &fed.sums));
+        let exact = self.finish(&fed.reference, &borrowed(&fed.inputs), &fed.sums);
         let (Some(recording), Some(free)) = (self.check.recorded_reference, &self.free) else {
             return Ok(exact);
         };
@@ -522,6 +573,7 @@ impl<'a> SampleRun<'a> {
         let expected = expected.filter(|_| fed.compared);
         let mut isolated = None;
         let mut alone = Vec::new();
+        let mut own_made = None;
         if check.mode.isolated || check.recorded.is_some() || !drifted {
             let moved = on_grids(&target.grids, fed.layer, &fed.inputs);
             let inputs = borrowed(&moved);
@@ -532,10 +584,10 @@ impl<'a> SampleRun<'a> {
             let sums = if shared {
                 &fed.sums
             } else {
-                own_sums = Arc::new(runner.sums(&inputs));
+                own_sums = self.sums(&runner, &inputs);
                 &own_sums
             };
-            let out = Arc::new(runner.finish(&inputs, sums));
+            let out = self.finish(&runner, &inputs, sums);
             if let (true, Some(expected)) = (check.mode.isolated, expected) {
                 let made = Made {
                     t,
@@ -554,13 +606,22 @@ impl<'a> SampleRun<'a> {
                 alone = self.judge(fed, &made, &switched, expected, noise, found);
             }
             isolated = Some(out);
+            if !shared {
+                own_made = Some(sums.clone());
+            }
+        }
+        if let Some(sums) = own_made {
+            self.give_sums(sums);
         }
         let own = match &isolated {
             Some(out) if !drifted => out.clone(),
             _ => {
                 let moved = on_grids(&target.grids, fed.layer, &own_in);
                 let inputs = borrowed(&moved);
-                Arc::new(runner.finish(&inputs, &runner.sums(&inputs)))
+                let sums = self.sums(&runner, &inputs);
+                let out = self.finish(&runner, &inputs, &sums);
+                self.give_sums(sums);
+                out
             }
         };
         if let (true, Some(expected)) = (check.mode.cumulative, expected) {
@@ -599,7 +660,7 @@ impl<'a> SampleRun<'a> {
             });
             return Vec::new();
         }
-        let (mut stats, differing) = compare::compare(expected, out, &fed.lsb);
+        let (mut stats, differing) = fed.compare(expected, out);
         if let Some(&first) = differing.first() {
             // A target's recording has no noise: it is what the target made. Software that sums in float32
             // (QONNX's executor) has, around its own sums, and what a target computes in float.
@@ -685,7 +746,7 @@ impl<'a> SampleRun<'a> {
         found.isolated = Some(stats);
         if target.keep && self.number == 0 {
             let numbers = |tensor: &Tensor| match &tensor.data {
-                Data::Codes { codes, .. } => Numbers::Codes(codes.clone()),
+                Data::Codes { codes, .. } => Numbers::Codes(codes.to_vec()),
                 Data::Real(reals) => Numbers::Reals(reals.clone()),
             };
             found.kept = Some(Box::new(Kept {
@@ -716,7 +777,7 @@ impl<'a> SampleRun<'a> {
             found.cumulative = Some(stats.clone());
             return;
         }
-        let (stats, differing) = compare::compare(expected, own, &fed.lsb);
+        let (stats, differing) = fed.compare(expected, own);
         found.cumulative = Some(stats);
         if let (Some(isolated), Some(_)) = (isolated, &found.isolated) {
             let split = drift::Split {
@@ -750,7 +811,7 @@ impl<'a> SampleRun<'a> {
         at: usize,
     ) -> Witness {
         let value = |t: &Tensor| match &t.data {
-            Data::Codes { codes, .. } if got.grid() == expected.grid() => f64::from(codes[at]),
+            Data::Codes { codes, .. } if got.grid() == expected.grid() => f64::from(codes.at(at)),
             _ => t.real_at(at),
         };
         Witness {

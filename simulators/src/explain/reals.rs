@@ -1,6 +1,6 @@
 //! The exact real of an element, and the model's own quantizer to the letter.
 
-use align_check_graph::{Binary, Quantizer};
+use align_check_graph::{Binary, Quantizer, Resize, ResizeAxis};
 
 use super::terms::coded;
 use super::{Element, Traced};
@@ -8,6 +8,7 @@ use crate::adapt::ValueGrid;
 use crate::network::{Kind, traced_posts};
 use crate::num::Exact;
 use crate::num::trace::short;
+use crate::ops::movement::strides;
 use crate::ops::real;
 use crate::plan::Sum;
 use crate::quantize::affine;
@@ -188,13 +189,78 @@ impl Element<'_> {
                 };
                 Ok(self.operand(operand, "input", operands[operand].resolve(inputs), element))
             }
-            Kind::Resample(_) => Err("a linear resampling".into()),
-            Kind::Softmax { .. } => Err("a softmax".into()),
+            Kind::Resample(resize) => {
+                let strides = strides(&layer.result_shape);
+                let place: Vec<usize> = strides
+                    .iter()
+                    .zip(&layer.result_shape)
+                    .map(|(stride, extent)| self.index / stride % extent)
+                    .collect();
+                Ok(self.between(resize, &place, &mut Vec::new()))
+            }
+            Kind::Softmax { axis, beta } => Ok(self.softmax(*axis, f64::from(*beta))),
             Kind::DynamicQuantize(_) => {
                 Err("a quantizer whose scale follows from its input".into())
             }
             Kind::Reinterpret { .. } => Err("codes that are read anew".into()),
         }
+    }
+
+    /// A linear resampling ([`real::resample`]): the last axis is done first, so the first one is asked first.
+    /// `place` is the element of the output, `from` where in the input the axes before lead.
+    fn between(&mut self, resize: &Resize, place: &[usize], from: &mut Vec<usize>) -> f64 {
+        let x = self.inputs[0];
+        let axis = from.len();
+        let Some(&at) = place.get(axis) else {
+            let strides = strides(&x.shape);
+            let element = strides.iter().zip(from).map(|(s, &mut at)| s * at).sum();
+            return self.operand(0, "input", x, element);
+        };
+        let mut source = |at: usize| {
+            from.push(at);
+            let real = self.between(resize, place, from);
+            from.pop();
+            real
+        };
+        match &resize.axes[axis] {
+            ResizeAxis::Copy => source(at),
+            ResizeAxis::Nearest(sources) => source(sources[at]),
+            ResizeAxis::Linear(samples) => {
+                let (left, right, weight) = samples[at];
+                let weight = f64::from(weight);
+                let (a, b) = (source(left), source(right));
+                let how = || {
+                    let [a, b, w] = [a, b, weight].map(short);
+                    format!("{a} * (1 - {w}) + {b} * {w}, on axis {axis}")
+                };
+                self.trace
+                    .step("between", how, a * (1.0 - weight) + b * weight)
+            }
+        }
+    }
+
+    /// [`real::softmax`] of the element's row.
+    fn softmax(&mut self, axis: usize, beta: f64) -> f64 {
+        let x = self.inputs[0];
+        let (inner, extent) = (strides(&x.shape)[axis], x.shape[axis]);
+        let start = self.index - self.index / inner % extent * inner;
+        let reals = x.to_real();
+        let row: Vec<usize> = (0..extent).map(|k| start + k * inner).collect();
+        for &element in &row {
+            self.read(0, x, element);
+        }
+        let largest = row.iter().fold(f64::NEG_INFINITY, |m, &k| m.max(reals[k]));
+        self.trace.step("largest", || "of the row".into(), largest);
+        let power = |k: usize| libm::exp((reals[k] - largest) * beta);
+        let how = || {
+            let [own, largest, beta] = [reals[self.index], largest, beta].map(short);
+            format!("e^(({own} - {largest}) * {beta})")
+        };
+        let own = self.trace.step("power", how, power(self.index));
+        let sum = row.iter().fold(0.0, |sum, &k| sum + power(k));
+        let how = || format!("of the {extent} powers of the row, added in order");
+        let sum = self.trace.step("sum", how, sum);
+        self.trace.step("real", || "power / sum".into(), own / sum)
     }
 
     /// An operand's real.

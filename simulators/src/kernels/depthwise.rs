@@ -1,21 +1,26 @@
-//! The exact integer convolution of groups of one input channel and few outputs, row by row.
+//! The exact integer convolution of groups of one input channel and few outputs.
+//!
+//! One channel is padded once and taken apart into planes by the remainders of row and column modulo the strides:
+//! so every tap reads consecutive elements of one plane for consecutive outputs, and all output rows are one run, with a
+//! few columns between them that nobody keeps. Taps below each other are interleaved, `DEPTH` at a time, because one
+//! instruction adds that many products to a sum.
 
 use super::ConvShape;
 use super::isa::{Lanes, Scratch, Task};
 use super::pack::gather;
 
-/// Most output channels of a group that are computed row by row.
+/// Most output channels of a group that are computed this way.
 const MAX_OUTPUTS: usize = 4;
 
 /// Vectors of output positions that are summed together.
-const VECTORS: usize = 4;
+const VECTORS: usize = 8;
 
-/// Whether the convolution is computed row by row.
+/// Whether the convolution is computed channel by channel.
 pub(super) fn is_depthwise(shape: &ConvShape) -> bool {
     shape.group_channels() == 1 && shape.group_outputs() <= MAX_OUTPUTS
 }
 
-/// Packs the weights: words (output channel, kernel row, `DEPTH` kernel columns).
+/// Packs the weights: words (output channel, step of `DEPTH` kernel rows, kernel column).
 pub(super) struct PackWeights<'a> {
     pub shape: &'a ConvShape,
     pub weights: &'a [i8],
@@ -26,15 +31,110 @@ impl Task for PackWeights<'_> {
 
     #[inline(always)]
     unsafe fn run<O: Lanes>(self) -> Vec<i32> {
-        let rows = self.weights.chunks(self.shape.kernel[1].max(1));
-        rows.flat_map(|row| row.chunks(O::DEPTH).map(O::word))
-            .collect()
+        let [rows, columns] = self.shape.kernel;
+        let mut words = Vec::new();
+        for kernel in self.weights.chunks_exact(rows * columns) {
+            for first in (0..rows).step_by(O::DEPTH) {
+                for column in 0..columns {
+                    let mut taps = [0; 4];
+                    let depth = O::DEPTH.min(rows - first);
+                    for (d, tap) in taps[..depth].iter_mut().enumerate() {
+                        *tap = kernel[(first + d) * columns + column];
+                    }
+                    words.push(O::word(&taps[..depth]));
+                }
+            }
+        }
+        words
+    }
+}
+
+/// Where the elements of one channel lie, taken apart; the same for every channel of a convolution.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Elements between rows of a plane, and of the sums.
+    pitch: usize,
+    /// Elements of a plane.
+    plane: usize,
+    /// Elements of an interleaved array: of every output position and of every tap from it.
+    array: usize,
+    /// Which plane each row of an interleaved array starts in, and where.
+    sources: Vec<[usize; 4]>,
+    /// Where each tap of a word starts, in elements.
+    offsets: Vec<usize>,
+    /// Sums of a channel, whole vectors.
+    sums: usize,
+    /// Of a row: the remainder of the plane's columns, the first element of the image in it, where that lies in the
+    /// plane's row, and how many there are.
+    columns: Vec<(usize, usize, usize, usize)>,
+}
+
+/// Makes the [`Layout`] of a convolution.
+pub(super) struct Lay<'a>(pub &'a ConvShape);
+
+impl Task for Lay<'_> {
+    type Output = Layout;
+
+    #[inline(always)]
+    unsafe fn run<O: Lanes>(self) -> Layout {
+        let shape = self.0;
+        let [rows, columns] = shape.kernel;
+        let ([down, right], [row_step, column_step]) = (shape.strides, shape.dilations);
+        let steps = rows.div_ceil(O::DEPTH);
+        let last_column = (columns - 1) * column_step / right;
+        let pitch = shape.out_width + last_column;
+        let last_row = (steps * O::DEPTH - 1) * row_step / down;
+        let run = shape.out_height.saturating_sub(1) * pitch + shape.out_width;
+        let sums = run.next_multiple_of(O::LANES);
+        // Of the first row of an array: the taps below it are in `sources`.
+        let first_rows = (steps - 1) * O::DEPTH * row_step / down;
+        let array = (first_rows * pitch + last_column + sums).next_multiple_of(O::LANES);
+        let plane = array + (last_row + 1) * pitch;
+
+        let mut keys: Vec<(usize, usize)> = Vec::new();
+        let mut sources = Vec::new();
+        let mut offsets = Vec::new();
+        for step in 0..steps {
+            let first = step * O::DEPTH * row_step;
+            for column in 0..columns {
+                let column = column * column_step;
+                let key = (first % down, column % right);
+                let index = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
+                    let source = |d: usize| {
+                        let row = key.0 + d.min(O::DEPTH - 1) * row_step;
+                        ((row % down) * right + key.1) * plane + row / down * pitch
+                    };
+                    keys.push(key);
+                    sources.push(std::array::from_fn(source));
+                    keys.len() - 1
+                });
+                offsets.push(index * array + first / down * pitch + column / right);
+            }
+        }
+        let left = shape.pads[1];
+        let columns = (0..right.min(shape.width + left)).filter_map(|column| {
+            let before = left.saturating_sub(column).div_ceil(right);
+            let skipped = before * right + column - left;
+            let image = shape.width.saturating_sub(skipped).div_ceil(right);
+            let count = image.min(pitch.saturating_sub(before));
+            (count > 0).then_some((column, skipped, before, count))
+        });
+        Layout {
+            columns: columns.collect(),
+            pitch,
+            plane,
+            array,
+            sources,
+            offsets,
+            sums,
+        }
     }
 }
 
 /// The outputs of one input channel.
 pub(super) struct Channel<'a> {
     pub shape: &'a ConvShape,
+    pub layout: &'a Layout,
     /// The input channel.
     pub x: &'a [u8],
     pub pad: u8,
@@ -50,13 +150,11 @@ pub(super) struct Channel<'a> {
 impl Task for Channel<'_> {
     type Output = ();
 
-    /// A ring holds, of each input row that the kernel reads for the current output row, the vectors
-    /// that the sums read: (step of `DEPTH` kernel columns, output column, kernel column of the step).
-    /// The last slot of the ring is a row outside the image.
     #[inline(always)]
     unsafe fn run<O: Lanes>(self) {
         let Channel {
             shape,
+            layout,
             x,
             pad,
             words,
@@ -64,164 +162,119 @@ impl Task for Channel<'_> {
             scratch,
             out,
         } = self;
-        let [kernel_rows, kernel_columns] = shape.kernel;
-        let (stride, dilation) = (shape.strides[0], shape.dilations[0]);
-        let steps = kernel_columns.div_ceil(O::DEPTH);
-        let chunks = shape.out_width.div_ceil(O::LANES);
-        let vector = O::LANES * O::DEPTH;
-        let (line, slot) = (chunks * vector, steps * chunks * vector);
-        let ring = (kernel_rows - 1) * dilation + 1;
+        let offsets = &layout.offsets[..];
         assert_eq!(out.len(), rows * shape.positions());
-        assert_eq!(words.len(), rows * kernel_rows * steps);
+        assert_eq!(words.len(), rows * offsets.len());
 
         let mut staging = std::mem::take(&mut scratch.rows);
-        let packed = O::buffer(scratch);
-        packed.clear();
-        packed.resize((ring + 1) * slot, O::pack(pad));
+        let mut sums = std::mem::take(&mut scratch.sums);
+        take_apart(shape, layout, x, pad, &mut staging);
 
-        let mut offsets = vec![0; kernel_rows * steps];
-        // The first padded row that is not in the ring yet.
-        let mut next = 0;
-        let mut next_slot = 0;
-        for out_row in 0..shape.out_height {
-            let first = out_row * stride;
-            if next < first {
-                next = first;
-                next_slot = first % ring;
+        let arrays = layout.sources.len() * layout.array;
+        let packed = O::buffer(scratch);
+        if packed.len() < arrays * O::DEPTH {
+            packed.resize(arrays * O::DEPTH, O::X::default());
+        }
+        let packed = &mut packed[..arrays * O::DEPTH];
+        for (array, sources) in packed
+            .chunks_exact_mut(layout.array * O::DEPTH)
+            .zip(&layout.sources)
+        {
+            let lines = sources.map(|start| &staging[start..][..layout.array]);
+            for (chunk, dst) in array.chunks_exact_mut(O::LANES * O::DEPTH).enumerate() {
+                // SAFETY: the caller's duty.
+                unsafe { O::interleave(lines, chunk * O::LANES, dst) };
             }
-            while next < first + ring {
-                if next_slot == ring {
-                    next_slot = 0;
-                }
-                let row = next
-                    .checked_sub(shape.pads[0])
-                    .filter(|&row| row < shape.height);
-                if let Some(row) = row {
-                    let x = &x[row * shape.width..][..shape.width];
-                    let packed = &mut packed[next_slot * slot..][..slot];
-                    // SAFETY: the caller's duty.
-                    unsafe { pack_row::<O>(shape, x, pad, &mut staging, packed) };
-                }
-                next += 1;
-                next_slot += 1;
+        }
+
+        // Every vector that is read ends within the arrays: the offset of the last tap is `array - sums` at most.
+        let furthest = offsets.iter().max().map_or(0, |last| last + layout.sums);
+        assert!(furthest <= arrays && layout.sums.is_multiple_of(O::LANES));
+        if sums.len() < layout.sums {
+            sums.resize(layout.sums, 0);
+        }
+        let packed = &packed[..];
+        for (words, out) in words
+            .chunks_exact(offsets.len())
+            .zip(out.chunks_exact_mut(shape.positions()))
+        {
+            let sums = &mut sums[..layout.sums];
+            let mut blocks = sums.chunks_exact_mut(VECTORS * O::LANES);
+            let mut first = 0;
+            for block in &mut blocks {
+                // SAFETY (both): the vectors from `first + offset` on are in `packed`, as asserted; `O` is the caller's
+                // duty.
+                unsafe { sum::<O, VECTORS>(packed, offsets, words, first, block) };
+                first += VECTORS * O::LANES;
             }
-            let mut slot_of_row = first % ring;
-            for (row, offsets) in offsets.chunks_exact_mut(steps).enumerate() {
-                let row = first + row * dilation;
-                let inside = row >= shape.pads[0] && row - shape.pads[0] < shape.height;
-                let mut offset = if inside { slot_of_row } else { ring } * slot;
-                for step in offsets {
-                    *step = offset;
-                    offset += line;
-                }
-                slot_of_row += dilation;
-                if slot_of_row >= ring {
-                    slot_of_row -= ring;
-                }
+            for block in blocks.into_remainder().chunks_exact_mut(O::LANES) {
+                unsafe { sum::<O, 1>(packed, offsets, words, first, block) };
+                first += O::LANES;
             }
-            for m in 0..rows {
-                let words = &words[m * offsets.len()..][..offsets.len()];
-                let out = &mut out[m * shape.positions() + out_row * shape.out_width..];
-                let out = &mut out[..shape.out_width];
-                let mut chunk = 0;
-                // SAFETY (both): an offset is that of a line of `chunks` vectors in the ring, and
-                // the vectors from `chunk` on are in it; `O` is the caller's duty.
-                while chunk + VECTORS <= chunks {
-                    unsafe { sum_row::<O, VECTORS>(packed, &offsets, words, chunk, out) };
-                    chunk += VECTORS;
-                }
-                while chunk < chunks {
-                    unsafe { sum_row::<O, 1>(packed, &offsets, words, chunk, out) };
-                    chunk += 1;
-                }
+            for (out, sums) in out
+                .chunks_exact_mut(shape.out_width)
+                .zip(sums.chunks(layout.pitch))
+            {
+                out.copy_from_slice(&sums[..shape.out_width]);
             }
         }
         scratch.rows = staging;
+        scratch.sums = sums;
     }
 }
 
-/// Sums `V` vectors of an output row from vector `chunk` on.
+/// Sums `V` vectors of output positions from `first` on.
+///
+/// # Safety
+/// `V * LANES` elements from `first` and any offset on are in `packed`, and `out` has as many; this machine has the
+/// instructions of `O`, and the caller enabled them.
 #[inline(always)]
-unsafe fn sum_row<O: Lanes, const V: usize>(
+unsafe fn sum<O: Lanes, const V: usize>(
     packed: &[O::X],
     offsets: &[usize],
     words: &[i32],
-    chunk: usize,
+    first: usize,
     out: &mut [i32],
 ) {
-    let vector = O::LANES * O::DEPTH;
-    // SAFETY: the caller's offsets lie so that `V` vectors from `chunk` on are in `packed`; `O` is the
-    // caller's duty.
+    // SAFETY: the caller's duty.
     unsafe {
         let mut sums = [O::zero(); V];
         for (&offset, &word) in offsets.iter().zip(words) {
-            debug_assert!(offset + (chunk + V) * vector <= packed.len());
-            let x = packed.as_ptr().add(offset + chunk * vector);
+            debug_assert!((offset + first + V * O::LANES) * O::DEPTH <= packed.len());
+            let x = packed.as_ptr().add((offset + first) * O::DEPTH);
             let weights = O::splat(word);
             for (v, sums) in sums.iter_mut().enumerate() {
-                *sums = O::dot(*sums, O::load(x.add(v * vector)), weights);
+                *sums = O::dot(*sums, O::load(x.add(v * O::LANES * O::DEPTH)), weights);
             }
         }
-        for (v, sums) in sums.into_iter().enumerate() {
-            let out = &mut out[(chunk + v) * O::LANES..];
-            if out.len() >= O::LANES {
-                O::store(sums, out.as_mut_ptr());
-            } else {
-                let mut lanes = [0; 16];
-                O::store(sums, lanes.as_mut_ptr());
-                out.copy_from_slice(&lanes[..out.len()]);
-            }
+        for (sums, out) in sums.into_iter().zip(out.chunks_exact_mut(O::LANES)) {
+            O::store(sums, out.as_mut_ptr());
         }
     }
 }
 
-/// Packs one input row into a slot of the ring.
-///
-/// # Safety
-/// This machine has the instructions of `O`, and the caller enabled them.
+/// Writes a channel, with its padding, into the planes.
 #[inline(always)]
-unsafe fn pack_row<O: Lanes>(
-    shape: &ConvShape,
-    x: &[u8],
-    pad: u8,
-    staging: &mut Vec<u8>,
-    packed: &mut [O::X],
-) {
-    let [stride, dilation] = [shape.strides[1], shape.dilations[1]];
-    let columns = shape.kernel[1];
-    let vector = O::LANES * O::DEPTH;
-    let lanes = shape.out_width.next_multiple_of(O::LANES);
-    let steps = columns.div_ceil(O::DEPTH);
-
-    // The row with its padding, long enough for every lane of every tap.
-    let padded = (lanes - 1) * stride + (columns - 1) * dilation + 1;
-    staging.clear();
-    staging.resize(padded, pad);
-    let left = shape.pads[1].min(padded);
-    let count = x.len().min(padded - left);
-    staging[left..left + count].copy_from_slice(&x[..count]);
-    if stride > 1 {
-        // After it, one row of output columns a tap.
-        staging.resize(padded + columns * lanes, 0);
-        let (padded, rows) = staging.split_at_mut(padded);
-        for (column, row) in rows.chunks_mut(lanes).enumerate() {
-            gather(&padded[column * dilation..], stride, row);
+fn take_apart(shape: &ConvShape, layout: &Layout, x: &[u8], pad: u8, planes: &mut Vec<u8>) {
+    let ([down, right], top) = (shape.strides, shape.pads[0]);
+    planes.clear();
+    planes.resize(down * right * layout.plane, pad);
+    let Layout { pitch, plane, .. } = *layout;
+    // Rows below the last one that an output reads are not wanted.
+    let rows = plane / pitch;
+    let (mut row, mut remainder) = (top / down, top % down);
+    for x in x.chunks_exact(shape.width.max(1)) {
+        if row >= rows {
+            break;
         }
-    }
-    for (step, packed) in packed.chunks_mut(lanes * O::DEPTH).enumerate().take(steps) {
-        let rows = std::array::from_fn(|d| {
-            // A weight of zero follows the last column: any value does.
-            let column = (step * O::DEPTH + d).min(columns - 1);
-            let start = if stride > 1 {
-                padded + column * lanes
-            } else {
-                column * dilation
-            };
-            &staging[start..][..lanes]
-        });
-        for (chunk, dst) in packed.chunks_mut(vector).enumerate() {
-            // SAFETY: the caller's duty.
-            unsafe { O::interleave(rows, chunk * O::LANES, dst) };
+        for &(column, skipped, before, count) in &layout.columns {
+            let line = &mut planes[(remainder * right + column) * plane + row * pitch + before..];
+            debug_assert!(before + count <= pitch);
+            gather(&x[skipped..], right, &mut line[..count]);
+        }
+        remainder += 1;
+        if remainder == down {
+            (row, remainder) = (row + 1, 0);
         }
     }
 }

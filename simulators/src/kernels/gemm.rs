@@ -2,6 +2,7 @@
 //! output positions, tiles of sums in registers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -38,8 +39,11 @@ pub struct PackedWeights {
 enum Plan {
     /// One output position: rows of `taps` weights, padded with zeros to `stride`.
     Vector { rows: Vec<i8>, stride: usize },
-    /// One input channel a group, few outputs: words (output channel, kernel row, `DEPTH` columns).
-    Depthwise { words: Vec<i32> },
+    /// One input channel a group, few outputs: words (output channel, `DEPTH` kernel rows, kernel column).
+    Depthwise {
+        words: Vec<i32>,
+        layout: Arc<depthwise::Layout>,
+    },
     /// Words (tile of `ROWS` output channels, step of `DEPTH` taps, output channel of the tile).
     Panels { words: Vec<i32> },
 }
@@ -76,6 +80,7 @@ impl PackedWeights {
         } else if is_depthwise(shape) {
             Plan::Depthwise {
                 words: dispatch(isa, depthwise::PackWeights { shape, weights }),
+                layout: Arc::new(dispatch(isa, depthwise::Lay(shape))),
             }
         } else {
             Plan::Panels {
@@ -142,46 +147,41 @@ pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, 
                 }
             }
         }
-        Plan::Depthwise { words } => {
+        Plan::Depthwise { words, layout } => {
             let outputs = shape.group_outputs() * shape.positions();
-            let run = |scratch: &mut Scratch, (group, out): (usize, &mut [i32])| {
+            let run = |(group, out): (usize, &mut [i32])| {
                 let x = group_input(shape, x, group);
                 let rows = shape.group_outputs();
                 let words =
                     &words[group * words.len() / shape.groups..][..words.len() / shape.groups];
-                dispatch(
-                    isa,
-                    depthwise::Channel {
+                Scratch::with(|scratch| {
+                    let channel = depthwise::Channel {
                         shape,
+                        layout,
                         x,
                         pad,
                         words,
                         rows,
                         scratch,
                         out,
-                    },
-                );
+                    };
+                    dispatch(isa, channel);
+                });
             };
             if parallel {
-                out.par_chunks_mut(outputs)
-                    .enumerate()
-                    .for_each_init(Scratch::default, run);
+                out.par_chunks_mut(outputs).enumerate().for_each(run);
             } else {
-                let mut scratch = Scratch::default();
-                out.chunks_mut(outputs)
-                    .enumerate()
-                    .for_each(|task| run(&mut scratch, task));
+                out.chunks_mut(outputs).enumerate().for_each(run);
             }
         }
         Plan::Panels { words } => {
             let grid = dispatch(isa, Blocks { shape, parallel });
             let output = Output(out.as_mut_ptr());
-            let run = |scratch: &mut Scratch, block: usize| {
+            let run = |block: usize| {
                 let (group, rows, columns) = grid.block(shape, block);
                 let x = group_input(shape, x, group);
-                dispatch(
-                    isa,
-                    Panels {
+                Scratch::with(|scratch| {
+                    let panels = Panels {
                         shape,
                         x,
                         pad,
@@ -191,16 +191,14 @@ pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, 
                         columns,
                         scratch,
                         output,
-                    },
-                );
+                    };
+                    dispatch(isa, panels);
+                });
             };
             if parallel {
-                (0..grid.blocks())
-                    .into_par_iter()
-                    .for_each_init(Scratch::default, run);
+                (0..grid.blocks()).into_par_iter().for_each(run);
             } else {
-                let mut scratch = Scratch::default();
-                (0..grid.blocks()).for_each(|block| run(&mut scratch, block));
+                (0..grid.blocks()).for_each(run);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Instruction sets, how code is compiled for one, and the vector operations of the integer kernels.
 
+use std::cell::RefCell;
+
 /// An instruction set that the kernels know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -184,6 +186,19 @@ pub(super) struct Scratch {
     halves: Vec<i16>,
     /// Codes before they are interleaved.
     pub rows: Vec<u8>,
+    /// Sums before they are brought into the output's layout.
+    pub sums: Vec<i32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Scratch {
+    /// The buffers of this thread; what they hold is no input of any computation.
+    pub fn with<R>(f: impl FnOnce(&mut Self) -> R) -> R {
+        SCRATCH.with_borrow_mut(f)
+    }
 }
 
 /// The portable operations, with the lane structure of AVX-512 VNNI.

@@ -36,6 +36,109 @@ pub fn shift_right_i64(x: i64, bits: u32, r: Rounding) -> i64 {
     below + i64::from(up)
 }
 
+/// `x / 2^bits`, rounded, for `bits` up to 31; equal to [`shift_right`](super::shift_right).
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn shift_right_i32(x: i32, bits: u32, r: Rounding) -> i32 {
+    debug_assert!(bits <= 31);
+    let below = x >> bits;
+    let dropped = x & ((1u32 << bits) - 1).cast_signed();
+    // Without a shift, nothing is dropped, and must stay below "half".
+    let half = ((1u32 << bits) >> 1).max(1).cast_signed();
+    let negative = i32::from(x < 0);
+    let odd = below & 1;
+    let up = match r {
+        Rounding::HalfEven => dropped > half - odd,
+        Rounding::HalfAway => dropped > half - (1 - negative),
+        Rounding::HalfUp => dropped >= half,
+        Rounding::HalfDown => dropped > half,
+        Rounding::HalfTowardZero => dropped > half - negative,
+        Rounding::HalfUpIfNegativeElseHalfEven => dropped > half - (negative | odd),
+        Rounding::Floor => false,
+        Rounding::Ceil => dropped != 0,
+        Rounding::Trunc => (negative == 1) & (dropped != 0),
+        Rounding::Away => (negative == 0) & (dropped != 0),
+    };
+    below + i32::from(up)
+}
+
+/// Calls `$f!(rounding)` with a constant, so that the loop inside has no choice left.
+macro_rules! with_constant {
+    ($r:expr, $f:ident) => {
+        match $r {
+            Rounding::HalfEven => $f!(Rounding::HalfEven),
+            Rounding::HalfAway => $f!(Rounding::HalfAway),
+            Rounding::HalfUp => $f!(Rounding::HalfUp),
+            Rounding::HalfDown => $f!(Rounding::HalfDown),
+            Rounding::HalfTowardZero => $f!(Rounding::HalfTowardZero),
+            Rounding::HalfUpIfNegativeElseHalfEven => $f!(Rounding::HalfUpIfNegativeElseHalfEven),
+            Rounding::Floor => $f!(Rounding::Floor),
+            Rounding::Ceil => $f!(Rounding::Ceil),
+            Rounding::Trunc => $f!(Rounding::Trunc),
+            Rounding::Away => $f!(Rounding::Away),
+        }
+    };
+}
+
+/// Numbers that are computed together before they are kept: what is kept may be bytes, to which a compiler must assume
+/// that anything points.
+const BLOCK: usize = 64;
+
+/// `keep(f(x))` of many numbers.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn each_block<T>(from: &[i32], out: &mut [T], f: impl Fn(i32) -> i32, keep: impl Fn(i32) -> T) {
+    let (blocks, rest) = from.as_chunks::<BLOCK>();
+    let (outs, last) = out.as_chunks_mut::<BLOCK>();
+    for (from, out) in blocks.iter().zip(outs) {
+        let mut values = [0; BLOCK];
+        for (value, &x) in values.iter_mut().zip(from) {
+            *value = f(x);
+        }
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = keep(value);
+        }
+    }
+    for (out, &x) in last.iter_mut().zip(rest) {
+        *out = keep(f(x));
+    }
+}
+
+/// `keep(end(shift_right_i32(start(x))))` of many numbers.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn each_shifted<T>(
+    from: &[i32],
+    bits: u32,
+    r: Rounding,
+    out: &mut [T],
+    start: impl Fn(i32) -> i32,
+    end: impl Fn(i32) -> i32,
+    keep: impl Fn(i32) -> T,
+) {
+    macro_rules! run {
+        ($r:expr) => {
+            each_block(
+                from,
+                out,
+                #[inline(always)]
+                |x| end(shift_right_i32(start(x), bits, $r)),
+                keep,
+            )
+        };
+    }
+    with_constant!(r, run);
+}
+
 /// A [`FixedMultiplier`] with its steps, prepared for `i32` accumulators.
 ///
 /// Covers mantissas of up to 31 bits (Q31, Q15, 24-bit) with one or two rounding steps: gemmlowp's
@@ -49,6 +152,8 @@ pub struct FastMultiplier {
     saturate_left: bool,
     first: PreparedShift,
     second: PreparedShift,
+    /// Of the second shift.
+    rounding: Rounding,
 }
 
 /// A rounding shift without branches: what to add before the floor.
@@ -153,6 +258,7 @@ impl FixedMultiplier {
             saturate_left: left == LeftShift::Saturate,
             first: PreparedShift::new(shifts[0].0, shifts[0].1)?,
             second: PreparedShift::new(shifts[1].0, shifts[1].1)?,
+            rounding: shifts[1].1,
         })
     }
 }
@@ -172,5 +278,62 @@ impl FastMultiplier {
             i64::from(raised as i32)
         };
         self.second.apply(self.first.apply(acc * self.mantissa))
+    }
+
+    /// Whether the first shift leaves 32 bits and the second one is within them: for [`each_narrow`](Self::each_narrow).
+    pub fn is_narrow(self) -> bool {
+        // |acc * mantissa| < 2^62, and so is its sum with any nudge; 31 bits less leave 32.
+        self.left == 0
+            && i32::try_from(self.mantissa).is_ok()
+            && self.first.bits >= 31
+            && self.second.bits <= 31
+    }
+
+    /// `keep(end(apply(acc + bias)))` of many accumulators, where [`is_narrow`](Self::is_narrow).
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    pub fn each_narrow<T>(
+        self,
+        sums: &[i32],
+        bias: i32,
+        out: &mut [T],
+        end: impl Fn(i32) -> i32,
+        keep: impl Fn(i32) -> T,
+    ) {
+        let Self {
+            mantissa,
+            first,
+            second,
+            rounding,
+            ..
+        } = self;
+        let (mantissa, always, bits) = (mantissa as i32, first.always, second.bits);
+        let plain = first.negative == 0 && first.odd == 0;
+        // The low half of a product that is shifted by 31 or 32 is the same for a shift of zeros: no 64-bit arithmetic
+        // shift is needed, which vectors lack.
+        let product =
+            move |acc: i32| i64::from(acc.wrapping_add(bias)) * i64::from(mantissa) + always;
+        let rest = first.bits.saturating_sub(32);
+        if !plain {
+            let start = move |acc| first.apply(product(acc) - always) as i32;
+            each_shifted(sums, bits, rounding, out, start, end, keep);
+        } else if first.bits == 31 {
+            let start = move |acc| (product(acc) >> 31) as i32;
+            each_shifted(sums, bits, rounding, out, start, end, keep);
+        } else if bits == 0 {
+            each_block(
+                sums,
+                out,
+                #[inline(always)]
+                |acc| end((product(acc) >> 32) as i32 >> rest),
+                keep,
+            );
+        } else {
+            let start = move |acc| (product(acc) >> 32) as i32 >> rest;
+            each_shifted(sums, bits, rounding, out, start, end, keep);
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Operations that move elements without computing: each is a table of source indices, made once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use align_check_graph::{Op, Pad, PadMode, PerChannel, Resize, ResizeAxis};
 
+use crate::buffers::Buffers;
 use crate::quantize::CodeGrid;
-use crate::tensor::{Channels, Data, Tensor};
+use crate::tensor::{Channels, Codes, Data, Tensor};
 
 /// Index in a table that stands for the fill value.
 const FILL: u32 = u32::MAX;
@@ -20,6 +21,8 @@ pub struct Movement {
     /// Where each input axis goes, if it stays one axis.
     axes: Vec<Option<usize>>,
     out_shape: Vec<usize>,
+    /// The table as runs, where they are long; made when bytes are moved.
+    runs: OnceLock<Option<Vec<Run>>>,
 }
 
 impl Movement {
@@ -74,6 +77,7 @@ impl Movement {
             _ => return Err("not a data movement".into()),
         };
         Ok(Self {
+            runs: OnceLock::new(),
             table,
             fill,
             axes,
@@ -105,6 +109,7 @@ impl Movement {
             .map(|(a, axis)| matches!(axis, ResizeAxis::Copy).then_some(a))
             .collect();
         Some(Self {
+            runs: OnceLock::new(),
             table: Some(table),
             fill: 0.0,
             axes,
@@ -160,11 +165,28 @@ impl Movement {
 
     /// Moves the elements of a tensor.
     pub fn apply(&self, tensor: &Tensor) -> Tensor {
+        self.apply_in(tensor, &mut Buffers::default())
+    }
+
+    /// [`apply`](Self::apply) in memory that is used again.
+    pub fn apply_in(&self, tensor: &Tensor, buffers: &mut Buffers) -> Tensor {
         if let Data::Codes { codes, grid } = &tensor.data
             && let Some(out_grid) = self.grid(grid)
         {
+            if let (Some((first, bytes)), Some(table)) = (codes.bytes(), &self.table)
+                && out_grid.zero_point.values.len() == 1
+            {
+                let fill = out_grid.code_of(self.fill, 0).unwrap_or(i64::from(first));
+                if let Ok(fill) = u8::try_from(fill - i64::from(first)) {
+                    let moved = self.bytes(table, bytes, fill, buffers);
+                    let codes = Codes::of_bytes(first, moved);
+                    return Tensor::kept(self.out_shape.clone(), codes, out_grid);
+                }
+            }
             let moved = match &self.table {
-                None => codes.clone(),
+                None => {
+                    return Tensor::kept(self.out_shape.clone(), codes.clone(), out_grid);
+                }
                 Some(table) if out_grid.zero_point.values.len() > 1 => {
                     let channels = Channels::of(&out_grid.zero_point, &self.out_shape);
                     table
@@ -191,6 +213,58 @@ impl Movement {
             Some(table) => take(table, &values, self.fill),
         };
         Tensor::real(self.out_shape.clone(), moved)
+    }
+}
+
+/// Elements of the output that are neighbours in the input too.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Run {
+    /// The first one in the input, or [`FILL`].
+    from: u32,
+    count: u32,
+}
+
+impl Run {
+    /// `None` where elements are scattered.
+    fn all(table: &[u32]) -> Option<Vec<Self>> {
+        let mut runs: Vec<Self> = Vec::new();
+        for &from in table {
+            if runs.len() > 64 + table.len() / 4 {
+                return None;
+            }
+            match runs.last_mut() {
+                Some(run) if run.from == FILL && from == FILL => run.count += 1,
+                Some(run) if run.from != FILL && from != FILL && run.from + run.count == from => {
+                    run.count += 1;
+                }
+                _ => runs.push(Self { from, count: 1 }),
+            }
+        }
+        Some(runs)
+    }
+}
+
+impl Movement {
+    /// Moves bytes.
+    fn bytes(&self, table: &[u32], from: &[u8], fill: u8, buffers: &mut Buffers) -> Vec<u8> {
+        let mut out = buffers.bytes(table.len());
+        let Some(runs) = self.runs.get_or_init(|| Run::all(table)) else {
+            for (to, &at) in out.iter_mut().zip(table) {
+                *to = if at == FILL { fill } else { from[at as usize] };
+            }
+            return out;
+        };
+        let mut rest = &mut out[..];
+        for run in runs {
+            let (to, behind) = rest.split_at_mut(run.count as usize);
+            if run.from == FILL {
+                to.fill(fill);
+            } else {
+                to.copy_from_slice(&from[run.from as usize..][..to.len()]);
+            }
+            rest = behind;
+        }
+        out
     }
 }
 

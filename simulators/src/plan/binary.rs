@@ -107,6 +107,7 @@ impl Planner<'_> {
             function,
             clamp: clamp_codes(out, folded, bounds),
             blocks: self.pair_blocks(op, operands, [a, b], out),
+            memo: Default::default(),
         };
         Some((Finish::Pair(Box::new(pair)), false, vec![rule]))
     }

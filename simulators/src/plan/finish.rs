@@ -1,6 +1,7 @@
 //! How a layer ends: from sums (or inputs) to its output.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use align_check_graph::{Activation, DynamicPart, Quantizer};
 
@@ -110,6 +111,11 @@ impl Table {
         (i64::from(code) - self.first) as usize
     }
 
+    /// Whether every code between two ends has an entry.
+    pub fn covers(&self, min: i64, max: i64) -> bool {
+        min >= self.first && max - self.first < self.entries.len() as i64
+    }
+
     /// The output of an input code.
     #[inline]
     pub fn code(&self, code: i32) -> i32 {
@@ -125,6 +131,39 @@ pub struct Pair {
     pub clamp: (i32, i32),
     /// Elements in whole blocks of a vector kernel, and their function.
     pub blocks: Option<(PairFunction, Arc<[bool]>)>,
+    /// What the function made of pairs that came by.
+    pub memo: Memo,
+}
+
+/// Codes of pairs of bytes, each computed once: what a function of two codes makes of a pair is the same wherever, and
+/// on whichever thread, it comes by.
+#[derive(Debug, Default)]
+pub struct Memo(OnceLock<Box<[AtomicU16]>>);
+
+impl Memo {
+    /// Bytes of pairs: `code(a, b)` of each, less `first`; `None` where one is no byte.
+    pub fn bytes(
+        &self,
+        [a, b]: [&[u8]; 2],
+        first: i32,
+        out: &mut [u8],
+        code: impl Fn(u8, u8) -> i32,
+    ) -> Option<()> {
+        let known = self
+            .0
+            .get_or_init(|| (0..1 << 16).map(|_| AtomicU16::new(0)).collect());
+        for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            let entry = &known[usize::from(a) << 8 | usize::from(b)];
+            // 0: not known yet.
+            let mut byte = entry.load(Ordering::Relaxed);
+            if byte == 0 {
+                byte = 1 + u16::from(u8::try_from(code(a, b) - first).ok()?);
+                entry.store(byte, Ordering::Relaxed);
+            }
+            *out = (byte - 1) as u8;
+        }
+        Some(())
+    }
 }
 
 impl Pair {

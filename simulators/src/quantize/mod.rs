@@ -12,6 +12,7 @@ pub mod fake_quantize;
 pub mod gfpq;
 mod grid;
 mod letter;
+pub mod letter_end;
 mod minifloat;
 mod runs;
 pub mod tables;

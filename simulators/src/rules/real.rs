@@ -1,9 +1,10 @@
 //! A real to a code by a target's `[quantize]` rule.
 
-use align_check_specs::{DequantizeRule, Division, Quantize, ZeroPointPosition};
+use align_check_specs::{DequantizeRule, Division, Quantize, Rounding, ZeroPointPosition};
 
 use super::Labels;
 use super::fake_quantize::FakeQuantizer;
+use crate::kernels::{Isa, vectorize};
 use crate::num::trace::short;
 use crate::num::{Trace, Width};
 
@@ -30,6 +31,55 @@ impl RealQuantizer {
     /// The stored code of a real.
     pub fn code(&self, x: f32) -> i32 {
         self.traced(x, &mut Trace::off())
+    }
+
+    /// [`code`](Self::code) of many reals as `f32`; `None` where the rule has no short form.
+    pub fn codes(&self, isa: Isa, reals: &[f64]) -> Option<Vec<i32>> {
+        let small = |x: i64| x.abs() < 1 << 20;
+        let Labels {
+            zero_point,
+            min,
+            max,
+            relabel,
+            ..
+        } = self.out;
+        let ends = [zero_point, min, max, relabel].into_iter().all(small);
+        // A number that is none becomes code 0 by the definition, and a bound by the short form.
+        let none = || reals.iter().any(|x| x.is_nan());
+        if self.rule.rounding != Rounding::HalfEven || !ends || none() {
+            return None;
+        }
+        let (scale, inverse) = (self.out.scale_f32(), self.inverse);
+        if !scale.is_normal() || !inverse.is_normal() {
+            return None;
+        }
+        let divides = match self.rule.division {
+            Division::DivideF32 | Division::Model => true,
+            Division::ReciprocalF32 | Division::ModelReciprocalF32 => false,
+            Division::FakeQuantize | Division::DivideF64 => return None,
+        };
+        let inside = self.rule.zero_point == ZeroPointPosition::InsideRounding
+            || self.rule.division.is_model();
+        let zero = zero_point as f32;
+        let (before, after) = if inside { (zero, 0.0) } else { (0.0, zero) };
+        let (lo, hi, relabel) = (min as f32, max as f32, relabel as i32);
+        let mut codes = vec![0; reals.len()];
+        // `-0.0 + 0.0` is another zero, and the same code.
+        let code = move |steps: f32| {
+            let rounded = (steps + before).round_ties_even() + after;
+            rounded.max(lo).min(hi) as i32 - relabel
+        };
+        vectorize(
+            isa,
+            #[inline(always)]
+            || {
+                for (out, &x) in codes.iter_mut().zip(reals) {
+                    let x = x as f32;
+                    *out = code(if divides { x / scale } else { x * inverse });
+                }
+            },
+        );
+        Some(codes)
     }
 
     /// [`code`](Self::code), step by step.

@@ -1,8 +1,8 @@
 //! `[requantize]` and `[bias]`, bound to the scales of one layer: from an accumulator to an output code.
 
 use align_check_specs::{
-    Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, Multiplier, Overflow,
-    Requantize, Rounding, Step, ZeroPointPosition,
+    Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, LeftShift, Multiplier,
+    Overflow, Requantize, Rounding, Step, ZeroPointPosition,
 };
 
 use super::Labels;
@@ -205,15 +205,78 @@ impl Requantizer {
                 bias => trace.flagged("with bias", || format!("{sum} + {bias}"), fitted),
             }
         };
-        acc.and_then(|acc| self.finish(acc, c, trace))
+        acc.and_then(|acc| self.finish(acc, c, steps(&self.rule, c.behind), trace))
     }
 
-    fn finish(&self, acc: i64, c: &Channel, trace: &mut Trace) -> Flagged<i32> {
-        let first = self
-            .rule
-            .steps
-            .first()
-            .map_or(Rounding::HalfEven, |s| s.rounding);
+    /// [`code`](Self::code) with other steps in place of the rule's own: a search binds the rest of a rule once.
+    pub fn code_by(&self, steps: &[Step], sum: i64, channel: usize) -> i32 {
+        let c = &self.channels[channel];
+        self.width
+            .fit(i128::from(sum) + i128::from(c.bias))
+            .and_then(|acc| self.finish(acc, c, steps, &mut Trace::off()))
+            .value
+    }
+
+    /// Everything that decides codes but the steps and the accumulator: ends with equal numbers here give equal codes by
+    /// equal steps.
+    pub fn fingerprint(&self) -> Vec<u64> {
+        let real = |v: f64| v.to_bits();
+        let integer = |v: i64| v.cast_unsigned();
+        let zero = match self.rule.zero_point {
+            ZeroPointPosition::AfterRounding => 0,
+            ZeroPointPosition::InsideRounding => 1,
+            ZeroPointPosition::InBias => 2,
+        };
+        let clamp = u64::from(self.rule.clamp == ClampOrder::BeforeRounding);
+        let mut all = vec![zero, clamp, integer(self.lo), integer(self.hi)];
+        for c in &self.channels {
+            all.push(integer(c.bias));
+            match (self.rule.multiplier, c.fixed) {
+                (_, Some(fixed)) => {
+                    let left = match self.rule.left_shift {
+                        _ if fixed.exponent <= 0 => 0,
+                        LeftShift::Wrap => 1,
+                        LeftShift::Saturate => 2,
+                        LeftShift::Exact => 3,
+                    };
+                    let width = u64::from(fixed.bits) << 2 | left;
+                    let exponent = integer(fixed.exponent.into());
+                    all.extend([integer(fixed.mantissa), exponent, width]);
+                }
+                (Multiplier::PowerOfTwo, _) => all.push(integer(c.shift.into())),
+                (Multiplier::F64 | Multiplier::F64Reduced { .. } | Multiplier::Exact, _) => {
+                    all.extend([64, real(c.m), real(c.bias_exact)]);
+                }
+                (Multiplier::F32 | Multiplier::F32Reduced { .. }, _) => {
+                    let bias = match self.bias {
+                        BiasFormat::F32InAccumulator => 1,
+                        BiasFormat::F32AfterScale => 2,
+                        _ => 0,
+                    };
+                    all.extend([32, real((c.m as f32).into()), bias]);
+                    all.push(if bias == 0 {
+                        0
+                    } else {
+                        real(c.bias_f32.into())
+                    });
+                }
+                (multiplier, _) => {
+                    // Divisions and folded scales: nothing is told apart from its own rule alone.
+                    let own = match multiplier {
+                        Multiplier::F32TwoSteps { division } => 1 + division as u64,
+                        _ => 100,
+                    };
+                    let bias = self.bias as u64;
+                    all.extend([own, bias, real(c.unit.into()), real(c.bias_f32.into())]);
+                    all.extend([real(c.m), real(c.bias_exact)]);
+                }
+            }
+        }
+        all
+    }
+
+    fn finish(&self, acc: i64, c: &Channel, steps: &[Step], trace: &mut Trace) -> Flagged<i32> {
+        let first = steps.first().map_or(Rounding::HalfEven, |s| s.rounding);
         match self.rule.multiplier {
             Multiplier::F32 => {
                 let v = self.scaled_f32(acc, c.m as f32, c, trace);
@@ -279,13 +342,7 @@ impl Requantizer {
                 };
                 fixed.shown("multiplier", trace);
                 fixed
-                    .traced(
-                        acc,
-                        steps(&self.rule, c.behind),
-                        self.rule.left_shift,
-                        self.width.bits,
-                        trace,
-                    )
+                    .traced(acc, steps, self.rule.left_shift, self.width.bits, trace)
                     .and_then(|v| self.place(i128::from(v), trace))
             }
         }
@@ -376,37 +433,45 @@ impl Requantizer {
         })
     }
 
-    /// [`code`](Self::code) of many sums of one channel, without flags.
-    pub fn codes(&self, isa: Isa, sums: &[i32], channel: usize, out: &mut [i32]) {
+    /// [`code`](Self::code) of many sums of one channel, without flags; each less `first` where it is kept as a byte.
+    pub fn codes<T: Kept>(
+        &self,
+        isa: Isa,
+        sums: &[i32],
+        channel: usize,
+        first: i32,
+        out: &mut [T],
+    ) {
         let c = &self.channels[channel];
         let wraps_32 = self.width.bits == 32 && self.width.overflow == Overflow::Wrap;
         let integer_bias = i32::try_from(c.bias).ok().filter(|_| wraps_32);
-        let first = self
+        let rounding = self
             .rule
             .steps
             .first()
             .map_or(Rounding::HalfEven, |s| s.rounding);
         let after = self.rule.zero_point == ZeroPointPosition::AfterRounding;
-        let (lo, hi, relabel) = (self.lo, self.hi, self.out.relabel);
+        // Clamping before or after rounding is the same where the bounds are integers, and adding an integer zero point
+        // to a rounded f32 of this size, or to a clamped i32, is exact.
+        let small = |x: i64| x.abs() < 1 << 20;
+        let narrow = [self.lo, self.hi, self.out.zero_point, self.out.relabel]
+            .into_iter()
+            .all(small);
+        let zero = if after { self.out.zero_point } else { 0 } as i32;
+        let end = End {
+            lo: (self.lo as i32).wrapping_sub(zero),
+            hi: (self.hi as i32).wrapping_sub(zero),
+            offset: zero.wrapping_sub(self.out.relabel as i32),
+        };
         match (self.rule.multiplier, integer_bias) {
             (Multiplier::F32 | Multiplier::F32TwoSteps { .. }, Some(bias))
-                if first == Rounding::HalfEven
-                    && lo.abs().max(hi.abs()) + self.out.zero_point.abs() < 1 << 21 =>
+                if rounding == Rounding::HalfEven && narrow =>
             {
-                // Clamping before or after rounding is the same where the bounds are integers, and adding
-                // an integer zero point to a rounded f32 of this size is exact.
-                let zero = self.out.zero_point as f32;
-                let (lo, hi) = if after {
-                    (lo as f32 - zero, hi as f32 - zero)
+                let inside = if after {
+                    0.0
                 } else {
-                    (lo as f32, hi as f32)
+                    self.out.zero_point as f32
                 };
-                let offset = if after {
-                    self.out.zero_point - relabel
-                } else {
-                    -relabel
-                } as i32;
-                let inside = if after { 0.0 } else { zero };
                 let (in_sum, behind) = match self.bias {
                     BiasFormat::F32InAccumulator => (c.bias_f32, 0.0),
                     BiasFormat::F32AfterScale => (0.0, c.bias_f32),
@@ -421,18 +486,45 @@ impl Requantizer {
                         division: Division::ReciprocalF32
                     }
                 );
-                let finish = |v: f32| round_to_i32((v + inside).max(lo).min(hi)) + offset;
-                let start = |acc: i32| (acc.wrapping_add(bias) as f32 + in_sum) * m + behind;
+                let (lo, hi) = (end.lo as f32, end.hi as f32);
+                let offset = end.offset;
+                let finish =
+                    move |v: f32| round_to_i32((v + inside).max(lo).min(hi)).wrapping_add(offset);
+                let start = move |acc: i32| (acc.wrapping_add(bias) as f32 + in_sum) * m + behind;
                 vectorize(
                     isa,
                     #[inline(always)]
                     || match (two, reciprocal) {
-                        (false, _) => each(sums, out, |acc| finish(start(acc))),
+                        (false, _) => each(sums, first, out, move |acc| finish(start(acc))),
                         (true, true) => {
                             let inverse = 1.0 / scale;
-                            each(sums, out, |acc| finish(start(acc) * inverse));
+                            each(sums, first, out, move |acc| finish(start(acc) * inverse));
                         }
-                        (true, false) => each(sums, out, |acc| finish(start(acc) / scale)),
+                        (true, false) => {
+                            each(sums, first, out, move |acc| finish(start(acc) / scale));
+                        }
+                    },
+                );
+            }
+            (
+                Multiplier::Fixed { .. }
+                | Multiplier::FixedAbsolute { .. }
+                | Multiplier::Best { .. }
+                | Multiplier::Q15Reduced,
+                Some(bias),
+            ) if narrow && c.fast.is_some_and(FastMultiplier::is_narrow) => {
+                let Some(fast) = c.fast else { return };
+                vectorize(
+                    isa,
+                    #[inline(always)]
+                    || {
+                        fast.each_narrow(
+                            sums,
+                            bias,
+                            out,
+                            move |v| end.code(v),
+                            move |c| T::keep(c, first),
+                        )
                     },
                 );
             }
@@ -444,12 +536,13 @@ impl Requantizer {
                 Some(bias),
             ) if c.fast.is_some() => {
                 let Some(fast) = c.fast else { return };
-                let zero = if after { self.out.zero_point } else { 0 };
+                let (zero, lo, hi) = (i64::from(zero), self.lo, self.hi);
+                let relabel = self.out.relabel;
                 vectorize(
                     isa,
                     #[inline(always)]
                     || {
-                        each(sums, out, |acc| {
+                        each(sums, first, out, move |acc| {
                             let v = fast.apply(acc.wrapping_add(bias)) + zero;
                             (v.clamp(lo, hi) - relabel) as i32
                         });
@@ -457,26 +550,79 @@ impl Requantizer {
                 );
             }
             (Multiplier::PowerOfTwo, Some(bias))
-                if (0..=31).contains(&c.shift) && self.slope.is_none() =>
+                if (0..=31).contains(&c.shift) && self.slope.is_none() && narrow =>
             {
-                let zero = if after { self.out.zero_point } else { 0 };
                 let shift = c.shift as u32;
                 vectorize(
                     isa,
                     #[inline(always)]
                     || {
-                        each(sums, out, |acc| {
-                            let acc = i64::from(acc.wrapping_add(bias));
-                            let v = num::shift_right_i64(acc, shift, first) + zero;
-                            (v.clamp(lo, hi) - relabel) as i32
-                        });
+                        num::each_shifted(
+                            sums,
+                            shift,
+                            rounding,
+                            out,
+                            move |acc| acc.wrapping_add(bias),
+                            move |v| end.code(v),
+                            move |code| T::keep(code, first),
+                        );
                     },
                 );
             }
-            _ => each(sums, out, |acc| {
+            _ => each(sums, first, out, |acc| {
                 self.code(i64::from(acc), channel, false).value
             }),
         }
+    }
+}
+
+/// How a rounded integer becomes a stored code.
+#[derive(Clone, Copy)]
+struct End {
+    /// Bounds less the zero point.
+    lo: i32,
+    hi: i32,
+    /// Zero point less what the target's label is more than the stored code.
+    offset: i32,
+}
+
+impl End {
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn code(self, v: i32) -> i32 {
+        v.max(self.lo).min(self.hi).wrapping_add(self.offset)
+    }
+}
+
+/// A code as a tensor keeps it.
+pub trait Kept: Copy {
+    /// Keeps a code, as a byte less the `first` one.
+    fn keep(code: i32, first: i32) -> Self;
+}
+
+impl Kept for i32 {
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn keep(code: i32, _first: i32) -> Self {
+        code
+    }
+}
+
+impl Kept for u8 {
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn keep(code: i32, first: i32) -> Self {
+        debug_assert!((0..256).contains(&(code - first)), "a code of its grid");
+        code.wrapping_sub(first) as Self
     }
 }
 
@@ -508,10 +654,8 @@ pub fn round_to_i32(v: f32) -> i32 {
     reason = "must be compiled with its caller's target features"
 )]
 #[inline(always)]
-fn each(sums: &[i32], out: &mut [i32], f: impl Fn(i32) -> i32) {
-    for (out, &acc) in out.iter_mut().zip(sums) {
-        *out = f(acc);
-    }
+fn each<T: Kept>(sums: &[i32], first: i32, out: &mut [T], f: impl Fn(i32) -> i32) {
+    num::each_block(sums, out, f, |code| T::keep(code, first));
 }
 
 /// The width of an accumulator; without one, 64 bits that nothing leaves.

@@ -1,0 +1,239 @@
+//! The model's own quantizer behind integer sums, to the letter, at the speed of `f32`.
+
+use align_check_graph::{Affine, Rounding};
+
+use super::affine;
+use crate::kernels::{Isa, vectorize};
+use crate::rules::requantize::{Kept, round_to_i32};
+
+/// Sums that are quantized together.
+const BLOCK: usize = 32;
+
+/// The model's quantizer behind a sum of one channel: the real `sum * m + b` in `f64`, clamped, then the quantizer's own
+/// operations in `f32`.
+#[derive(Clone, Copy, Debug)]
+pub struct LetterEnd {
+    /// What a unit of the sum is worth.
+    m: f64,
+    /// What is added to it.
+    b: f64,
+    /// Bounds of the real.
+    clamp: (f64, f64),
+    scale: f32,
+    /// Zero point inside of the rounding.
+    inside: f32,
+    bounds: (f32, f32),
+    /// Zero point outside of it.
+    outside: i32,
+}
+
+/// The same with one product and one sum, and how far that may be off.
+#[derive(Clone, Copy)]
+struct Near {
+    m: f32,
+    b: f32,
+    lo: f32,
+    hi: f32,
+    /// The distance from the definition is below `(largest + terms) * NEAR`, for the block's largest magnitude.
+    terms: f32,
+}
+
+/// Twelve halves of the last place of `f32`.
+///
+/// With `u = 2^-24`, `S = |sum * m|`, and everything in steps of the output: the short form rounds the sum, its factor,
+/// their product, the offset and the result, `3 S + |b| + |t|` times `u`; the definition rounds the real, the quotient
+/// and the sum with the zero point, `2 |v| + |y|` times `u`, and its `f64` part vanishes beside that; a bound is rounded
+/// twice in each. As `S <= |t| + |b|` and `|v| <= |t| + |inside|` to first order, both are less than
+/// `u * (7 |t| + 4 |b| + 2 |inside| + 4 |bound|)` apart. Rounding and clamping keep an order: where the clamped short form
+/// lies further than that from every tie, both give the same code.
+const NEAR: f32 = 12.0 / 16_777_216.0;
+
+impl LetterEnd {
+    /// Of a [plain](is_plain) quantizer; `clamp` are reals.
+    pub fn new(a: &Affine, clamp: (f64, f64)) -> Self {
+        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0));
+        Self {
+            m: 1.0,
+            b: 0.0,
+            clamp,
+            scale: channel.scale,
+            inside: channel.inside,
+            bounds: channel.bounds(),
+            outside: channel.outside() as i32,
+        }
+    }
+
+    /// The same behind `sum * m + b`.
+    #[must_use]
+    pub fn of_sum(self, m: f64, b: f64) -> Self {
+        Self { m, b, ..self }
+    }
+
+    /// The code of a real.
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    pub fn code(self, real: f64) -> i32 {
+        let ((lo, hi), (min, max)) = (self.clamp, self.bounds);
+        let y = real.max(lo).min(hi) as f32 / self.scale + self.inside;
+        round_to_i32(y.min(max).max(min)).wrapping_add(self.outside)
+    }
+
+    /// The codes of sums; each less `first` where it is kept as a byte.
+    pub fn codes<T: Kept>(self, isa: Isa, sums: &[i32], first: i32, out: &mut [T]) {
+        let near = self.near();
+        vectorize(
+            isa,
+            #[inline(always)]
+            || {
+                let (blocks, rest) = sums.as_chunks::<BLOCK>();
+                let (outs, last) = out.as_chunks_mut::<BLOCK>();
+                for (sums, out) in blocks.iter().zip(outs) {
+                    let codes = near.and_then(
+                        #[inline(always)]
+                        |near| near.codes(sums, self.outside),
+                    );
+                    let codes = codes.unwrap_or_else(|| self.exact(sums));
+                    for (out, code) in out.iter_mut().zip(codes) {
+                        *out = T::keep(code, first);
+                    }
+                }
+                for (out, &sum) in last.iter_mut().zip(rest) {
+                    *out = T::keep(self.code(f64::from(sum) * self.m + self.b), first);
+                }
+            },
+        );
+    }
+
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn exact(self, sums: &[i32; BLOCK]) -> [i32; BLOCK] {
+        let mut codes = [0; BLOCK];
+        for (code, &sum) in codes.iter_mut().zip(sums) {
+            *code = self.code(f64::from(sum) * self.m + self.b);
+        }
+        codes
+    }
+
+    /// `None` where a number is no ordinary one.
+    fn near(self) -> Option<Near> {
+        let (scale, inside) = (f64::from(self.scale), f64::from(self.inside));
+        let in_steps = |real: f64| (real / scale + inside) as f32;
+        let (min, max) = self.bounds;
+        let near = Near {
+            m: (self.m / scale) as f32,
+            b: in_steps(self.b),
+            lo: in_steps(self.clamp.0).max(min).min(max),
+            hi: in_steps(self.clamp.1).min(max).max(min),
+            terms: 0.0,
+        };
+        let ends = near.lo.abs().max(near.hi.abs());
+        let terms = near.b.abs() + self.inside.abs() + ends + 1.0;
+        let ordinary = near.m.is_normal()
+            && near.b.abs() < 1e6
+            && self.inside.abs() < 1e6
+            && ends < 1e6
+            && near.lo <= near.hi
+            && self.clamp.0 <= self.clamp.1
+            && scale > 1e-30
+            && self.m.is_normal();
+        ordinary.then_some(Near { terms, ..near })
+    }
+}
+
+impl Near {
+    /// The codes of a block; `None` where one of them lies too near to a tie to be told.
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn codes(self, sums: &[i32; BLOCK], outside: i32) -> Option<[i32; BLOCK]> {
+        let mut codes = [0; BLOCK];
+        // Magnitudes as their bits, which have the same order.
+        let (mut largest, mut furthest) = (0i32, 0i32);
+        for (code, &sum) in codes.iter_mut().zip(sums) {
+            let t = sum as f32 * self.m + self.b;
+            let y = if t > self.lo { t } else { self.lo };
+            let y = if y < self.hi { y } else { self.hi };
+            let rounded = round_to_i32(y);
+            let off = y - rounded as f32;
+            largest = largest.max(t.abs().to_bits().cast_signed());
+            furthest = furthest.max(off.abs().to_bits().cast_signed());
+            *code = rounded.wrapping_add(outside);
+        }
+        let largest = f32::from_bits(largest.cast_unsigned());
+        let furthest = f32::from_bits(furthest.cast_unsigned());
+        let room = (largest + self.terms) * NEAR;
+        (0.5 - furthest > room).then_some(codes)
+    }
+}
+
+/// Whether a quantizer rounds half to even, and neither multiplies nor has two codes only.
+pub fn is_plain(a: &Affine) -> bool {
+    a.rounding == Rounding::HalfEven && !a.is_bipolar() && a.multiplier.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Ends with scales between the usual, ties included: with powers of two nearly everything is one.
+    fn ends() -> impl Strategy<Value = LetterEnd> {
+        let m = prop_oneof![
+            1e-6..1e-1f64,
+            (-12..-2i32).prop_map(|e| f64::from(e).exp2())
+        ];
+        let scale = prop_oneof![1e-3..1f32, (-8..0i32).prop_map(|e| (e as f32).exp2())];
+        let clamp = prop_oneof![
+            Just((f64::NEG_INFINITY, f64::INFINITY)),
+            Just((0.0, f64::INFINITY)),
+            Just((0.0, 6.0)),
+        ];
+        let b = prop_oneof![Just(0.0), -100.0..100.0f64];
+        (m, b, clamp, scale, -130..130i32, any::<bool>()).prop_map(
+            |(m, b, clamp, scale, zero, inside)| LetterEnd {
+                m,
+                b,
+                clamp,
+                scale,
+                inside: if inside { zero as f32 } else { 0.0 },
+                bounds: (-128.0, 127.0),
+                outside: if inside { 0 } else { zero },
+            },
+        )
+    }
+
+    proptest! {
+        /// Sums around every tie, and anywhere, in slices of any length.
+        #[test]
+        fn blocks_are_the_definition(
+            end in ends(),
+            seeds in prop::collection::vec((any::<i32>(), 0..32u32, -200..200i32), 0..140),
+        ) {
+            let sum = |(i, &(any, shift, code)): (usize, &(i32, u32, i32))| {
+                if i % 2 == 0 {
+                    return any >> shift;
+                }
+                // The sum whose real is nearest to half a step above a code.
+                let tie = (f64::from(code) + 0.5 - f64::from(end.inside)) * f64::from(end.scale);
+                ((tie - end.b) / end.m).round() as i32
+            };
+            let sums: Vec<i32> = seeds.iter().enumerate().map(sum).collect();
+            let expected: Vec<i32> =
+                sums.iter().map(|&s| end.code(f64::from(s) * end.m + end.b)).collect();
+            for isa in Isa::available() {
+                let mut codes = vec![0i32; sums.len()];
+                end.codes(isa, &sums, 0, &mut codes);
+                prop_assert_eq!(&codes, &expected);
+            }
+        }
+    }
+}
