@@ -449,7 +449,7 @@ fn parquet_has_a_row_for_each_input() {
             format!(
                 "{{target: \"{target}\", sample: 1, input: \"b\\n.png\", flips: false, reference_class: null, \
                  target_class: null, reference_rank: null, target_rank: null, differing: 0, outputs_differing: 0, \
-                 worst_layer: null, worst_lsb: 0.0}}"
+                 worst_layer: null, worst_lsb: 0E0}}"
             ),
         ]
     );

@@ -346,6 +346,8 @@ pub fn large(layers: usize) -> Outcome {
 /// A target in which nothing differs.
 fn aligned() -> TargetOutcome {
     TargetOutcome {
+        inputs: Vec::new(),
+        accuracy: None,
         name: "vitis-dpu".to_owned(),
         summary: "AMD Vitis AI DPU: int8, power-of-two scales, one half-up shift".to_owned(),
         grade: "recorded".to_owned(),
