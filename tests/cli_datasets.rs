@@ -1,5 +1,7 @@
 //! Whole datasets: what counts as an input, memory, labels, interruption, shards.
 
+#![allow(clippy::useless_vec, reason = "`args!` makes lists")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -302,7 +304,7 @@ fn pictures_folders_patterns_and_lists_are_the_same_inputs() {
         let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
         fs::write(raws.join(format!("{at}.raw")), bytes).expect("a file");
         let name = if at % 2 == 0 { "" } else { "image:=" };
-        lines += &format!("{name}raw/{at}.raw\n");
+        lines.extend([name, "raw/", &at.to_string(), ".raw\n"]);
         Npz::new(&arrays.join(format!("{at}.npz")))
             .add("image", &[1, 1, 8, 8], &numbers)
             .finish();
