@@ -3,7 +3,9 @@
 //! A framework that trains or evaluates the model sums in `f32`, too, in an order of its own; where such a run ends in
 //! other codes than exact arithmetic, a target that ends no further away has not drifted.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use align_check_simulators::kernels::{ConvShape, Isa, vectorize};
 use align_check_simulators::network::{Kind, Layer, Linear, apply_posts};
@@ -16,30 +18,33 @@ use rayon::prelude::*;
 
 use crate::check::Check;
 use crate::compare;
-use crate::inputs::Sample;
+use crate::inputs::{Sample, Source};
+use crate::lanes;
 use crate::outcome::Baseline;
 use crate::sample;
 
-/// Runs the model in `f32` next to the exact reference, on every sample. `None` where no float run of the model
-/// exists, because its file computes in integers.
+/// Runs the model in `f32` next to the exact reference, on a range of samples. `None` where no float run of the model
+/// exists, because its file computes in integers, and where `stop` ended it.
 ///
 /// # Errors
 /// As the check of these samples.
-pub fn run(check: &Check, samples: &[Sample], compared: &[bool]) -> Result<Option<Baseline>> {
+pub fn run(
+    check: &Check,
+    source: &dyn Source,
+    range: Range<usize>,
+    compared: &[bool],
+    stop: &AtomicBool,
+) -> Result<Option<Baseline>> {
     if check.network.graph.integer {
         return Ok(None);
     }
-    let found: Vec<Baseline> = samples
-        .par_iter()
-        .map(|sample| one(check, sample, compared))
-        .collect::<Result<_>>()?;
-    Ok(found.into_iter().reduce(|mut all, one| {
-        for (sum, count) in all.layers.iter_mut().zip(one.layers) {
-            *sum += count;
-        }
-        all.outputs += one.outputs;
-        all
-    }))
+    let mut all = Baseline::default();
+    let work = |number: usize| one(check, &*source.load(number)?, compared);
+    let end = lanes::in_order(range.clone(), stop, &work, &mut |_, found| {
+        all.add(&found);
+        Ok(())
+    })?;
+    Ok((end == range.end).then_some(all))
 }
 
 fn one(check: &Check, sample: &Sample, compared: &[bool]) -> Result<Baseline> {

@@ -16,7 +16,7 @@ use anyhow::{Result, anyhow};
 use crate::check::Target;
 use crate::encodings;
 use crate::failure::Failure;
-use crate::inputs::Sample;
+use crate::inputs::Source;
 
 /// What the format of such a model is called in reports.
 pub const LABEL: &str = "calibrated by align-check, an approximation";
@@ -29,7 +29,7 @@ pub const LABEL: &str = "calibrated by align-check, an approximation";
 pub fn minmax(
     graph: Graph,
     model: &Model,
-    samples: &[Sample],
+    samples: &dyn Source,
     specs: &[Spec],
     isa: Isa,
 ) -> Result<(Graph, Applied), Failure> {
@@ -51,7 +51,7 @@ pub fn minmax(
         format!(
             "the quantizers are align-check's own approximation, no toolchain's: smallest and largest elements on {} \
              inputs, {kind}, {bits} bits",
-            samples.len()
+            samples.count()
         ),
     );
     Ok((graph, applied))
@@ -86,7 +86,12 @@ fn grid(specs: &[Spec]) -> Result<(u32, bool)> {
 }
 
 /// The ranges of the inputs, and of what each layer makes, in exact arithmetic.
-fn ranges(graph: &Graph, path: &Path, samples: &[Sample], isa: Isa) -> Result<Vec<Range>, Failure> {
+fn ranges(
+    graph: &Graph,
+    path: &Path,
+    samples: &dyn Source,
+    isa: Isa,
+) -> Result<Vec<Range>, Failure> {
     let refused =
         |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{}: {e}", path.display()));
     let network = Network::new(graph.clone()).map_err(|e| refused(&e))?;
@@ -105,7 +110,8 @@ fn ranges(graph: &Graph, path: &Path, samples: &[Sample], isa: Isa) -> Result<Ve
             range.max = range.max.max(x);
         }
     };
-    for sample in samples {
+    for number in 0..samples.count() {
+        let sample = samples.load(number)?;
         let mut values: Vec<Option<Arc<Tensor>>> = vec![None; network.graph.values.len()];
         for &input in &network.graph.inputs {
             let name = network.name(input);

@@ -1,6 +1,6 @@
 //! A check: every layer, every target, every sample, isolated and cumulative, in one pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use align_check_graph::Graph;
@@ -9,20 +9,25 @@ use align_check_simulators::hls4ml::{self, Precision};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Layer, Network};
 use align_check_simulators::place::Decision;
-use align_check_simulators::plan::{Finish, LayerPlan, plan};
+use align_check_simulators::plan::{LayerPlan, plan};
+use align_check_simulators::tensor::Tensor;
 use align_check_specs::{Grade, Spec};
 use anyhow::Result;
-use rayon::prelude::*;
 
-use crate::inputs::{Recording, Sample};
+use crate::cause;
+use crate::inputs::{Recording, Source};
 use crate::outcome::{
-    Cause, Drift, Drifted, Floor, Kept, LayerOutcome, Noise, OutputOutcome, Stats, TargetOutcome,
-    Verdict, Witness,
+    Cause, Drift, Floor, Kept, LayerOutcome, OutputOutcome, Stats, TargetOutcome, Verdict, Witness,
 };
 use crate::own::{Own, Placement};
+use crate::partial::{Partial, TargetPart, Total, WitnessPart};
 use crate::report::text::{percent, thousands};
 use crate::sample::{self, model_grid};
-use crate::{baseline, cause};
+
+mod conclude;
+mod gather;
+
+pub(crate) use gather::Control;
 
 /// Which of the two ways to feed layers is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +202,8 @@ pub struct Findings {
     pub missing: Vec<String>,
     /// Most bytes of tensors alive at once (of one sample).
     pub peak_bytes: usize,
+    /// Names of the samples.
+    pub names: Vec<String>,
     /// Seconds.
     pub seconds: f64,
 }
@@ -219,6 +226,8 @@ pub(crate) struct Found {
 pub(crate) struct TargetFound {
     pub(crate) layers: Vec<Found>,
     pub(crate) outputs: Vec<(Stats, bool)>,
+    /// The first output of several elements: the reference's and the target's, run freely.
+    pub(crate) answer: Option<[Arc<Tensor>; 2]>,
 }
 
 /// Everything that was found on one sample.
@@ -234,7 +243,7 @@ impl SampleFound {
     pub(crate) fn new(check: &Check) -> Self {
         let target = || TargetFound {
             layers: vec![Found::default(); check.network.layers.len()],
-            outputs: Vec::new(),
+            ..TargetFound::default()
         };
         Self {
             targets: check.targets.iter().map(|_| target()).collect(),
@@ -244,116 +253,32 @@ impl SampleFound {
 }
 
 impl Check<'_> {
-    /// Runs the check on every sample, in parallel, and merges what was found in the samples' order.
+    /// Runs the check on every sample, in parallel, and merges what was found in the samples' order. A sample is loaded
+    /// when a thread takes it.
     ///
     /// # Errors
-    /// One line, where a recording does not fit the network.
-    pub fn run(&self, samples: &[Sample]) -> Result<Findings> {
+    /// One line: a sample cannot be loaded, or a recording does not fit the network.
+    pub fn run<S: Source + ?Sized>(&self, samples: &S) -> Result<Findings> {
         let start = Instant::now();
-        let compared: Vec<bool> = self
-            .network
-            .layers
-            .iter()
+        let source: &dyn Source = &samples;
+        let mut partial = Partial::new(self, 0);
+        let control = Control::default();
+        self.gather(source, source.count(), &mut partial, &control)?;
+        let mut findings = self.conclude(source, &partial, &control)?;
+        findings.seconds = start.elapsed().as_secs_f64();
+        Ok(findings)
+    }
+
+    /// Which layers are compared.
+    fn compared(&self) -> Vec<bool> {
+        let layers = self.network.layers.iter();
+        layers
             .map(|layer| {
                 // Data movement is compared where somebody recorded it.
                 let recorded = self.recorded.is_some_and(|r| self.is_in(r, layer));
                 (layer.is_compared() || recorded) && (self.select)(layer)
             })
-            .collect();
-        let mut found: Vec<SampleFound> = samples
-            .par_iter()
-            .enumerate()
-            .map(|(index, sample)| sample::run(self, index, sample, &compared))
-            .collect::<Result<_>>()?;
-        let causes = self.causes(samples, &compared, &mut found)?;
-        let recording = self.recorded.or(self.recorded_reference);
-        let missing = recording.map_or_else(Vec::new, |recording| {
-            self.layers(&compared)
-                .filter(|(_, layer)| !self.is_in(recording, layer))
-                .map(|(_, layer)| layer.tensor.clone())
-                .collect()
-        });
-        let peak_bytes = found.iter().map(|f| f.peak_bytes).max().unwrap_or(0);
-        let mut floor: Option<Floor> = None;
-        for one in found.iter().filter_map(|f| f.floor.as_ref()) {
-            match &mut floor {
-                None => floor = Some(one.clone()),
-                Some(all) => {
-                    all.isolated.merge(&one.isolated);
-                    all.free.merge(&one.free);
-                    all.beyond_noise += one.beyond_noise;
-                    all.furthest_from_tie = all.furthest_from_tie.max(one.furthest_from_tie);
-                }
-            }
-        }
-        let mut targets: Vec<TargetOutcome> = self
-            .targets
-            .iter()
-            .enumerate()
-            .map(|(t, target)| {
-                let found: Vec<&TargetFound> = found.iter().map(|f| &f.targets[t]).collect();
-                let cause = |layer: usize| causes.get(&(t, layer));
-                self.target_outcome(target, &compared, &found, &missing, &cause)
-            })
-            .collect();
-        self.follow_drift(samples, &compared, &found, floor.as_ref(), &mut targets)?;
-        Ok(Findings {
-            targets,
-            floor,
-            missing,
-            peak_bytes,
-            seconds: start.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Why layers differ, `(target, layer)`: what the samples found alone, and, where no single decision explains it,
-    /// what a few of them find together.
-    fn causes(
-        &self,
-        samples: &[Sample],
-        compared: &[bool],
-        found: &mut [SampleFound],
-    ) -> Result<BTreeMap<(usize, usize), Cause>> {
-        let mut causes = BTreeMap::new();
-        let mut left = BTreeMap::new();
-        let mut chosen = BTreeSet::new();
-        for (t, target) in self.targets.iter().enumerate() {
-            for (index, _) in self.layers(compared) {
-                let mut all = None;
-                let mut differ = Vec::new();
-                for (number, sample) in found.iter_mut().enumerate() {
-                    let one = sample.targets[t].layers[index].cause.take();
-                    if one.is_some() {
-                        differ.push(number);
-                    }
-                    cause::merge(&mut all, one.as_ref());
-                }
-                let Some(all) = all else { continue };
-                let fixed = target
-                    .plan_of(index)
-                    .is_some_and(|plan| matches!(plan.finish, Finish::Fixed(_)));
-                if !all.is_whole() && !fixed {
-                    chosen.extend(differ.into_iter().take(cause::MOST_SAMPLES));
-                    left.insert((t, index), all.clone());
-                }
-                causes.insert((t, index), all);
-            }
-        }
-        if !left.is_empty() {
-            let samples: Vec<(usize, &Sample)> = chosen
-                .into_iter()
-                .map(|number| (number, &samples[number]))
-                .collect();
-            let isolated = Check {
-                mode: Mode {
-                    isolated: true,
-                    cumulative: false,
-                },
-                ..*self
-            };
-            causes.extend(sample::together(&isolated, &samples, compared, &left)?);
-        }
-        Ok(causes)
+            .collect()
     }
 
     /// Whether a recording holds a layer's output, under any of its names.
@@ -375,7 +300,7 @@ impl Check<'_> {
         &self,
         target: &Target,
         compared: &[bool],
-        found: &[&TargetFound],
+        (found, samples): (&TargetPart, u64),
         missing: &[String],
         cause: &dyn Fn(usize) -> Option<&'c Cause>,
     ) -> TargetOutcome {
@@ -388,25 +313,16 @@ impl Check<'_> {
                 layers.push(self.lacking(target, layer));
                 continue;
             };
-            let mut merged = Found::default();
-            for one in found {
-                let one = &one.layers[index];
-                merge(&mut merged.isolated, one.isolated.as_ref());
-                merge(&mut merged.cumulative, one.cumulative.as_ref());
-                if let Some(drift) = &one.drift {
-                    merged.drift.get_or_insert_default().merge(drift);
-                }
-                if merged.kept.is_none() {
-                    merged.kept.clone_from(&one.kept);
-                }
-                if merged.witness.is_none() {
-                    merged.witness.clone_from(&one.witness);
-                }
-                if let Some(one) = one.reordered {
-                    merged.reordered = Some(one && merged.reordered.unwrap_or(true));
-                }
-            }
-            merged.cause = cause(index).cloned();
+            let part = &found.layers[index];
+            let mut merged = Found {
+                isolated: part.isolated.as_ref().map(Total::stats),
+                cumulative: part.cumulative.as_ref().map(Total::stats),
+                drift: part.drift,
+                cause: cause(index).cloned(),
+                witness: part.witness.as_ref().map(WitnessPart::witness),
+                reordered: part.reordered,
+                kept: part.kept.clone(),
+            };
             let decisive = merged.isolated.as_ref().or(merged.cumulative.as_ref());
             let share = decisive.map_or_else(String::new, |stats| {
                 format!(
@@ -468,21 +384,12 @@ impl Check<'_> {
                 .graph
                 .outputs
                 .iter()
-                .enumerate()
-                .map(|(index, &value)| {
-                    let mut stats = None;
-                    let mut argmax_flips = 0;
-                    for one in found {
-                        let (one, flipped) = &one.outputs[index];
-                        merge(&mut stats, Some(one));
-                        argmax_flips += u64::from(*flipped);
-                    }
-                    OutputOutcome {
-                        tensor: self.network.name(value).to_string(),
-                        stats: stats.unwrap_or_default(),
-                        argmax_flips,
-                        samples: found.len() as u64,
-                    }
+                .zip(&found.outputs)
+                .map(|(&value, (total, flips))| OutputOutcome {
+                    tensor: self.network.name(value).to_string(),
+                    stats: total.stats(),
+                    argmax_flips: *flips,
+                    samples,
                 })
                 .collect()
         } else {
@@ -516,59 +423,9 @@ impl Check<'_> {
             outputs,
             drifted: None,
             trace: None,
+            inputs: found.inputs.clone(),
+            accuracy: None,
         }
-    }
-
-    /// Follows drift to the outputs, and compares it with the model's own noise.
-    fn follow_drift(
-        &self,
-        samples: &[Sample],
-        compared: &[bool],
-        found: &[SampleFound],
-        floor: Option<&Floor>,
-        targets: &mut [TargetOutcome],
-    ) -> Result<()> {
-        if !self.mode.cumulative {
-            return Ok(());
-        }
-        for target in targets.iter_mut() {
-            target.drifted = drifted(target);
-        }
-        let none = targets.iter().all(|target| target.drifted.is_none());
-        if !self.drift || self.recorded.is_some() || none {
-            return Ok(());
-        }
-        let noise = match floor {
-            Some(floor) => Some(Noise {
-                differing: floor.free.differing,
-                outputs: None,
-            }),
-            None => baseline::run(self, samples, compared)?.map(|baseline| Noise {
-                differing: baseline.layers.iter().sum(),
-                outputs: Some(baseline.outputs),
-            }),
-        };
-        for drifted in targets.iter_mut().filter_map(|t| t.drifted.as_mut()) {
-            drifted.baseline = noise;
-            drifted.within_baseline = noise.map(|noise| {
-                let outputs = noise.outputs.is_none_or(|most| drifted.outputs <= most);
-                drifted.differing <= noise.differing && outputs
-            });
-        }
-        if self.recorded_reference.is_some() || targets.len() > MOST_TRACED_TARGETS {
-            return Ok(());
-        }
-        for (t, target) in targets.iter_mut().enumerate() {
-            let differs = |found: &SampleFound| {
-                let outputs = &found.targets[t].outputs;
-                outputs.iter().any(|(stats, _)| stats.differing > 0)
-            };
-            if let Some(number) = found.iter().position(differs) {
-                let sample = (number, &samples[number]);
-                target.trace = sample::drift::trace(self, t, sample, compared)?;
-            }
-        }
-        Ok(())
     }
 
     /// A layer whose output is no tensor of the target.
@@ -623,38 +480,6 @@ impl Check<'_> {
         } else {
             Verdict::Misaligned
         }
-    }
-}
-
-/// Most targets whose drift is followed to the outputs.
-const MOST_TRACED_TARGETS: usize = 4;
-
-/// How far a target drifts, in codes; `None` where it does not.
-fn drifted(target: &TargetOutcome) -> Option<Drifted> {
-    let coded = || target.layers.iter().filter(|layer| layer.lsb.is_some());
-    let (mut elements, mut differing) = (0, 0);
-    for stats in coded().filter_map(|layer| layer.cumulative.as_ref()) {
-        elements += stats.elements;
-        differing += stats.differing;
-    }
-    let outputs = target
-        .outputs
-        .iter()
-        .filter(|output| coded().any(|layer| layer.tensor == output.tensor));
-    (differing > 0).then(|| Drifted {
-        elements,
-        differing,
-        outputs: outputs.map(|output| output.stats.differing).sum(),
-        baseline: None,
-        within_baseline: None,
-    })
-}
-
-fn merge(all: &mut Option<Stats>, one: Option<&Stats>) {
-    match (all, one) {
-        (Some(all), Some(one)) => all.merge(one),
-        (all, Some(one)) => *all = Some(one.clone()),
-        (_, None) => {}
     }
 }
 

@@ -12,10 +12,13 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::check::{Check, Findings, Mode, Target, Tolerance};
+use crate::accuracy::Labels;
+use crate::check::{Check, Control, Findings, Mode, Target, Tolerance};
+use crate::digest::sha256;
 use crate::failure::{Failure, complain};
-use crate::inputs::{self, Recording};
+use crate::inputs::{self, Dataset, Recording, Source};
 use crate::limit_args::LimitArgs;
+use crate::long::{self, INTERRUPTED, Long, LongArgs};
 use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::{self, Against, ModelInfo, NetworkLayer, Outcome};
 use crate::recording::Folder;
@@ -52,7 +55,10 @@ Examples:
   align-check targets nnie
       every rule of a target, how it is known, and its source
 
-Exit codes: 0 aligned, 1 misaligned, 2 usage or input error, 3 unsupported.";
+  align-check model.tflite --target tflite --input val/ --size 224x224 --labels val.csv --state run.json --resume
+      a folder of pictures: top-1 and top-5 of the model and of the chip; goes on where Ctrl-C ended it
+
+Exit codes: 0 aligned, 1 misaligned, 2 usage or input error, 3 unsupported, 130 interrupted (reports cover a part).";
 
 /// Checks a quantized network layer by layer against the integer arithmetic of the chip it goes to.
 #[derive(Debug, Parser)]
@@ -95,6 +101,9 @@ enum Verb {
     /// Finds the arithmetic that made recorded tensors: the rules, and a spec that says them
     #[command(after_help = infer::command::EXAMPLES)]
     Infer(infer::command::InferArgs),
+    /// Puts the parts of a check together that ran as shards: the same reports as one run
+    #[command(after_help = long::MERGE_EXAMPLES)]
+    Merge(long::MergeArgs),
     /// Writes inputs that are directed at ties and ends of ranges, or at the differences of two targets
     #[command(name = "gen-inputs", after_help = generate::command::EXAMPLES)]
     GenInputs(generate::command::GenerateArgs),
@@ -133,7 +142,7 @@ struct VerifyArgs {
     limits: LimitArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(mut_arg("input", |arg| more_help(arg, "Without it, inputs are generated")))]
 struct CheckArgs {
     #[command(flatten)]
@@ -192,9 +201,9 @@ struct CheckArgs {
     #[arg(long, value_name = "GLOB")]
     except: Vec<String>,
 
-    /// Write a report; KIND is json (for machines), html (a page with pictures), md, csv, junit, sarif (code scanning),
-    /// model-explorer (colours for Google's viewer) or onnx (the model with the first sample's tensors, for Netron; beside
-    /// the model where that has external data)
+    /// Write a report; KIND is json (for machines), html (a page with pictures), md, csv, parquet (a row for each input),
+    /// junit, sarif (code scanning), model-explorer (colours for Google's viewer) or onnx (the model with the first sample's
+    /// tensors, for Netron; beside the model where that has external data)
     #[arg(long, value_name = "KIND=PATH")]
     report: Vec<String>,
 
@@ -202,9 +211,13 @@ struct CheckArgs {
     #[arg(long, value_name = "N", default_value_t = 4)]
     samples: usize,
 
-    /// Seed of generated inputs
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Seed of generated inputs (default: 0), or of the choice that --limit makes
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Labels, interruption, shards.
+    #[command(flatten)]
+    long: LongArgs,
 
     /// Threads (default: all cores). Results do not depend on it
     #[arg(short, value_name = "N")]
@@ -226,7 +239,34 @@ struct CheckArgs {
 impl CheckArgs {
     /// Whether anybody is told of drift: a quiet check without a report shows only the verdict.
     fn drifts(&self) -> bool {
-        !self.quiet || !self.report.is_empty()
+        !self.quiet || !self.report.is_empty() || self.long.shard.is_some()
+    }
+
+    /// What results depend on: all but how much is shown, where it goes, and how it is computed.
+    fn identity(&self) -> Result<Vec<String>> {
+        let same = Self {
+            report: Vec::new(),
+            cases: None,
+            prove: false,
+            long: LongArgs::default(),
+            jobs: None,
+            quiet: false,
+            verbose: 0,
+            isa: None,
+            ..self.clone()
+        };
+        let mut identity = vec![format!("{same:?}")];
+        let files = [&self.recorded, &self.reference, &self.precision];
+        for path in self.model.side_files().chain(files.into_iter().flatten()) {
+            // A recording's folder states the sums of its files.
+            let file = if path.is_dir() {
+                path.join(recording::PROVENANCE)
+            } else {
+                path.clone()
+            };
+            identity.push(sha256(&file)?);
+        }
+        Ok(identity)
     }
 }
 
@@ -264,7 +304,8 @@ pub fn run() -> u8 {
         Some(Verb::Explain(args)) => explain(&args),
         Some(Verb::Infer(args)) => infer(&args),
         Some(Verb::GenInputs(args)) => gen_inputs(&args),
-        None => check(&cli.check),
+        Some(Verb::Merge(args)) => merge(&args),
+        None => check(&cli.check, &[]),
     };
     match result {
         Ok(code) => code,
@@ -390,7 +431,32 @@ fn gen_inputs(args: &generate::command::GenerateArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn check(args: &CheckArgs) -> Result<u8, Failure> {
+/// The check that parts are of, with them in place of its inputs' runs.
+fn merge(args: &long::MergeArgs) -> Result<u8, Failure> {
+    let command = std::iter::once("align-check".to_owned()).chain(args.command()?);
+    let first = || args.parts[0].display();
+    let cli = Cli::try_parse_from(command)
+        .map_err(|_| anyhow!("{}: its command line is none", first()))?;
+    if cli.verb.is_some() {
+        return Err(anyhow!("{}: is of no check", first()).into());
+    }
+    let long = LongArgs {
+        labels: cli.check.long.labels.clone(),
+        ..LongArgs::default()
+    };
+    let check_args = CheckArgs {
+        report: args.report.clone(),
+        long,
+        jobs: args.jobs,
+        quiet: args.quiet,
+        verbose: args.verbose,
+        ..cli.check
+    };
+    check(&check_args, &args.parts)
+}
+
+/// Runs a check; where there are parts of it, puts these together.
+fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     let model_path = args.model.path()?;
     for target in &args.report {
         report::check_target(target)?;
@@ -424,15 +490,21 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let recorded_inputs = inputs.filter(|file| file.is_file());
 
     let recording = recorded.as_ref().or(reference.as_ref());
-    let given = given_samples(
-        &args.model.input,
+    let given = given_samples(&args.model, &model, recording, recorded_inputs, args.seed)?;
+    let labels = args.long.labels.as_deref().map(Labels::read).transpose()?;
+    if labels.is_some() && args.mode == ModeArg::Isolated {
+        return Err(anyhow!(
+            "--labels: the network must run on its own results, which --mode isolated leaves out"
+        )
+        .into());
+    }
+    let Bound { mut graph, info } = (args.model).bind(
         &model,
-        recording,
-        recorded_inputs,
-        &limits,
+        given.as_ref().map(Dataset::given),
+        &specs,
+        types.is_some(),
+        isa,
     )?;
-    let Bound { mut graph, info } =
-        (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }
@@ -440,13 +512,23 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
     let network = Network::cut_at(graph.clone(), &ends).map_err(|e| unsupported(model_path, &e))?;
-    let (samples, generated) = match given {
-        Some(samples) => (samples.samples, None),
-        None => (
-            generate::samples(&network, args.samples.max(1), args.seed),
-            Some(args.seed),
-        ),
+    let generated;
+    let (source, seed): (&dyn Source, _) = if let Some(data) = &given {
+        (data, None)
+    } else {
+        let seed = args.seed.unwrap_or(0);
+        generated = generate::Generated {
+            network: &network,
+            count: args.samples.max(1),
+            seed,
+        };
+        (&generated, Some(seed))
     };
+    let mut identity = args.identity()?;
+    identity.push(info.sha256.clone());
+    identity.push(format!("{specs:?}"));
+    identity.push(given.as_ref().map(Dataset::describe).unwrap_or_default());
+    let long = Long::new(&args.long, identity, source.count())?;
 
     let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
     let exact = Target::new(&network, exact, None, isa).map_err(|e| unsupported(model_path, &e))?;
@@ -480,7 +562,8 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     {
         return Err(anyhow!("--layers and --except leave no layer to compare").into());
     }
-    let progress = bar(network.layers.len() * samples.len(), "layers", args.quiet);
+    let layers = network.layers.len();
+    let progress = bar(layers * long.inputs(), "layers", args.quiet);
     let check = Check {
         network: &network,
         reference: &exact,
@@ -501,7 +584,30 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         isa,
         progress: &|| progress.inc(1),
     };
-    let mut findings = check.run(&samples)?;
+    let start = std::time::Instant::now();
+    let control = Control {
+        labels: labels.as_ref(),
+        ..Control::default()
+    };
+    let (partial, mut interrupted) = if parts.is_empty() {
+        long.run(&check, source, &control, |done| {
+            progress.inc((done * layers) as u64);
+        })?
+    } else {
+        (long.join(parts, &check, source, &control)?, false)
+    };
+    if args.long.shard.is_some() || partial.done == 0 {
+        progress.finish_and_clear();
+        return Ok(long.left(&partial, interrupted));
+    }
+    let control = Control {
+        labels: labels.as_ref(),
+        stop: long::stop(),
+        ..Control::default()
+    };
+    let mut findings = check.conclude(source, &partial, &control)?;
+    findings.seconds = start.elapsed().as_secs_f64();
+    interrupted |= control.is_stopped();
     progress.finish_and_clear();
     if args.prove {
         for (found, target) in findings.targets.iter_mut().zip(&targets) {
@@ -510,13 +616,14 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
     }
     let cases = match (&args.cases, findings.targets.first()) {
         (Some(folder), Some(found)) => {
-            cases::write(&check, &samples, found, folder, &args.target[0])?
+            cases::write(&check, source, found, folder, &args.target[0])?
         }
         _ => Vec::new(),
     };
     let layers = outcome::network(&network);
-    let mut outcome = outcome(args, info, layers, findings, samples.len(), generated);
+    let mut outcome = outcome(args, info, layers, findings, partial.done, seed);
     outcome.unsupported = refused;
+    outcome.interrupted = interrupted.then(|| source.count());
     if args.quiet {
         print(&report::verdict_lines(&outcome, color()))?;
     } else {
@@ -534,10 +641,10 @@ fn check(args: &CheckArgs) -> Result<u8, Failure> {
         .map(|t| t.exit_code)
         .max()
         .unwrap_or(0);
-    Ok(if outcome.unsupported.is_empty() {
-        code
-    } else {
-        UNSUPPORTED
+    Ok(match (interrupted, outcome.unsupported.is_empty()) {
+        (true, _) => INTERRUPTED,
+        (false, true) => code,
+        (false, false) => UNSUPPORTED,
     })
 }
 
@@ -625,44 +732,47 @@ pub(crate) fn read_recording(
     ))
 }
 
-/// Samples from files, or from a recording that holds the model's inputs.
+/// Samples from files, or from a recording that holds the model's inputs. A seed chooses those of `--limit`.
 pub(crate) fn given_samples(
-    input: &[PathBuf],
+    args: &ModelArgs,
     model: &Model,
     recording: Option<&Recording>,
     recorded_inputs: Option<PathBuf>,
-    limits: &Limits,
-) -> Result<Option<inputs::Samples>> {
+    seed: Option<u64>,
+) -> Result<Option<Dataset>> {
     let infos = model.inputs();
-    let own = recorded_inputs.map(|file| vec![file]);
-    let files = match own {
-        Some(own) if input.is_empty() => own,
-        _ => input.to_vec(),
-    };
-    if !files.is_empty() {
-        return inputs::of_files(&files, &infos, true, limits).map(Some);
-    }
-    let Some(recording) = recording else {
-        return Ok(None);
-    };
-    let arrays: Vec<_> = recording
-        .arrays()
-        .iter()
-        .filter(|(key, _)| infos.iter().any(|i| inputs::names_input(key, i)))
-        .map(|(key, array)| (recording.path.clone(), key.clone(), array.clone()))
-        .collect();
-    if arrays.len() < infos.len() {
-        bail!(
-            "{}: does not hold the model's inputs ({}); give them with --input",
-            recording.path.display(),
-            infos
+    let own = recorded_inputs.filter(|_| args.input.is_empty());
+    let mut data = match (own, recording) {
+        _ if !args.input.is_empty() => return args.dataset(model, seed),
+        (Some(file), _) => Dataset::open(&[file], &infos, &args.prepare, true, &args.limits())?,
+        (None, None) => return Ok(None),
+        (None, Some(recording)) => {
+            let named = |key: &str| infos.iter().any(|i| inputs::names_input(key, i));
+            let arrays: Vec<_> = recording
+                .arrays()
                 .iter()
-                .map(|i| i.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
+                .filter(|(key, _)| named(key))
+                .map(|(key, array)| (recording.path.clone(), key.clone(), array.clone()))
+                .collect();
+            if arrays.len() < infos.len() {
+                bail!(
+                    "{}: does not hold the model's inputs ({}); give them with --input",
+                    recording.path.display(),
+                    infos
+                        .iter()
+                        .map(|i| i.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                );
+            }
+            let path = std::slice::from_ref(&recording.path);
+            Dataset::of_arrays(path, arrays, &infos, true)?
+        }
+    };
+    if let Some(limit) = args.prepare.limit {
+        data.limit(limit, seed)?;
     }
-    inputs::samples(std::slice::from_ref(&recording.path), arrays, &infos, true).map(Some)
+    Ok(Some(data))
 }
 
 pub(crate) fn bar(steps: usize, what: &str, quiet: bool) -> ProgressBar {
@@ -728,6 +838,8 @@ fn outcome(
         peak_tensor_bytes: findings.peak_bytes,
         peak_process_bytes: peak_process_bytes(),
         unsupported: Vec::new(),
+        names: findings.names,
+        interrupted: None,
     }
 }
 

@@ -351,7 +351,7 @@ impl Stats {
     }
 
     /// Cosine and SQNR from the running sums.
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let s = self.sums;
         let norm = (s.expected * s.got).sqrt();
         self.cosine = if self.differing == 0 || norm == 0.0 {

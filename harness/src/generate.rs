@@ -7,41 +7,66 @@
 pub mod command;
 pub mod distinguish;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use align_check_graph::Quantizer;
 use align_check_simulators::network::Network;
+use anyhow::Result;
 
-use crate::inputs::{Array, ArrayKind, Sample};
+use crate::inputs::{Array, ArrayKind, Sample, Source};
 
 /// Makes `count` samples for a network.
 pub fn samples(network: &Network, count: usize, seed: u64) -> Vec<Sample> {
     (0..count)
-        .map(|number| {
-            let inputs = network
-                .graph
-                .inputs
-                .iter()
-                .enumerate()
-                .map(|(position, &value)| {
-                    let range = Range::of(network, value);
-                    let mut random = Random::new(seed, (number * 64 + position) as u64);
-                    let shape = network.graph.shape(value).to_vec();
-                    let values = fill(&shape, range, number % 4, &mut random);
-                    let array = Array {
-                        shape,
-                        values,
-                        kind: ArrayKind::Float,
-                    };
-                    (network.name(value).to_string(), array)
-                })
-                .collect::<BTreeMap<_, _>>();
-            Sample {
-                name: format!("generated-{number}"),
-                inputs,
-            }
-        })
+        .map(|number| sample(network, number, seed))
         .collect()
+}
+
+/// The same samples, each made when it is needed.
+#[derive(Debug)]
+pub struct Generated<'a> {
+    /// The network that they are for.
+    pub network: &'a Network,
+    /// How many.
+    pub count: usize,
+    /// What they are made from.
+    pub seed: u64,
+}
+
+impl Source for Generated<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn load(&self, number: usize) -> Result<Cow<'_, Sample>> {
+        Ok(Cow::Owned(sample(self.network, number, self.seed)))
+    }
+}
+
+fn sample(network: &Network, number: usize, seed: u64) -> Sample {
+    let inputs = network
+        .graph
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(position, &value)| {
+            let range = Range::of(network, value);
+            let mut random = Random::new(seed, (number * 64 + position) as u64);
+            let shape = network.graph.shape(value).to_vec();
+            let values = fill(&shape, range, number % 4, &mut random);
+            let array = Array {
+                shape,
+                values,
+                kind: ArrayKind::Float,
+            };
+            (network.name(value).to_string(), array)
+        })
+        .collect::<BTreeMap<_, _>>();
+    Sample {
+        name: format!("generated-{number}"),
+        inputs,
+    }
 }
 
 /// The grid that an input meets first.
@@ -156,16 +181,16 @@ fn fill(shape: &[usize], range: Range, aim: usize, random: &mut Random) -> Vec<f
 
 /// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): small, and the
 /// same on every platform and in every version.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self(seed ^ stream.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         random.next();
         random
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -174,7 +199,7 @@ impl Random {
     }
 
     /// In `[0, 1)`.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

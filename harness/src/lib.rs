@@ -1,5 +1,6 @@
 //! Reference, comparison, causes and reports.
 
+mod accuracy;
 mod aside;
 mod baseline;
 pub mod calibrate;
@@ -16,13 +17,16 @@ mod files;
 pub mod generate;
 pub mod infer;
 pub mod inputs;
+mod lanes;
 pub mod limit_args;
 pub mod lint;
+mod long;
 pub mod memory;
 mod model_args;
 mod noise;
 pub mod outcome;
 pub mod own;
+mod partial;
 pub mod plan;
 pub mod precision;
 pub mod prove;

@@ -12,7 +12,8 @@ use clap::{Args, ValueEnum};
 
 use crate::digest::sha256;
 use crate::failure::{Failure, complain};
-use crate::inputs::{self, Samples};
+use crate::inputs::args::PrepareArgs;
+use crate::inputs::{Dataset, Given};
 use crate::limit_args::LimitArgs;
 use crate::outcome::ModelInfo;
 use crate::{calibrate, encodings, memory};
@@ -25,10 +26,14 @@ pub struct ModelArgs {
     #[arg(required = true, value_name = "MODEL")]
     model: Option<PathBuf>,
 
-    /// Input samples (.npz, .npy). Keys that are input names hold samples along the batch axis; otherwise, for a model
-    /// with one input, every key is one sample
-    #[arg(short, long, value_name = "FILE", num_args = 1..)]
+    /// Inputs: files (.npz, .npy, .png, .jpg, .raw), folders, patterns ('val/*.png'), lists (.txt). Keys of an .npz that
+    /// are input names hold samples along the batch axis; otherwise, for a model with one input, every key is one sample
+    #[arg(short, long, value_name = "PATH", num_args = 1..)]
     pub input: Vec<PathBuf>,
+
+    /// What happens to them.
+    #[command(flatten)]
+    pub prepare: PrepareArgs,
 
     #[arg(
         long,
@@ -104,6 +109,11 @@ impl ModelArgs {
         Ok(Model::read_with(self.path()?, weights, &self.limits())?)
     }
 
+    /// Files beside the model that results depend on.
+    pub fn side_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.encodings.iter().chain(&self.weights)
+    }
+
     /// With a recording's own file of quantizers, where the user names none.
     #[must_use]
     pub fn or_encodings(mut self, of_recording: Option<PathBuf>) -> Self {
@@ -111,15 +121,25 @@ impl ModelArgs {
         self
     }
 
-    /// The inputs of `--input`; none where there is no such argument.
+    /// The inputs of `--input`; none where there is no such argument. A seed chooses those of `--limit`.
     ///
     /// # Errors
     /// A file cannot be read, or does not fit the model.
-    pub fn samples(&self, model: &Model) -> Result<Option<Samples>> {
+    pub fn dataset(&self, model: &Model, seed: Option<u64>) -> Result<Option<Dataset>> {
         if self.input.is_empty() {
             return Ok(None);
         }
-        inputs::of_files(&self.input, &model.inputs(), true, &self.limits()).map(Some)
+        let mut data = Dataset::open(
+            &self.input,
+            &model.inputs(),
+            &self.prepare,
+            true,
+            &self.limits(),
+        )?;
+        if let Some(limit) = self.prepare.limit {
+            data.limit(limit, seed)?;
+        }
+        Ok(Some(data))
     }
 
     /// The model's graph for inputs of these shapes, with the quantizers that a file or `--calibrate` gives it for
@@ -130,13 +150,13 @@ impl ModelArgs {
     pub fn bind(
         &self,
         model: &Model,
-        given: Option<&Samples>,
+        given: Option<Given>,
         specs: &[Spec],
         float: bool,
         isa: Isa,
     ) -> Result<Bound, Failure> {
         let no_shapes = BTreeMap::new();
-        let graph = model.graph(given.map_or(&no_shapes, |given| &given.shapes))?;
+        let graph = model.graph(given.map_or(&no_shapes, |given| given.shapes))?;
         memory::fits(&graph, model.bytes(), &self.limits())
             .map_err(|e| anyhow!("{}: {e}", model.path().display()))?;
         let mut info = model_info(model)?;
@@ -147,8 +167,7 @@ impl ModelArgs {
                 graph
             }
             (None, Some(Calibration::Minmax), Some(given)) => {
-                let samples = &given.samples;
-                let (graph, applied) = calibrate::minmax(graph, model, samples, specs, isa)?;
+                let (graph, applied) = calibrate::minmax(graph, model, given.source, specs, isa)?;
                 info.format = format!("{}, {}", info.format, calibrate::LABEL);
                 say("--calibrate", applied, &mut info);
                 graph

@@ -2,7 +2,9 @@
 
 use align_check_simulators::network::Network;
 use align_check_simulators::place::Decision;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use crate::accuracy::{Accuracy, Blamed, Flip, Share, Top};
 
 /// Version of the machine-readable report.
 pub const SCHEMA: &str = "align-check/1";
@@ -32,6 +34,10 @@ pub struct Outcome {
     pub peak_process_bytes: Option<usize>,
     /// Targets that cannot run this model, and why.
     pub unsupported: Vec<(String, String)>,
+    /// Names of the inputs.
+    pub names: Vec<String>,
+    /// Where the run was interrupted: how many inputs there are.
+    pub interrupted: Option<usize>,
 }
 
 /// What the simulation was compared with.
@@ -141,6 +147,36 @@ pub struct TargetOutcome {
     pub trace: Option<Trace>,
     /// What its placement makes of the model's quantizers.
     pub decisions: Vec<Decision>,
+    /// For each input.
+    pub inputs: Vec<InputOutcome>,
+    /// How often it finds the right class, where somebody said which that is (`--labels`).
+    pub accuracy: Option<Accuracy>,
+}
+
+/// What one input became on one target.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct InputOutcome {
+    /// Elements of compared layers that differ (isolated; without that, in the target's own run).
+    pub differing: u64,
+    /// The layer with the largest difference, as an index into [`Outcome::network`]; absent where nothing differs.
+    pub worst_layer: Option<usize>,
+    /// That difference, in LSB.
+    #[serde(serialize_with = "integral", deserialize_with = "or_infinity")]
+    pub worst_lsb: f64,
+    /// Elements of the outputs that differ in the target's own run.
+    pub outputs_differing: u64,
+    /// The largest element of the first output that has several: the reference's and the target's.
+    pub classes: Option<[usize; 2]>,
+    /// How many elements are larger than the right one: of the reference's output, and of the target's.
+    pub ranks: Option<[usize; 2]>,
+}
+
+impl InputOutcome {
+    /// Whether the target's largest element is another one.
+    pub fn flips(&self) -> bool {
+        self.classes
+            .is_some_and(|[reference, target]| reference != target)
+    }
 }
 
 /// The verdicts of the design, section 7.
@@ -278,6 +314,9 @@ pub struct Cause {
     pub together: bool,
     /// Whether that is about a recording of the target.
     pub recorded: bool,
+    /// Whether the target computes the layer in float.
+    #[serde(skip)]
+    pub float: bool,
 }
 
 impl Cause {
@@ -339,14 +378,14 @@ pub struct Witness {
 pub const CHANNELS: usize = 1 << 16;
 
 /// Difference statistics of a tensor, over all samples.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stats {
     /// Elements compared.
     pub elements: u64,
     /// Elements that differ.
     pub differing: u64,
     /// Largest difference in LSB (for unquantized tensors: in the unit of the tensor).
-    #[serde(serialize_with = "integral")]
+    #[serde(serialize_with = "integral", deserialize_with = "or_infinity")]
     pub max_lsb: f64,
     /// Differing elements inside the noise floor.
     pub noise: u64,
@@ -362,6 +401,7 @@ pub struct Stats {
     /// `(difference in LSB, elements)`: rounded away from zero to whole LSB, within -8..=8, sorted.
     pub histogram: Vec<(i32, u64)>,
     /// Cosine similarity of the reals.
+    #[serde(deserialize_with = "or_infinity")]
     pub cosine: f64,
     /// Signal to difference ratio in dB; absent where nothing differs.
     pub sqnr_db: Option<f64>,
@@ -379,7 +419,7 @@ pub(crate) struct Sums {
 }
 
 /// Where the differing elements of a layer come from, when the target runs on its own results.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Drift {
     /// They differ with the reference's inputs, too: this layer makes them.
     pub introduced: u64,
@@ -388,7 +428,7 @@ pub struct Drift {
     /// Of both: those further off, in LSB, than any input of the layer and than the layer alone makes them.
     pub amplified: u64,
     /// Largest difference of the layer's inputs, in LSB of each.
-    #[serde(serialize_with = "integral")]
+    #[serde(serialize_with = "integral", deserialize_with = "or_infinity")]
     pub inputs_max_lsb: f64,
 }
 
@@ -435,12 +475,24 @@ pub struct Traced {
 }
 
 /// How far the fake-quant model itself moves where its sums are rounded to `f32`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Baseline {
     /// Differing codes of each layer of the network, over all samples.
     pub layers: Vec<u64>,
     /// Differing codes of the outputs.
     pub outputs: u64,
+}
+
+impl Baseline {
+    /// Adds another sample's.
+    pub(crate) fn add(&mut self, one: &Self) {
+        self.layers
+            .resize(self.layers.len().max(one.layers.len()), 0);
+        for (sum, count) in self.layers.iter_mut().zip(&one.layers) {
+            *sum += count;
+        }
+        self.outputs += one.outputs;
+    }
 }
 
 /// How far a target drifts when it runs on its own results, next to what the model's own noise does.
@@ -495,6 +547,11 @@ impl Stats {
     pub fn beyond_noise(&self) -> u64 {
         self.differing - self.noise
     }
+}
+
+/// What is not finite stands as `null`; here that is infinity: differences are no `NaN`.
+fn or_infinity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 /// Whole numbers are written as integers.

@@ -14,7 +14,7 @@ use anyhow::{Result, anyhow};
 
 use crate::aside::NewFolder;
 use crate::check::{Check, Mode, Target, Tolerance};
-use crate::inputs::{self, Array, ArrayKind, Recording, Sample};
+use crate::inputs::{self, Array, ArrayKind, Recording, Source};
 use crate::outcome::{TargetOutcome, Verdict};
 use crate::record::write::npz;
 use crate::sample::{self, Exhibit};
@@ -39,7 +39,7 @@ pub struct Case {
 /// One line: the folder cannot be written, or the samples cannot be run.
 pub fn write(
     check: &Check,
-    samples: &[Sample],
+    samples: &dyn Source,
     found: &TargetOutcome,
     folder: &Path,
     target: &str,
@@ -59,7 +59,7 @@ pub fn write(
     }
     let mut cases = Vec::new();
     for (number, layers) in wanted {
-        for exhibit in sample::exhibits(check, number, &samples[number], &layers)? {
+        for exhibit in sample::exhibits(check, number, &*samples.load(number)?, &layers)? {
             let layer = &check.network.layers[exhibit.layer];
             cases.push(Case {
                 layer: layer.name.clone(),

@@ -141,21 +141,28 @@ fn explore(cause: &mut Cause, search: &Search) {
 }
 
 fn empty(case: &Case) -> Cause {
+    let of = case.differing.len() as u64;
+    nothing(of, case.of, case.recorded, case.plan.float)
+}
+
+/// A cause before anything was tried: of so many elements that were looked at and so many that differ.
+pub fn nothing(of: u64, differing: u64, recorded: bool, float: bool) -> Cause {
     Cause {
-        name: if case.plan.float { "float" } else { "unknown" }.to_owned(),
-        text: if case.plan.float {
+        name: if float { "float" } else { "unknown" }.to_owned(),
+        text: if float {
             "the target computes this in float".to_owned()
         } else {
             "no single decision explains it".to_owned()
         },
         explains: 0,
-        of: case.differing.len() as u64,
+        of,
         tried: Vec::new(),
-        differing: case.of,
+        differing,
         decisions: Vec::new(),
         sets: Vec::new(),
         together: false,
-        recorded: case.recorded,
+        recorded,
+        float,
     }
 }
 
@@ -209,7 +216,7 @@ impl DecisionSet {
 
 /// Chooses among what was tried: a set that leaves nothing before others, a smaller one before a larger one, then
 /// the order of hypotheses.
-fn settle(cause: &mut Cause) {
+pub fn settle(cause: &mut Cause) {
     let singles = cause.sets.iter().filter(|set| set.labels.len() == 1);
     cause.tried = singles
         .map(|set| (set.labels[0].clone(), set.explains))
@@ -351,33 +358,4 @@ pub fn suspect(cause: &mut Cause, target: &str, bugs: &[&KnownBug], reordered: b
         text += &bug.what;
     }
     cause.text = text;
-}
-
-/// Adds another sample's cause: what was tried alone is counted over both.
-pub fn merge(all: &mut Option<Cause>, one: Option<&Cause>) {
-    let Some(one) = one else { return };
-    let Some(all) = all else {
-        *all = Some(one.clone());
-        return;
-    };
-    all.of += one.of;
-    all.differing += one.differing;
-    for set in &one.sets {
-        match all.sets.iter_mut().find(|own| own.labels == set.labels) {
-            Some(own) => {
-                own.explains += set.explains;
-                own.breaks += set.breaks;
-                own.weighed += set.weighed;
-            }
-            None => all.sets.push(set.clone()),
-        }
-    }
-    if !all.decisions.is_empty() {
-        // What the first sample says, all of them need not.
-        "unknown".clone_into(&mut all.name);
-        "no single decision explains it".clone_into(&mut all.text);
-    }
-    all.decisions.clear();
-    all.explains = 0;
-    settle(all);
 }

@@ -14,7 +14,7 @@ use super::{Explained, Look, coordinates, index_of, json, look, terminal, verdic
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::cli::{MISALIGNED, given_samples, read_recording, types, unsupported};
 use crate::failure::Failure;
-use crate::inputs::Sample;
+use crate::inputs::{Dataset, Sample, Source};
 use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::recording::Folder;
 use crate::report::text::visible;
@@ -112,9 +112,14 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
     let (recorded, folder) = read_recording(args.recorded.as_deref(), &limits)?;
     let own = folder.as_ref().map(Folder::inputs).transpose()?;
     let own = own.filter(|file| file.is_file());
-    let given = given_samples(&args.model.input, &model, recorded.as_ref(), own, &limits)?;
-    let Bound { mut graph, .. } =
-        (args.model).bind(&model, given.as_ref(), &specs, types.is_some(), isa)?;
+    let given = given_samples(&args.model, &model, recorded.as_ref(), own, None)?;
+    let Bound { mut graph, .. } = (args.model).bind(
+        &model,
+        given.as_ref().map(Dataset::given),
+        &specs,
+        types.is_some(),
+        isa,
+    )?;
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }
@@ -143,18 +148,21 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
             index_of(&layer.shape, element).map_err(|what| anyhow!("{shown}: '{name}': {what}"))?,
         ),
     };
-    let samples = match given {
-        Some(samples) => samples.samples,
-        None => generate::samples(&network, args.samples.max(1), args.seed),
+    let generated;
+    let samples: &dyn Source = if let Some(data) = &given {
+        data
+    } else {
+        generated = generate::samples(&network, args.samples.max(1), args.seed);
+        &generated
     };
     let numbers = match (args.sample, element) {
-        (Some(number), _) if number >= samples.len() => {
-            let count = samples.len();
+        (Some(number), _) if number >= samples.count() => {
+            let count = samples.count();
             return Err(anyhow!("--sample {number}: there are {count}, numbered from 0").into());
         }
         (Some(number), _) => number..number + 1,
         (None, Some(_)) => 0..1,
-        (None, None) => 0..samples.len(),
+        (None, None) => 0..samples.count(),
     };
     let check = Check {
         network: &network,
@@ -175,17 +183,18 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
     };
     let mut best: Option<(usize, Look)> = None;
     for number in numbers {
-        let one = one(&check, index, number, &samples[number], element).map_err(|e| match e {
-            Stopped::Failed(e) => Failure::Usage(e),
-            Stopped::Unexplained(Unexplained::NoText(what)) => Failure::Unsupported(format!(
-                "{shown}: '{name}' ({}): {}",
-                layer.op,
-                Unexplained::NoText(what)
-            )),
-            Stopped::Unexplained(wrong) => {
-                anyhow!("{shown}: '{name}' ({}): {wrong}", layer.op).into()
-            }
-        })?;
+        let one =
+            one(&check, index, number, &*samples.load(number)?, element).map_err(|e| match e {
+                Stopped::Failed(e) => Failure::Usage(e),
+                Stopped::Unexplained(Unexplained::NoText(what)) => Failure::Unsupported(format!(
+                    "{shown}: '{name}' ({}): {}",
+                    layer.op,
+                    Unexplained::NoText(what)
+                )),
+                Stopped::Unexplained(wrong) => {
+                    anyhow!("{shown}: '{name}' ({}): {wrong}", layer.op).into()
+                }
+            })?;
         if best
             .as_ref()
             .is_none_or(|(_, best)| one.distance > best.distance)
@@ -204,7 +213,7 @@ pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
         shape: layer.shape.clone(),
         element: coordinates(&layer.shape, look.index),
         sample: number,
-        sample_name: samples[number].name.clone(),
+        sample_name: samples.load(number)?.name.clone(),
         fed_with: if recorded.is_some() {
             "recording"
         } else {

@@ -101,16 +101,11 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     };
     let own_inputs = folder.as_ref().map(Folder::inputs).transpose()?;
     let own_inputs = own_inputs.filter(|file| file.is_file());
-    let samples = given_samples(
-        &args.model.input,
-        &model,
-        Some(&recorded),
-        own_inputs,
-        &limits,
-    )?;
+    let samples = given_samples(&args.model, &model, Some(&recorded), own_inputs, None)?;
     let Some(samples) = samples else {
         return Err(anyhow!("--input: the recording's inputs are needed").into());
     };
+    let samples = samples.all()?;
     let types = match (&args.precision, &folder) {
         (Some(path), _) => Some(crate::precision::read(path)?),
         (None, Some(folder)) => folder.precision()?,
@@ -119,7 +114,7 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     let of_folder = folder.as_ref().map(Folder::encodings).transpose()?;
     let Bound { mut graph, .. } = (args.model.clone())
         .or_encodings(of_folder.flatten())
-        .bind(&model, Some(&samples), &[], types.is_some(), isa)?;
+        .bind(&model, Some(samples.given()), &[], types.is_some(), isa)?;
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }

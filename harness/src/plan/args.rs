@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Plan, dot, json, text};
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::failure::Failure;
-use crate::inputs::Sample;
+use crate::inputs::{Dataset, Source};
 use crate::lint::{cost, lint};
 use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::outcome::TargetOutcome;
@@ -86,10 +86,14 @@ pub fn run(
     }
     let isa = Isa::detect();
     let model = args.model.read()?;
-    let given = args.model.samples(&model)?;
-    let Bound { graph, info } = args
-        .model
-        .bind(&model, given.as_ref(), &specs, false, isa)?;
+    let given = args.model.dataset(&model, None)?;
+    let Bound { graph, info } = args.model.bind(
+        &model,
+        given.as_ref().map(Dataset::given),
+        &specs,
+        false,
+        isa,
+    )?;
     drop(model);
     let shown = &info.path;
     let refused = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("{shown}: {e}"));
@@ -107,7 +111,7 @@ pub fn run(
                         .map(|finding| (finding, None))
                         .collect(),
                     Some(given) => {
-                        let checked = checked(&network, &exact, &target, &given.samples, isa)?;
+                        let checked = checked(&network, &exact, &target, given, isa)?;
                         let costed = findings.into_iter().map(|finding| {
                             let cost = cost(&finding, &checked);
                             (finding, cost)
@@ -147,7 +151,7 @@ fn checked(
     network: &Network,
     exact: &Target,
     target: &Target,
-    samples: &[Sample],
+    samples: &dyn Source,
     isa: Isa,
 ) -> anyhow::Result<TargetOutcome> {
     let findings = Check {

@@ -10,6 +10,7 @@ use super::{json, prove, summary, terminal};
 use crate::check::Target;
 use crate::cli::{MISALIGNED, Patterns, UNSUPPORTED, threads, unsupported};
 use crate::failure::Failure;
+use crate::inputs::Dataset;
 use crate::model_args::{Bound, ModelArgs, more_help};
 use crate::report;
 
@@ -79,10 +80,14 @@ pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
     let specs = [resolve(&args.target)?, resolve(&args.against)?];
     let isa = Isa::detect();
     let model = args.model.read()?;
-    let given = args.model.samples(&model)?;
-    let Bound { graph, info } = args
-        .model
-        .bind(&model, given.as_ref(), &specs, false, isa)?;
+    let given = args.model.dataset(&model, None)?;
+    let Bound { graph, info } = args.model.bind(
+        &model,
+        given.as_ref().map(Dataset::given),
+        &specs,
+        false,
+        isa,
+    )?;
     drop((model, given));
     let refused = |e: align_check_simulators::Error| unsupported(info.path.as_ref(), &e);
     let network = Network::new(graph.clone()).map_err(refused)?;

@@ -130,6 +130,14 @@ pub(crate) fn type_of(name: &str) -> Option<(ArrayKind, usize)> {
     Some((found.1, found.2))
 }
 
+/// As [`type_of`], for `--raw-type`.
+///
+/// # Errors
+/// There is no such type.
+pub(crate) fn raw_type(name: &str) -> Result<(ArrayKind, usize)> {
+    type_of(name).ok_or_else(|| anyhow::anyhow!("--raw-type {name}: none of {}", names()))
+}
+
 /// Little-endian numbers of a type.
 pub(crate) fn decode(bytes: &[u8], kind: ArrayKind, size: usize) -> Vec<f64> {
     let number = |chunk: &[u8]| {

@@ -18,6 +18,8 @@ mod source;
 mod tensorrt;
 pub(crate) mod write;
 
+pub(crate) use dump::{decode as raw_numbers, raw_type};
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

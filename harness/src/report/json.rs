@@ -45,7 +45,9 @@ pub fn json(outcome: &Outcome) -> String {
     let refused = |(target, why): &(String, String)| json!({ "target": target, "why": why });
     let unsupported: Vec<Value> = outcome.unsupported.iter().map(refused).collect();
     if !unsupported.is_empty() {
-        put(&mut root, "exit_code", json!(crate::cli::UNSUPPORTED));
+        if outcome.interrupted.is_none() {
+            put(&mut root, "exit_code", json!(crate::cli::UNSUPPORTED));
+        }
         put(&mut root, "unsupported", json!(unsupported));
     }
     // `{:#}` of a value is its indented form, and unlike the serializer it has no error to handle.
@@ -86,6 +88,14 @@ fn head(target: &TargetOutcome) -> Value {
 /// What was run, and against what.
 fn run(map: &mut Map<String, Value>, outcome: &Outcome) {
     put(map, "inputs", json!(outcome.inputs));
+    if let Some(all) = outcome.interrupted {
+        put(
+            map,
+            "interrupted",
+            json!({ "done": outcome.inputs, "of": all }),
+        );
+        put(map, "exit_code", json!(crate::long::INTERRUPTED));
+    }
     put(map, "generated", json!(outcome.generated));
     put(map, "against", json!(outcome.against));
     put(
@@ -120,6 +130,9 @@ fn findings(map: &mut Map<String, Value>, target: &TargetOutcome) {
     );
     put(map, "drift", json!(target.drifted));
     put(map, "trace", json!(target.trace));
+    if let Some(accuracy) = &target.accuracy {
+        put(map, "accuracy", json!(accuracy));
+    }
 }
 
 fn layer(layer: &LayerOutcome) -> Value {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::text::{count, number, percent, thousands, visible};
-use super::view;
+use super::{answers, view};
 use crate::outcome::{LayerOutcome, Outcome, Stats, TargetOutcome, Verdict};
 
 /// The outcome as Markdown: verdicts, then for each target what is worst. Names are escaped.
@@ -111,6 +111,12 @@ fn part(out: &mut String, target: &TargetOutcome) {
         .map(|output| view::output(target, output))
         .collect();
     list(out, "Outputs", &outputs);
+    let found = target.accuracy.iter();
+    list(
+        out,
+        "Accuracy",
+        &found.flat_map(answers::accuracy).collect::<Vec<_>>(),
+    );
     let mut drift: Vec<String> = target.drifted.iter().map(view::drift).collect();
     drift.extend(target.layers.iter().filter_map(|layer| {
         let drift = layer.drift.as_ref().and_then(view::drift_of)?;

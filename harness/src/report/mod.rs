@@ -1,5 +1,6 @@
 //! Reports: what a check found, for people and for machines. One file a format.
 
+pub(crate) mod answers;
 mod csv;
 mod html;
 mod json;
@@ -7,6 +8,8 @@ mod junit;
 mod markdown;
 mod model_explorer;
 mod onnx;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod sarif;
 pub(crate) mod style;
 mod terminal;

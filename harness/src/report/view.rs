@@ -240,8 +240,10 @@ pub(crate) fn setting(outcome: &Outcome) -> String {
         }
         None => count(outcome.inputs, "input"),
     };
+    let interrupted = super::answers::interrupted(outcome);
+    let interrupted = interrupted.map(|text| text + ". ").unwrap_or_default();
     format!(
-        "{} ({}), {inputs}, against {}",
+        "{interrupted}{} ({}), {inputs}, against {}",
         visible(&outcome.model.path),
         visible(&outcome.model.format),
         against(&outcome.against),

@@ -15,12 +15,15 @@ use crate::outcome::Outcome;
 #[derive(Clone, Copy)]
 enum Format {
     Text(fn(&Outcome) -> String),
+    /// No text.
+    #[cfg(feature = "parquet")]
+    Bytes(fn(&Outcome) -> Result<Vec<u8>>),
     /// The model's file with more in it.
     Model(fn(&Outcome) -> Result<Vec<u8>>),
 }
 
 /// Names of the formats, as `--report KIND=PATH` takes them.
-const KINDS: [(&str, Format); 8] = [
+const KINDS: &[(&str, Format)] = &[
     ("json", Format::Text(super::json)),
     ("html", Format::Text(super::html)),
     ("junit", Format::Text(super::junit)),
@@ -29,6 +32,8 @@ const KINDS: [(&str, Format); 8] = [
     ("sarif", Format::Text(super::sarif)),
     ("model-explorer", Format::Text(super::model_explorer)),
     ("onnx", Format::Model(super::onnx)),
+    #[cfg(feature = "parquet")]
+    ("parquet", Format::Bytes(super::parquet::parquet)),
 ];
 
 /// Writes one report to `KIND=PATH`.
@@ -42,6 +47,8 @@ pub fn write(kind_path: &str, outcome: &Outcome) -> Result<()> {
     let (kind, format, path) = parse(kind_path)?;
     let bytes = match format {
         Format::Text(format) => format(outcome).into_bytes(),
+        #[cfg(feature = "parquet")]
+        Format::Bytes(format) => format(outcome)?,
         Format::Model(format) => format(outcome)?,
     };
     aside::save(&path, &bytes).map_err(|error| failed(kind, &path, &error))
@@ -66,7 +73,7 @@ pub fn check_model(kind_path: &str, model: &Model, isolated: bool) -> Result<()>
             visible(&path.display().to_string())
         );
     }
-    if matches!(format, Format::Text(_)) {
+    if !matches!(format, Format::Model(_)) {
         return Ok(());
     }
     if !matches!(model, Model::Onnx(_)) {
@@ -123,7 +130,8 @@ fn json_path(kind_path: &str) -> Result<PathBuf> {
 }
 
 fn parse(kind_path: &str) -> Result<(&'static str, Format, PathBuf)> {
-    let (at, path) = split(kind_path, &KINDS.map(|(kind, _)| kind))?;
+    let names: Vec<&'static str> = KINDS.iter().map(|(kind, _)| *kind).collect();
+    let (at, path) = split(kind_path, &names)?;
     let (kind, format) = KINDS[at];
     Ok((kind, format, path))
 }

@@ -7,7 +7,7 @@ use align_check_simulators::tensor::Tensor;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{SampleRun, Values, borrowed, model_grid};
+use super::{SampleRun, Values, argmax, borrowed, model_grid};
 use crate::check::{Check, Mode, SampleFound};
 use crate::compare::{self, Lsb};
 use crate::inputs::Sample;
@@ -15,6 +15,9 @@ use crate::outcome::{Drift, Trace, Traced};
 
 /// Most layers whose differences are followed to an output.
 pub(crate) const MOST_TRACED: usize = 8;
+
+/// Most layers whose part in a flip is looked at.
+const MOST_BLAMED_LAYERS: usize = 32;
 
 /// Most elements of all tensors of a network that is traced: they are held at once.
 const MOST_HELD: usize = 1 << 27;
@@ -97,18 +100,18 @@ pub(super) fn largest(
         .fold(0.0, f64::max)
 }
 
-/// Follows the differences of single layers to the worst output element of one sample: the reference is run again
-/// with what the target makes of one layer, fed with the reference's inputs, in the place of that layer's output.
-/// `None` where no output differs, or no layer's codes can stand in for the reference's.
-///
-/// # Errors
-/// As [`super::run`].
-pub(crate) fn trace(
+/// A sample run on one target, and what its layers make otherwise than the reference, fed with the reference's inputs:
+/// `(layer, output, differing elements)`, most elements first, of those that the reference's layers can read.
+type Introduced = Vec<(usize, Arc<Tensor>, u64)>;
+
+/// Runs a sample on one target and hands on what its layers introduce. `None` where its tensors are too many to be held.
+fn introduced<R>(
     check: &Check,
     t: usize,
     (number, sample): (usize, &Sample),
     compared: &[bool],
-) -> Result<Option<Trace>> {
+    see: impl FnOnce(&SampleRun, Introduced) -> Option<R>,
+) -> Result<Option<R>> {
     let network = check.network;
     let elements: usize = network
         .layers
@@ -133,11 +136,8 @@ pub(crate) fn trace(
     for index in 0..network.layers.len() {
         run.layer(index, compared, &mut found)?;
     }
-    let Some(worst) = run.worst_output() else {
-        return Ok(None);
-    };
     // What the reference's layers cannot read, cannot be followed.
-    let mut layers: Vec<(usize, Arc<Tensor>, u64)> = run
+    let mut layers: Introduced = run
         .introduced
         .take()
         .into_iter()
@@ -146,44 +146,109 @@ pub(crate) fn trace(
             base.is_some_and(|base| base.grid() == tensor.grid())
         })
         .collect();
-    let number_of_layers = layers.len();
     layers.sort_by_key(|(layer, _, differing)| (std::cmp::Reverse(*differing), *layer));
-    layers.truncate(MOST_TRACED);
-    if layers.is_empty() {
-        return Ok(None);
-    }
-    let base = &run.base;
-    let mut traced: Vec<Traced> = layers
-        .par_iter()
-        .map(|(layer, tensor, differing)| {
-            let out = follow(check, base, *layer, tensor);
-            let value = network.graph.outputs[worst.output];
-            let (lsb, outputs) = match (&base[value], &out[value]) {
-                (Some(base), Some(changed)) => {
-                    let off = changed.real_at(worst.at) - base.real_at(worst.at);
-                    let stats = compare::compare(base, changed, &worst.lsb).0;
-                    (off / worst.lsb.at(worst.at), stats.differing)
+    Ok(see(&run, layers))
+}
+
+/// Follows the differences of single layers to the worst output element of one sample: the reference is run again
+/// with what the target makes of one layer, fed with the reference's inputs, in the place of that layer's output.
+/// `None` where no output differs, or no layer's codes can stand in for the reference's.
+///
+/// # Errors
+/// As [`super::run`].
+pub(crate) fn trace(
+    check: &Check,
+    t: usize,
+    sample: (usize, &Sample),
+    compared: &[bool],
+) -> Result<Option<Trace>> {
+    let network = check.network;
+    introduced(check, t, sample, compared, |run, mut layers| {
+        let worst = run.worst_output()?;
+        let number_of_layers = layers.len();
+        layers.truncate(MOST_TRACED);
+        if layers.is_empty() {
+            return None;
+        }
+        let base = &run.base;
+        let mut traced: Vec<Traced> = layers
+            .par_iter()
+            .map(|(layer, tensor, differing)| {
+                let out = follow(check, base, *layer, tensor);
+                let value = network.graph.outputs[worst.output];
+                let (lsb, outputs) = match (&base[value], &out[value]) {
+                    (Some(base), Some(changed)) => {
+                        let off = changed.real_at(worst.at) - base.real_at(worst.at);
+                        let stats = compare::compare(base, changed, &worst.lsb).0;
+                        (off / worst.lsb.at(worst.at), stats.differing)
+                    }
+                    _ => (0.0, 0),
+                };
+                Traced {
+                    layer: network.layers[*layer].name.clone(),
+                    differing: *differing,
+                    lsb,
+                    outputs,
                 }
-                _ => (0.0, 0),
-            };
-            Traced {
-                layer: network.layers[*layer].name.clone(),
-                differing: *differing,
-                lsb,
-                outputs,
-            }
+            })
+            .collect();
+        traced.sort_by(|a, b| b.lsb.abs().total_cmp(&a.lsb.abs()));
+        let value = network.graph.outputs[worst.output];
+        Some(Trace {
+            sample: sample.0,
+            tensor: network.name(value).to_owned(),
+            index: super::coordinates(&network.graph.values[value].shape, worst.at),
+            lsb: worst.off,
+            introducing: number_of_layers as u64,
+            layers: traced,
         })
-        .collect();
-    traced.sort_by(|a, b| b.lsb.abs().total_cmp(&a.lsb.abs()));
-    let value = network.graph.outputs[worst.output];
-    Ok(Some(Trace {
-        sample: number,
-        tensor: network.name(value).to_owned(),
-        index: super::coordinates(&network.graph.values[value].shape, worst.at),
-        lsb: worst.off,
-        introducing: number_of_layers as u64,
-        layers: traced,
-    }))
+    })
+}
+
+/// What a layer alone does to an input's answer.
+pub(crate) struct Alone {
+    /// Which layer.
+    pub(crate) layer: usize,
+    /// Whether it alone makes another element the largest.
+    pub(crate) flips: bool,
+    /// The share of the change of the distance between the two classes that it alone makes.
+    pub(crate) share: f64,
+}
+
+/// What single layers do to an input whose largest element is `target` on the target in place of `reference`: the target's
+/// arithmetic in one layer, the reference's in all others. `None` where its tensors are too many to be held.
+///
+/// # Errors
+/// As [`super::run`].
+pub(crate) fn alone(
+    check: &Check,
+    t: usize,
+    sample: (usize, &Sample),
+    compared: &[bool],
+    [reference, target]: [usize; 2],
+) -> Result<Option<Vec<Alone>>> {
+    introduced(check, t, sample, compared, |run, mut layers| {
+        let (value, expected, got) = run.answer(0)?;
+        let distance = |tensor: &Tensor| tensor.real_at(reference) - tensor.real_at(target);
+        let (before, after) = (distance(expected), distance(got));
+        layers.truncate(MOST_BLAMED_LAYERS);
+        let base = &run.base;
+        let of_layer = |(layer, tensor, _): &(usize, Arc<Tensor>, u64)| {
+            let out = follow(check, base, *layer, tensor);
+            let changed = out[value].as_deref();
+            let moved = changed.map_or(0.0, |changed| before - distance(changed));
+            Alone {
+                layer: *layer,
+                flips: changed.is_some_and(|changed| argmax(changed) != Some(reference)),
+                share: if before == after {
+                    0.0
+                } else {
+                    moved / (before - after)
+                },
+            }
+        };
+        Some(layers.par_iter().map(of_layer).collect())
+    })
 }
 
 /// The reference run on from one layer with another output: every tensor that changes.
@@ -225,6 +290,21 @@ struct Worst {
 }
 
 impl SampleRun<'_> {
+    /// The first output of several elements: its value, the reference's tensor and a target's.
+    pub(super) fn answer(&self, t: usize) -> Option<(usize, &Arc<Tensor>, &Arc<Tensor>)> {
+        let outputs = self.check.network.graph.outputs.iter();
+        let several = outputs.filter_map(|&value| {
+            let own = match &self.check.targets[t].own {
+                None => Some(value),
+                Some(own) => own.placed.found_as[value],
+            };
+            let got = own.and_then(|value| self.own[t][value].as_ref());
+            Some((value, self.base[value].as_ref()?, got?))
+        });
+        let mut several = several.filter(|(_, expected, _)| expected.len() > 1);
+        several.next()
+    }
+
     fn worst_output(&self) -> Option<Worst> {
         let check = self.check;
         let mut worst: Option<Worst> = None;

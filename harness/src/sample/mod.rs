@@ -847,6 +847,10 @@ impl<'a> SampleRun<'a> {
     fn outputs(&self, found: &mut SampleFound) {
         let check = self.check;
         for t in 0..check.targets.len() {
+            if check.mode.cumulative {
+                let answer = self.answer(t);
+                found.targets[t].answer = answer.map(|(_, a, b)| [a.clone(), b.clone()]);
+            }
             for &value in &check.network.graph.outputs {
                 let own = match &check.targets[t].own {
                     None => Some(value),
@@ -1013,7 +1017,7 @@ pub(crate) fn quantizer_step(layer: &Layer) -> Option<PerChannel<f64>> {
     }
 }
 
-fn argmax(tensor: &Tensor) -> Option<usize> {
+pub(crate) fn argmax(tensor: &Tensor) -> Option<usize> {
     let values = tensor.to_real();
     (0..values.len()).reduce(|best, i| if values[i] > values[best] { i } else { best })
 }

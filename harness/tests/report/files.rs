@@ -71,12 +71,12 @@ fn targets_are_understood_before_the_work() {
         (
             "xml=out.xml",
             "--report xml=out.xml: unknown kind, expected one of json, html, junit, md, csv, sarif, \
-             model-explorer, onnx",
+             model-explorer, onnx, parquet",
         ),
         (
             "out.json",
             "--report out.json: expected KIND=PATH, where KIND is one of json, html, junit, md, csv, sarif, \
-             model-explorer, onnx",
+             model-explorer, onnx, parquet",
         ),
         ("json=", "--report json=: the path is missing"),
     ] {

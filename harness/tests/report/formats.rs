@@ -408,3 +408,49 @@ fn junit_counts_what_it_holds() {
     assert_eq!(text.matches("<testcase ").count(), 21);
     assert_eq!(text.matches("<failure ").count(), 14);
 }
+
+/// Rows of inputs come back as they were, with what is absent absent.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_has_a_row_for_each_input() {
+    use align_check::outcome::InputOutcome;
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+
+    let mut outcome = sample::one();
+    outcome.names = vec!["a.png".to_owned(), "b\n.png".to_owned()];
+    outcome.targets[0].inputs = vec![
+        InputOutcome {
+            differing: 7,
+            worst_layer: Some(0),
+            worst_lsb: 2.5,
+            outputs_differing: 3,
+            classes: Some([4, 9]),
+            ranks: Some([0, 1]),
+        },
+        InputOutcome::default(),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("inputs.parquet");
+    report::write(&format!("parquet={}", path.display()), &outcome).expect("written");
+    let file = std::fs::File::open(&path).expect("a file");
+    let reader = SerializedFileReader::new(file).expect("a parquet file");
+    let rows = reader.get_row_iter(None).expect("rows");
+    let rows: Vec<String> = rows.map(|row| row.expect("a row").to_string()).collect();
+    let target = &outcome.targets[0].name;
+    let layer = &outcome.network[0].name;
+    assert_eq!(
+        rows,
+        [
+            format!(
+                "{{target: \"{target}\", sample: 0, input: \"a.png\", flips: true, reference_class: 4, target_class: 9, \
+                 reference_rank: 0, target_rank: 1, differing: 7, outputs_differing: 3, worst_layer: \"{layer}\", \
+                 worst_lsb: 2.5}}"
+            ),
+            format!(
+                "{{target: \"{target}\", sample: 1, input: \"b\\n.png\", flips: false, reference_class: null, \
+                 target_class: null, reference_rank: null, target_rank: null, differing: 0, outputs_differing: 0, \
+                 worst_layer: null, worst_lsb: 0.0}}"
+            ),
+        ]
+    );
+}

@@ -81,6 +81,7 @@ fn because(mut layer: LayerOutcome, name: &str, text: &str, explains: u64) -> La
         sets: Vec::new(),
         together: false,
         recorded: false,
+        float: false,
     });
     layer.witness = Some(Witness {
         sample: 1,
@@ -134,6 +135,8 @@ fn outcome(targets: Vec<TargetOutcome>) -> Outcome {
         peak_tensor_bytes: 77 << 20,
         peak_process_bytes: None,
         unsupported: Vec::new(),
+        names: Vec::new(),
+        interrupted: None,
     }
 }
 
@@ -246,6 +249,8 @@ fn misaligned() -> TargetOutcome {
             samples: 4,
         }],
         layers,
+        inputs: Vec::new(),
+        accuracy: None,
         decisions: vec![
             decision(
                 "conv1_out",

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 
 use self::charts::Places;
 use self::words::{Words, name, said};
+use super::answers;
 use super::text::{number, percent, thousands, xml};
 use super::view::{self, Untaken};
 use crate::outcome::{Against, Floor, LayerOutcome, Outcome, OutputOutcome, Stats, TargetOutcome};
@@ -99,7 +100,14 @@ fn setting(outcome: &Outcome) -> String {
         Against::RecordedReference { file, .. } => words::AGAINST_RUN.with(&[&name(file)]),
         Against::Recording { file, .. } => words::AGAINST_RECORDING.with(&[&name(file)]),
     };
-    words::SETTING.with(&[
+    let mut text = String::new();
+    if let Some(all) = outcome.interrupted {
+        text = format!(
+            "<b>{}</b><br>",
+            words::INTERRUPTED.with(&[&samples, &thousands(all as u64)])
+        );
+    }
+    text + &words::SETTING.with(&[
         &name(&outcome.model.path),
         &name(&outcome.model.format),
         &inputs,
@@ -206,6 +214,12 @@ fn part(out: &mut String, outcome: &Outcome, target: &TargetOutcome, id: usize) 
         pictures(out, outcome, target, id);
     }
     outputs(out, target, id);
+    let found = target.accuracy.iter();
+    sentences(
+        out,
+        words::ACCURACY,
+        &found.flat_map(answers::accuracy).collect::<Vec<_>>(),
+    );
     evidence(out, target);
     sentences(out, words::UNKNOWNS, &target.unknowns);
     out.push_str("</details>\n");

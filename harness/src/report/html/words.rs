@@ -66,6 +66,8 @@ table! {
     NO_LAYERS: "No layer was compared.", "没有比较任何层。";
 
     ISOLATED: "Each layer on its own (fed with the reference's inputs): share of differing elements", "逐层独立（输入取自参考）：不同元素的比例";
+    ACCURACY: "Accuracy", "准确率";
+    INTERRUPTED: "Interrupted after {0} of {1} inputs: all of this is of these.", "在 {1} 个输入中的 {0} 个之后被中断：以下内容仅涉及这些输入。";
     CUMULATIVE: "Run freely (fed with the simulated outputs of the layers before): share of differing elements", "自由运行（输入取自前面各层的模拟输出）：不同元素的比例";
     SHARES: "What the differing elements are, each layer on its own", "不同元素的构成（逐层独立）";
     LOG_SCALE: "logarithmic scale; no bar: no element differs", "对数刻度；无柱：没有元素不同";

@@ -7,7 +7,7 @@ use grid::{Column, Grid, Look};
 
 use super::style::Paint;
 use super::text::{bytes, count, number, thousands, visible, wrap};
-use super::view;
+use super::{answers, view};
 use crate::outcome::{Against, Outcome, TargetOutcome, Verdict};
 
 /// So many targets get a table in place of a verdict line each.
@@ -56,8 +56,14 @@ pub fn verdict_lines(outcome: &Outcome, color: bool) -> String {
         paint: Paint(color),
         verbose: 0,
     };
+    if let Some(text) = answers::interrupted(outcome) {
+        page.line(&text);
+    }
     for target in &outcome.targets {
         page.verdict(target, outcome.inputs);
+        for line in target.accuracy.iter().flat_map(answers::accuracy).take(2) {
+            page.line(&format!("  {line}"));
+        }
     }
     page.out
 }
@@ -249,6 +255,9 @@ impl Page {
         }
         for output in &target.outputs {
             self.paragraph("output ", &view::output(target, output), str::to_owned);
+        }
+        for line in target.accuracy.iter().flat_map(answers::accuracy) {
+            self.paragraph("", &line, str::to_owned);
         }
         if let Some(drifted) = &target.drifted {
             self.paragraph("drift: ", &view::drift(drifted), str::to_owned);
