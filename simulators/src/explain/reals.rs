@@ -77,12 +77,11 @@ impl Element<'_> {
                     Sums::Real(_) => Some(self.real_sum()? * self.runner.real_factor(linear)),
                     _ => None,
                 };
-                let (sum, shown) = match real_sum {
-                    Some(sum) => (sum, short(sum)),
-                    None => {
-                        let sum = self.sum()?;
-                        (sum as f64, sum.to_string())
-                    }
+                let (sum, shown) = if let Some(sum) = real_sum {
+                    (sum, short(sum))
+                } else {
+                    let sum = self.sum()?;
+                    (sum as f64, sum.to_string())
                 };
                 let c = layer.channels().of_index(self.index);
                 let from_bias = match &plan.sum {
