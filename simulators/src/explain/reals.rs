@@ -73,16 +73,12 @@ impl Element<'_> {
                     .as_ref()
                     .ok_or("a sum without a plan")?;
                 // Real sums carry no scale, but for a factor that no unit holds.
-                let real_sum = match self.sums {
-                    Sums::Real(_) => Some(self.real_sum()? * self.runner.real_factor(linear)),
-                    _ => None,
-                };
-                let (sum, shown) = match real_sum {
-                    Some(sum) => (sum, short(sum)),
-                    None => {
-                        let sum = self.sum()?;
-                        (sum as f64, sum.to_string())
-                    }
+                let (sum, shown) = if matches!(self.sums, Sums::Real(_)) {
+                    let sum = self.real_sum()? * self.runner.real_factor(linear);
+                    (sum, short(sum))
+                } else {
+                    let sum = self.sum()?;
+                    (sum as f64, sum.to_string())
                 };
                 let c = layer.channels().of_index(self.index);
                 let from_bias = match &plan.sum {

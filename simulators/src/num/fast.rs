@@ -59,8 +59,8 @@ pub fn shift_right_i32(x: i32, bits: u32, r: Rounding) -> i32 {
         Rounding::HalfUpIfNegativeElseHalfEven => dropped > half - (negative | odd),
         Rounding::Floor => false,
         Rounding::Ceil => dropped != 0,
-        Rounding::Trunc => (negative == 1) & (dropped != 0),
-        Rounding::Away => (negative == 0) & (dropped != 0),
+        Rounding::Trunc => negative == 1 && dropped != 0,
+        Rounding::Away => negative == 0 && dropped != 0,
     };
     below + i32::from(up)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use align_check_graph::{Binary, Quantizer};
 use align_check_specs::{Bounds, ResidualRule};
 
+use super::finish::Memo;
 use super::{Ending, Finish, Pair, Planner, clamp_codes};
 use crate::adapt::{self, ValueGrid};
 use crate::network::{Folded, Kind, Operand};
@@ -107,7 +108,7 @@ impl Planner<'_> {
             function,
             clamp: clamp_codes(out, folded, bounds),
             blocks: self.pair_blocks(op, operands, [a, b], out),
-            memo: Default::default(),
+            memo: Memo::default(),
         };
         Some((Finish::Pair(Box::new(pair)), false, vec![rule]))
     }

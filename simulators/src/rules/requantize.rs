@@ -524,7 +524,7 @@ impl Requantizer {
                             out,
                             move |v| end.code(v),
                             move |c| T::keep(c, first),
-                        )
+                        );
                     },
                 );
             }
