@@ -6,6 +6,7 @@ use align_check::infer::{self, Inference};
 use align_check::inputs::{ArrayKind, Recording};
 use align_check::recording::Folder;
 use align_check::verify::Loaded;
+use align_check_graph::Limits;
 use align_check_simulators::kernels::Isa;
 use align_check_specs::Spec;
 use align_check_tests::{
