@@ -248,7 +248,7 @@ fn huge_shapes() {
     says(&range.malformed(), &["limit"]);
     // Each is small; together they are not.
     let mut many = Build::xy(13, &[1]).i64s("s", &[1 << 20]).output("z");
-    many.limits.constant_elements = 3 << 20;
+    many.limits.memory_bytes = Some(8 * (3 << 20));
     for i in 0..4 {
         let name = format!("c{i}");
         many = many.node("ConstantOfShape", &["s"], &[&name], &[]);
