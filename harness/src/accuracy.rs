@@ -113,7 +113,7 @@ pub struct Accuracy {
     pub top5: Option<Top>,
     /// Inputs whose largest element is another one on the target.
     pub flips: Vec<Flip>,
-    /// How many of them were followed to layers: at most [`MOST_BLAMED`], and none where the model's next layers cannot
+    /// How many of them were followed to layers: at most `MOST_BLAMED`, and none where the model's next layers cannot
     /// read what the target's layers make (another grid).
     pub followed: u64,
     /// What single layers do to the inputs that were followed, the gravest first. An approximation: layers act together,
@@ -134,7 +134,7 @@ pub struct Top {
     pub gained: u64,
     /// The target's share less the reference's.
     pub difference: f64,
-    /// 95 % interval of that ([`difference`]).
+    /// 95 % interval of that (`difference`).
     pub interval: [f64; 2],
 }
 
@@ -145,7 +145,7 @@ pub struct Share {
     pub right: u64,
     /// Their share.
     pub rate: f64,
-    /// 95 % interval of that ([`wilson`]).
+    /// 95 % interval of that (`wilson`).
     pub interval: [f64; 2],
 }
 

@@ -140,7 +140,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// What [`crate::model_args::ModelArgs::bind`] asks for.
+    /// What `ModelArgs::bind` asks for.
     pub fn given(&self) -> Given<'_> {
         Given {
             shapes: &self.shapes,

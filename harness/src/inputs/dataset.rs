@@ -237,7 +237,7 @@ impl Dataset {
         })
     }
 
-    /// What [`crate::model_args::ModelArgs::bind`] asks for.
+    /// What `ModelArgs::bind` asks for.
     pub fn given(&self) -> Given<'_> {
         Given {
             shapes: &self.shapes,
