@@ -114,18 +114,6 @@ pub fn convolution(bytes: &[u8]) {
 /// # Panics
 /// They differ.
 pub fn multiplier(bytes: &[u8]) {
-    const ROUNDINGS: [Rounding; 10] = [
-        Rounding::HalfEven,
-        Rounding::HalfAway,
-        Rounding::HalfUp,
-        Rounding::HalfDown,
-        Rounding::HalfTowardZero,
-        Rounding::HalfUpIfNegativeElseHalfEven,
-        Rounding::Floor,
-        Rounding::Ceil,
-        Rounding::Trunc,
-        Rounding::Away,
-    ];
     let mut source = Source(bytes.iter());
     let bits = source.extent(31) as u32;
     let top = 1i64 << (bits - 1);
@@ -143,7 +131,7 @@ pub fn multiplier(bytes: &[u8]) {
                 0 => Shift::By(source.below(40) as u32),
                 _ => Shift::Rest,
             },
-            rounding: ROUNDINGS[source.below(ROUNDINGS.len())],
+            rounding: Rounding::ALL[source.below(Rounding::ALL.len())],
             saturate: (source.below(4) == 0).then_some(32),
         })
         .collect();

@@ -100,19 +100,6 @@ fn pick<T: Copy>(random: &mut Random, all: &[T]) -> T {
     all[random.below(all.len())]
 }
 
-const ROUNDINGS: [Rounding; 10] = [
-    Rounding::HalfEven,
-    Rounding::HalfAway,
-    Rounding::HalfUp,
-    Rounding::HalfDown,
-    Rounding::HalfTowardZero,
-    Rounding::HalfUpIfNegativeElseHalfEven,
-    Rounding::Floor,
-    Rounding::Ceil,
-    Rounding::Trunc,
-    Rounding::Away,
-];
-
 /// Random legal coordinates.
 fn draw(random: &mut Random, number: usize) -> Spec {
     loop {
@@ -126,7 +113,7 @@ fn draw(random: &mut Random, number: usize) -> Spec {
         spec.transposed = None;
         spec.fully_connected = None;
         spec.fully_connected_unbiased = None;
-        let rounding = pick(random, &ROUNDINGS);
+        let rounding = pick(random, Rounding::ALL);
         let bits = 8 + random.below(25) as u32;
         spec.requantize.multiplier = match random.below(11) {
             0 => Multiplier::F32,
@@ -156,7 +143,7 @@ fn draw(random: &mut Random, number: usize) -> Spec {
             rounding,
             saturate: None,
         };
-        let last = pick(random, &ROUNDINGS);
+        let last = pick(random, Rounding::ALL);
         spec.requantize.steps = match (shifts, random.below(2)) {
             _ if spec.requantize.multiplier == Multiplier::Q15Reduced => {
                 vec![step(Shift::Rest, Rounding::HalfUp)]
@@ -164,7 +151,7 @@ fn draw(random: &mut Random, number: usize) -> Spec {
             (true, 1) => vec![
                 step(
                     Shift::By(1 + random.below(40) as u32),
-                    pick(random, &ROUNDINGS),
+                    pick(random, Rounding::ALL),
                 ),
                 step(Shift::Rest, last),
             ],
@@ -228,7 +215,7 @@ fn draw(random: &mut Random, number: usize) -> Spec {
                 Division::DivideF64,
             ],
         );
-        spec.quantize.rounding = pick(random, &ROUNDINGS);
+        spec.quantize.rounding = pick(random, Rounding::ALL);
         spec.quantize.zero_point = pick(
             random,
             &[

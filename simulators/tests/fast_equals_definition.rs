@@ -19,19 +19,6 @@ use align_check_simulators::rules::real::RealQuantizer;
 use align_check_simulators::rules::requantize::{Requantizer, Unit};
 use align_check_specs::{Grid, LeftShift, Product, Rounding, Shift, Spec, Step};
 
-const ROUNDINGS: [Rounding; 10] = [
-    Rounding::HalfEven,
-    Rounding::HalfAway,
-    Rounding::HalfUp,
-    Rounding::HalfDown,
-    Rounding::HalfTowardZero,
-    Rounding::HalfUpIfNegativeElseHalfEven,
-    Rounding::Floor,
-    Rounding::Ceil,
-    Rounding::Trunc,
-    Rounding::Away,
-];
-
 /// `SplitMix64`.
 struct Random(u64);
 
@@ -101,7 +88,7 @@ impl Counts {
 
 /// Right shifts, alone and in slices.
 fn shifts(random: &mut Random, counts: &mut Counts) {
-    let (bits, rounding) = (random.below(32) as u32, random.pick(&ROUNDINGS));
+    let (bits, rounding) = (random.below(32) as u32, random.pick(Rounding::ALL));
     let len = random.pick(&LENGTHS);
     let from = random.sums(len, f64::from(bits).exp2());
     let expected: Vec<i32> = from
@@ -131,14 +118,14 @@ fn multipliers(random: &mut Random, counts: &mut Counts) {
         saturate: None,
     };
     let steps = match random.below(3) {
-        0 => vec![step(Shift::Rest, random.pick(&ROUNDINGS))],
+        0 => vec![step(Shift::Rest, random.pick(Rounding::ALL))],
         1 => vec![
             step(Shift::By(31), Rounding::HalfUp),
-            step(Shift::Rest, random.pick(&ROUNDINGS)),
+            step(Shift::Rest, random.pick(Rounding::ALL)),
         ],
         _ => vec![
-            step(Shift::By(bits), random.pick(&ROUNDINGS)),
-            step(Shift::Rest, random.pick(&ROUNDINGS)),
+            step(Shift::By(bits), random.pick(Rounding::ALL)),
+            step(Shift::Rest, random.pick(Rounding::ALL)),
         ],
     };
     let left = random.pick(&[LeftShift::Wrap, LeftShift::Saturate, LeftShift::Exact]);

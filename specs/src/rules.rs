@@ -46,6 +46,11 @@ pub enum Rounding {
     Away,
 }
 
+impl Rounding {
+    /// Every one.
+    pub const ALL: &[Self] = Self::VARIANTS;
+}
+
 /// What a number beyond the range of its type becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]

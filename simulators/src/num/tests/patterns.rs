@@ -3,21 +3,8 @@
 use align_check_specs::Rounding;
 use proptest::prelude::*;
 
-pub const ALL: [Rounding; 10] = [
-    Rounding::HalfEven,
-    Rounding::HalfAway,
-    Rounding::HalfUp,
-    Rounding::HalfDown,
-    Rounding::HalfTowardZero,
-    Rounding::HalfUpIfNegativeElseHalfEven,
-    Rounding::Floor,
-    Rounding::Ceil,
-    Rounding::Trunc,
-    Rounding::Away,
-];
-
 pub fn any_rounding() -> impl Strategy<Value = Rounding> {
-    prop::sample::select(&ALL)
+    prop::sample::select(Rounding::ALL)
 }
 
 /// Single bits, runs of ones, their neighbours, both signs, the extremes; of a signed width.

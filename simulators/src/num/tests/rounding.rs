@@ -2,7 +2,7 @@ use align_check_specs::Rounding;
 use fixed::types::I48F16;
 use proptest::prelude::*;
 
-use super::patterns::{ALL, any_rounding, number, structured};
+use super::patterns::{any_rounding, number, structured};
 use super::slow;
 use crate::num::{
     Flagged, Flags, divide, round, round_f32, round_f64, shift_right, shift_right_i64,
@@ -49,7 +49,7 @@ fn expected_flags(n: i128, d: i128) -> Flags {
 fn quotients_equal_the_slow_definition_exhaustively() {
     for d in 1..=24 {
         for n in -240..=240 {
-            for mode in ALL {
+            for &mode in Rounding::ALL {
                 let expected = Flagged::new(slow::round(n, d, mode), expected_flags(n, d));
                 assert_eq!(divide(n, d, mode), expected, "{mode:?} {n}/{d}");
             }
@@ -64,7 +64,7 @@ fn shifts_and_floats_equal_the_slow_definition_exhaustively() {
         for n in -2100i128..=2100 {
             // Exact in both floats.
             let real = n as f64 / d as f64;
-            for mode in ALL {
+            for &mode in Rounding::ALL {
                 let value = slow::round(n, d, mode);
                 let flags = expected_flags(n, d);
                 assert_eq!(
@@ -96,7 +96,7 @@ fn shifts_and_floats_equal_the_slow_definition_exhaustively() {
 fn shifts_by_more_bits_than_there_are() {
     let tie = Flags::TIE | Flags::INEXACT;
     // -2^127 / 2^128 is -1/2.
-    for mode in ALL {
+    for &mode in Rounding::ALL {
         let half = Flagged::new(slow::round(-1, 2, mode), tie);
         assert_eq!(shift_right(i128::MIN, 128, mode), half, "{mode:?}");
         let expected = |x: i128| Flagged::new(slow::round(x.signum(), 100, mode), Flags::INEXACT);
@@ -128,7 +128,7 @@ fn quotients_by_zero_are_refused() {
 #[test]
 fn floats_beside_one_half_stay_below_it() {
     for x in [0.5f32.next_down(), (-0.5f32).next_up()] {
-        for mode in &ALL[..6] {
+        for mode in &Rounding::ALL[..6] {
             assert_eq!(round_f32(x, *mode), 0.0, "{mode:?} {x}");
             assert_eq!(round_f64(f64::from(x), *mode), 0.0, "{mode:?} {x}");
         }
@@ -139,7 +139,7 @@ fn floats_beside_one_half_stay_below_it() {
 
 #[test]
 fn non_finite_numbers_pass_through() {
-    for mode in ALL {
+    for &mode in Rounding::ALL {
         for x in [f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(round(x, mode), Flagged::exact(x));
             assert_eq!(round_f32(x as f32, mode), x as f32);
@@ -172,7 +172,7 @@ fn f32_rounding_equals_the_slow_definition_over_all_exponents() {
             continue;
         }
         let (n, d) = rational(f64::from(x));
-        for mode in ALL {
+        for &mode in Rounding::ALL {
             assert_eq!(
                 round_f32(x, mode),
                 slow::round(n, d, mode) as f32,
@@ -190,7 +190,7 @@ proptest! {
             x = x.trunc() + 0.5;
         }
         prop_assume!(x.is_finite());
-        for mode in ALL {
+        for &mode in Rounding::ALL {
             if x.abs() >= 2f64.powi(52) {
                 prop_assert_eq!(round(x, mode), Flagged::exact(x));
             } else {
@@ -219,7 +219,7 @@ proptest! {
         let (n, d) = (i128::from(n), i128::from(d));
         let error = divide(n, d, mode).value * d - n;
         prop_assert!(error.abs() < d);
-        if ALL[..6].contains(&mode) {
+        if Rounding::ALL[..6].contains(&mode) {
             prop_assert!(2 * error.abs() <= d);
         }
     }
