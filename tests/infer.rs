@@ -80,7 +80,7 @@ fn recordings_tell_their_rules() {
 }
 
 #[test]
-#[ignore = "minutes; not every one of them has been confirmed: INFER_ONLY=name selects"]
+#[ignore = "two minutes; onnxruntime/qlinear-matmul is not named yet: INFER_ONLY=name selects"]
 fn more_recordings_tell_theirs() {
     check(OPEN);
 }

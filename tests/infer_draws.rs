@@ -382,7 +382,6 @@ fn drawn_specs_are_among_the_survivors() {
 }
 
 #[test]
-#[ignore = "the other twelve: more than a minute"]
 fn more_drawn_specs_are_among_the_survivors() {
     draws(&|number| !USUAL.contains(&number));
 }
