@@ -371,7 +371,7 @@ impl Drawn {
     }
 }
 
-/// Draws of every run: two float operations, reduced and fixed multipliers, shifts, accumulators of 18 bits that wrap and of
+/// Draws that differ most from each other: two float operations, reduced and fixed multipliers, shifts, accumulators of 18 bits that wrap and of
 /// 20 that saturate, directed roundings around the zero point.
 const USUAL: [usize; 8] = [0, 1, 7, 9, 13, 15, 17, 18];
 
