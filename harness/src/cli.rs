@@ -282,6 +282,9 @@ enum IsaArg {
     Portable,
     Avx2,
     Avx512Vnni,
+    Neon,
+    #[value(name = "neon-i8mm")]
+    NeonI8mm,
 }
 
 /// Runs the tool; returns the process exit code.
@@ -707,6 +710,8 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
         Some(IsaArg::Portable) => Isa::Portable,
         Some(IsaArg::Avx2) => Isa::Avx2,
         Some(IsaArg::Avx512Vnni) => Isa::Avx512Vnni,
+        Some(IsaArg::Neon) => Isa::Neon,
+        Some(IsaArg::NeonI8mm) => Isa::NeonI8mm,
     };
     if !Isa::available().contains(&isa) {
         bail!("--isa: this machine has no {isa:?}");

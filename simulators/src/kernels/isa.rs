@@ -11,24 +11,32 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512Vnni,
+    /// NEON, which is part of every (little-endian) `aarch64`.
+    Neon,
+    /// NEON and the products of unsigned and signed bytes of Armv8.6 (`FEAT_I8MM`).
+    NeonI8mm,
 }
 
 impl Isa {
+    /// Every instruction set, slowest first on a machine that has it.
+    const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Avx2,
+        Isa::Avx512Vnni,
+        Isa::Neon,
+        Isa::NeonI8mm,
+    ];
+
     /// The fastest instruction set of this machine.
     pub fn detect() -> Isa {
-        if Isa::Avx512Vnni.is_available() {
-            Isa::Avx512Vnni
-        } else if Isa::Avx2.is_available() {
-            Isa::Avx2
-        } else {
-            Isa::Portable
-        }
+        let fastest = Isa::ALL.into_iter().rfind(|isa| isa.is_available());
+        fastest.unwrap_or(Isa::Portable)
     }
 
     /// Every instruction set of this machine, slowest first.
     pub fn available() -> Vec<Isa> {
-        let all = [Isa::Portable, Isa::Avx2, Isa::Avx512Vnni];
-        all.into_iter().filter(|isa| isa.is_available()).collect()
+        let all = Isa::ALL.into_iter();
+        all.filter(|isa| isa.is_available()).collect()
     }
 
     /// Whether this machine has it (the standard library caches the answer).
@@ -46,11 +54,25 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Isa::Neon | Isa::NeonI8mm => false,
+        }
+    }
+
+    /// Whether this machine has it (the standard library caches the answer).
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_available(self) -> bool {
+        // Words of weights are read as vectors of bytes: the order of the bytes matters.
+        let neon = cfg!(target_endian = "little");
+        match self {
+            Isa::Portable => true,
+            Isa::Neon => neon,
+            Isa::NeonI8mm => neon && std::arch::is_aarch64_feature_detected!("i8mm"),
+            Isa::Avx2 | Isa::Avx512Vnni => false,
         }
     }
 
     /// Whether this machine has it.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         self == Isa::Portable
     }
@@ -75,8 +97,13 @@ pub fn vectorize<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `is_available` found every feature of the function.
         Isa::Avx512Vnni => unsafe { with_avx512(f) },
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => unreachable!("not available"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => f(),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: `is_available` found every feature of the function.
+        Isa::NeonI8mm => unsafe { with_i8mm(f) },
+        #[allow(unreachable_patterns, reason = "the sets of other architectures")]
+        _ => unreachable!("not available"),
     }
 }
 
@@ -89,6 +116,12 @@ fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,i8mm")]
+fn with_i8mm<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
@@ -124,8 +157,20 @@ pub(super) fn dispatch<T: Task>(isa: Isa, task: T) -> T::Output {
             #[inline(always)]
             || unsafe { task.run::<x86::Avx512Vnni>() },
         ),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => panic!("this machine has no {isa:?}"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => vectorize(
+            isa,
+            #[inline(always)]
+            || unsafe { task.run::<arm::Neon>() },
+        ),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm => vectorize(
+            isa,
+            #[inline(always)]
+            || unsafe { task.run::<arm::NeonI8mm>() },
+        ),
+        #[allow(unreachable_patterns, reason = "the sets of other architectures")]
+        _ => panic!("this machine has no {isa:?}"),
     }
 }
 
@@ -204,14 +249,11 @@ impl Scratch {
 /// The portable operations, with the lane structure of AVX-512 VNNI.
 pub(super) struct Portable;
 
-/// `word` and `interleave` of the sets with four bytes a lane.
+/// How the sets with four bytes a lane pack.
 macro_rules! four_bytes_a_lane {
     () => {
         type X = u8;
-        const LANES: usize = 16;
         const DEPTH: usize = 4;
-        const ROWS: usize = 8;
-        const VECTORS: usize = 3;
 
         #[inline(always)]
         fn buffer(scratch: &mut Scratch) -> &mut Vec<u8> {
@@ -229,6 +271,16 @@ macro_rules! four_bytes_a_lane {
                 weights.get(i).map_or(0, |w| w.cast_unsigned())
             }))
         }
+    };
+}
+
+/// The lanes of the sets with 16 lanes of four bytes.
+macro_rules! sixteen_lanes {
+    () => {
+        four_bytes_a_lane!();
+        const LANES: usize = 16;
+        const ROWS: usize = 8;
+        const VECTORS: usize = 3;
 
         #[inline(always)]
         unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
@@ -237,7 +289,7 @@ macro_rules! four_bytes_a_lane {
     };
 }
 
-/// `interleave` of the sets with four bytes a lane; SSE2 is part of every x86-64.
+/// `interleave` of the sets with 16 lanes of four bytes; SSE2 is part of every x86-64.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
@@ -264,7 +316,7 @@ fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
     }
 }
 
-/// `interleave` of the sets with four bytes a lane.
+/// `interleave` of the sets with 16 lanes of four bytes.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
@@ -275,7 +327,7 @@ fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
 }
 
 impl Lanes for Portable {
-    four_bytes_a_lane!();
+    sixteen_lanes!();
     type Inputs = [u8; 64];
     type Weights = [i8; 64];
     type Sums = [i32; 16];
@@ -414,7 +466,7 @@ mod x86 {
     pub struct Avx512Vnni;
 
     impl Lanes for Avx512Vnni {
-        four_bytes_a_lane!();
+        sixteen_lanes!();
         type Inputs = __m512i;
         type Weights = __m512i;
         type Sums = __m512i;
@@ -454,5 +506,193 @@ mod x86 {
             // SAFETY: the caller has AVX-512, and its pointer is valid for 16 sums.
             unsafe { _mm512_storeu_si512(out.cast(), sums) }
         }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::{
+        int8x16_t, int16x8_t, int32x4_t, uint8x8x4_t, uint8x16_t, vdupq_n_s16, vdupq_n_s32,
+        vget_low_s16, vld1_s8, vld1_u8, vld1q_s8, vld1q_s16, vld1q_u8, vmlal_high_s16, vmlal_s16,
+        vmovl_s8, vmovl_u8, vreinterpretq_s8_s32, vreinterpretq_s16_u16, vst1q_s16, vst1q_s32,
+        vst4_u8,
+    };
+    use std::arch::asm;
+
+    use super::{Lanes, Scratch};
+
+    /// NEON: codes and weights widened to 16 bits, one product a lane (`smlal`). A tile has 24 of the 32 vector
+    /// registers for sums, three for inputs and one for weights.
+    pub struct Neon;
+
+    impl Lanes for Neon {
+        type X = i16;
+        type Inputs = int16x8_t;
+        type Weights = int16x8_t;
+        type Sums = [int32x4_t; 2];
+        const LANES: usize = 8;
+        const DEPTH: usize = 1;
+        const ROWS: usize = 4;
+        const VECTORS: usize = 3;
+
+        #[inline(always)]
+        fn buffer(scratch: &mut Scratch) -> &mut Vec<i16> {
+            &mut scratch.halves
+        }
+
+        #[inline(always)]
+        fn pack(x: u8) -> i16 {
+            i16::from(x)
+        }
+
+        #[inline(always)]
+        fn word(weights: &[i8]) -> i32 {
+            weights.first().map_or(0, |&w| i32::from(w))
+        }
+
+        #[inline(always)]
+        unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [i16]) {
+            let row = &rows[0][at..at + 8];
+            let dst = &mut dst[..8];
+            // SAFETY: both slices have 8 elements.
+            unsafe {
+                let codes = vmovl_u8(vld1_u8(row.as_ptr()));
+                vst1q_s16(dst.as_mut_ptr(), vreinterpretq_s16_u16(codes));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn zero() -> [int32x4_t; 2] {
+            // SAFETY: every `aarch64` has NEON.
+            unsafe { [vdupq_n_s32(0); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn load(x: *const i16) -> int16x8_t {
+            // SAFETY: the caller's pointer is valid for 8 elements.
+            unsafe { vld1q_s16(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(word: i32) -> int16x8_t {
+            // SAFETY: every `aarch64` has NEON.
+            unsafe { vdupq_n_s16(word as i16) }
+        }
+
+        #[inline(always)]
+        unsafe fn weights(w: *const i8) -> int16x8_t {
+            // SAFETY: the caller's pointer is valid for 8 weights.
+            unsafe { vmovl_s8(vld1_s8(w)) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sums: [int32x4_t; 2], x: int16x8_t, w: int16x8_t) -> [int32x4_t; 2] {
+            // SAFETY: every `aarch64` has NEON.
+            unsafe {
+                [
+                    vmlal_s16(sums[0], vget_low_s16(x), vget_low_s16(w)),
+                    vmlal_high_s16(sums[1], x, w),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(sums: [int32x4_t; 2], out: *mut i32) {
+            // SAFETY: the caller's pointer is valid for 8 sums.
+            unsafe {
+                vst1q_s32(out, sums[0]);
+                vst1q_s32(out.add(4), sums[1]);
+            }
+        }
+    }
+
+    /// NEON with `FEAT_I8MM`: four products a lane (`usdot`, which does not saturate).
+    pub struct NeonI8mm;
+
+    impl Lanes for NeonI8mm {
+        four_bytes_a_lane!();
+        type Inputs = [uint8x16_t; 2];
+        type Weights = [int8x16_t; 2];
+        type Sums = [int32x4_t; 2];
+        const LANES: usize = 8;
+        const ROWS: usize = 4;
+        const VECTORS: usize = 3;
+
+        #[inline(always)]
+        unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
+            let [a, b, c, d] = rows.map(|row| &row[at..at + 8]);
+            let dst = &mut dst[..32];
+            // SAFETY: each row has 8 bytes, and the destination four times 8.
+            unsafe {
+                let rows = uint8x8x4_t(
+                    vld1_u8(a.as_ptr()),
+                    vld1_u8(b.as_ptr()),
+                    vld1_u8(c.as_ptr()),
+                    vld1_u8(d.as_ptr()),
+                );
+                vst4_u8(dst.as_mut_ptr(), rows);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn zero() -> [int32x4_t; 2] {
+            // SAFETY: every `aarch64` has NEON.
+            unsafe { [vdupq_n_s32(0); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn load(x: *const u8) -> [uint8x16_t; 2] {
+            // SAFETY: the caller's pointer is valid for 32 bytes.
+            unsafe { [vld1q_u8(x), vld1q_u8(x.add(16))] }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(word: i32) -> [int8x16_t; 2] {
+            // SAFETY: every `aarch64` has NEON.
+            unsafe { [vreinterpretq_s8_s32(vdupq_n_s32(word)); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn weights(w: *const i8) -> [int8x16_t; 2] {
+            // SAFETY: the caller's pointer is valid for 32 weights.
+            unsafe { [vld1q_s8(w), vld1q_s8(w.add(16))] }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(
+            sums: [int32x4_t; 2],
+            x: [uint8x16_t; 2],
+            w: [int8x16_t; 2],
+        ) -> [int32x4_t; 2] {
+            // SAFETY: the caller has FEAT_I8MM.
+            unsafe { [usdot(sums[0], x[0], w[0]), usdot(sums[1], x[1], w[1])] }
+        }
+
+        #[inline(always)]
+        unsafe fn store(sums: [int32x4_t; 2], out: *mut i32) {
+            // SAFETY: the caller's pointer is valid for 8 sums.
+            unsafe {
+                vst1q_s32(out, sums[0]);
+                vst1q_s32(out.add(4), sums[1]);
+            }
+        }
+    }
+
+    /// Adds four products of unsigned and signed bytes to each sum. (The intrinsic is not stable:
+    /// rust-lang/rust#117223.)
+    #[inline]
+    #[target_feature(enable = "neon,i8mm")]
+    fn usdot(mut sums: int32x4_t, x: uint8x16_t, w: int8x16_t) -> int32x4_t {
+        // SAFETY: the instruction reads and writes the named registers alone.
+        unsafe {
+            asm!(
+                "usdot {sums:v}.4s, {x:v}.16b, {w:v}.16b",
+                sums = inout(vreg) sums,
+                x = in(vreg) x,
+                w = in(vreg) w,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sums
     }
 }
