@@ -229,9 +229,9 @@ pub(super) trait Lanes {
 #[derive(Default)]
 pub(super) struct Scratch {
     /// Packed inputs, for sets that pack bytes.
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Packed inputs, for sets that pack 16 bits.
-    halves: Vec<i16>,
+    pub halves: Vec<i16>,
     /// Codes before they are interleaved.
     pub rows: Vec<u8>,
     /// Sums before they are brought into the output's layout.
