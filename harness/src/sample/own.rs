@@ -131,11 +131,10 @@ impl<'a> SampleRun<'a> {
         let shared = twin
             && moved.len() == fed.inputs.len()
             && same(&moved, &fed.inputs)
-            && *fed.sums != Sums::None
-            && runner.plan.shares_sums(fed.reference.plan);
+            && fed.shares_sums(runner.plan);
         let own_sums;
         let sums = if shared {
-            &fed.sums
+            fed.sums()
         } else {
             own_sums = Arc::new(runner.sums(&borrowed(&moved)));
             &own_sums
