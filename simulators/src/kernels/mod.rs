@@ -25,6 +25,8 @@ mod gemm;
 mod grid;
 mod in_order;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod pairs;
 mod real;
