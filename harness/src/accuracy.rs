@@ -1,16 +1,16 @@
 //! Labels: how often the fake-quant model and a target find the right class, and which layers to blame where they part.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
 
+use crate::files;
 use crate::outcome::InputOutcome;
 
 /// Most bytes of a file of labels.
-const MAX_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Most inputs whose flip is followed to layers.
 pub const MOST_BLAMED: usize = 16;
@@ -34,13 +34,7 @@ impl Labels {
     /// One line that names the file and the line.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let bytes = fs::metadata(path)
-            .map_err(|e| anyhow!("{shown}: {e}"))?
-            .len();
-        if bytes > MAX_BYTES {
-            bail!("{shown}: has {bytes} bytes, and labels have at most {MAX_BYTES}");
-        }
-        let text = fs::read_to_string(path).map_err(|e| anyhow!("{shown}: {e}"))?;
+        let text = files::small_text(path, MAX_BYTES)?;
         let (mut of, mut twice) = (HashMap::new(), HashMap::new());
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
