@@ -9,10 +9,11 @@ use align_check_specs::{Fold, Rounding};
 
 use super::Labels;
 use super::elementwise::PairFunction;
-use super::requantize::Unit;
+use super::requantize::{Kept, Unit};
 use super::unary::CodeFunction;
-use crate::num::Trace;
+use crate::kernels::{Isa, vectorize};
 use crate::num::trace::short;
+use crate::num::{self, Trace, round_to_i32};
 
 /// A shift this far from the smallest code is no shift.
 const NO_SHIFT: f32 = 1e-4;
@@ -20,6 +21,9 @@ const NO_SHIFT: f32 = 1e-4;
 const SAME_SHIFT: f32 = 5e-5;
 /// A shift below this part of the range is none.
 const NOTHING: f32 = 1e-5;
+
+/// Factors and offsets up to this leave no sum infinite.
+const HUGE: f32 = 1e9;
 
 /// The reals at both ends of a grid's codes.
 fn range(x: Labels) -> [f32; 2] {
@@ -520,6 +524,69 @@ impl Channel {
         trace.step("clipped", how, v.max(low).min(high))
     }
 
+    /// [`traced`](Self::traced), half to even, of many sums that `bias` is added to in 32 bits; each less `first` where it
+    /// is kept as a byte.
+    pub fn codes<T: Kept>(
+        &self,
+        isa: Isa,
+        sums: &[i32],
+        bias: i32,
+        out: Labels,
+        first: i32,
+        codes: &mut [T],
+    ) {
+        let Self {
+            zeros,
+            scale,
+            bias: offset,
+            clamp: (low, high),
+            line,
+        } = *self;
+        let huge = |x: f32| x.is_nan() || x.abs() > HUGE;
+        let far = |x: i64| x.abs() >= 1 << 20;
+        let definition = [scale, offset, line.k, line.i].into_iter().any(huge)
+            || low.is_nan()
+            || high.is_nan()
+            || zeros.unsigned_abs() >= 1 << 52
+            || [out.min, out.max, out.relabel].into_iter().any(far)
+            // Without the instruction a fused product and sum takes long.
+            || (line.fused && isa == Isa::Portable);
+        if definition {
+            let code = |acc: i32| {
+                let acc = i64::from(acc.wrapping_add(bias));
+                self.traced(acc, out, Rounding::HalfEven, &mut Trace::off())
+            };
+            return num::each_block(sums, codes, code, |code| T::keep(code, first));
+        }
+        let (min, max, relabel) = (out.min as f32, out.max as f32, out.relabel as i32);
+        // No number is none here: comparisons choose as `max` and `min` do.
+        let between = move |v: f32, low: f32, high: f32| {
+            let v = if v > low { v } else { low };
+            if v < high { v } else { high }
+        };
+        // Exact in f64: rounded once.
+        let raw = move |acc: i32| match zeros {
+            0 => acc.wrapping_add(bias) as f32,
+            zeros => (f64::from(acc.wrapping_add(bias)) + zeros as f64) as f32,
+        };
+        let value = move |acc: i32| between(raw(acc) * scale + offset, low, high);
+        let code = move |v: f32| round_to_i32(between(v, min, max)).wrapping_sub(relabel);
+        let keep = move |code| T::keep(code, first);
+        let Line { k, i, fused } = line;
+        vectorize(
+            isa,
+            #[inline(always)]
+            || {
+                if fused && i != 0.0 {
+                    let code = move |acc| code(value(acc).mul_add(k, i));
+                    num::each_block(sums, codes, code, keep);
+                } else {
+                    num::each_block(sums, codes, move |acc| code(value(acc) * k + i), keep);
+                }
+            },
+        );
+    }
+
     /// The code of a sum, step by step.
     pub fn traced(&self, sum: i64, out: Labels, rounding: Rounding, trace: &mut Trace) -> i32 {
         let v = self.value(sum, trace);
@@ -530,7 +597,6 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::num;
 
     const U8: Labels = Labels {
         scale: 0.047_100_001_573_562_62,
