@@ -2,7 +2,7 @@
 
 use align_check_specs::{LeftShift, Rounding, Shift, Step};
 
-use super::{FixedMultiplier, round_f64};
+use super::{FixedMultiplier, round_f32, round_f64};
 
 /// Most bits that a fast shift drops.
 const MAX_SHIFT: u32 = 62;
@@ -198,6 +198,29 @@ pub fn each_rounded<T>(
                 |x| whole_to_i32(round_f64(real(x), $r)),
                 keep,
             )
+        };
+    }
+    with_constant!(r, run);
+}
+
+/// `end(round_f32(start(x)))` of many reals.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn each_real(
+    from: &[f64],
+    r: Rounding,
+    out: &mut [i32],
+    start: impl Fn(f32) -> f32,
+    end: impl Fn(f32) -> i32,
+) {
+    macro_rules! run {
+        ($r:expr) => {
+            for (out, &x) in out.iter_mut().zip(from) {
+                *out = end(round_f32(start(x as f32), $r));
+            }
         };
     }
     with_constant!(r, run);

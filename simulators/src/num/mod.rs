@@ -20,8 +20,8 @@ mod tests;
 
 pub use ap_fixed::{FixedOverflow, FixedType, MAX_FIXED_WIDTH};
 pub use fast::{
-    FastMultiplier, each_block, each_rounded, each_shifted, round_to_i32, shift_right_i32,
-    shift_right_i64,
+    FastMultiplier, each_block, each_real, each_rounded, each_shifted, round_to_i32,
+    shift_right_i32, shift_right_i64,
 };
 pub use flags::{Flagged, Flags};
 pub use multiplier::{FixedMultiplier, MAX_MANTISSA_BITS, power_of_two};

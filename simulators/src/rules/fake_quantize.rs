@@ -25,6 +25,26 @@ const NOTHING: f32 = 1e-5;
 /// Factors and offsets up to this leave no sum infinite.
 const HUGE: f32 = 1e9;
 
+fn huge(x: f32) -> bool {
+    x.is_nan() || x.abs() > HUGE
+}
+
+/// Whether an end of a grid does not leave room for arithmetic in `f32` and 32 bits.
+fn far(code: i64) -> bool {
+    code.abs() >= 1 << 20
+}
+
+/// Between two ends: as `max` and `min` of numbers.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn between(v: f32, low: f32, high: f32) -> f32 {
+    let v = if v > low { v } else { low };
+    if v < high { v } else { high }
+}
+
 /// The reals at both ends of a grid's codes.
 fn range(x: Labels) -> [f32; 2] {
     [x.min, x.max].map(|end| (end - x.zero_point) as f32 * x.scale_f32())
@@ -76,6 +96,29 @@ impl FakeQuantizer {
     /// The stored code of a real.
     pub fn code(&self, x: f32) -> i32 {
         self.traced(x, &mut Trace::off())
+    }
+
+    /// [`code`](Self::code) of many reals as `f32`, none of which is no number; `None` where there is no short form.
+    pub fn codes(&self, isa: Isa, reals: &[f64]) -> Option<Vec<i32>> {
+        let ([low, high], k) = (self.range, self.k);
+        let (shift, min) = (self.shift.unwrap_or(0.0), self.out.min);
+        if [low, high, k, shift].into_iter().any(huge) || [min, self.out.max].into_iter().any(far) {
+            return None;
+        }
+        let add = if self.shift.is_some() { min } else { 0 };
+        let (lo, hi) = ((min - add) as f32, (self.out.max - add) as f32);
+        let offset = (add - self.out.relabel) as i32;
+        let mut codes = vec![0; reals.len()];
+        let rounding = self.rounding;
+        // Less a shift of 0 is the same code.
+        let steps = move |x: f32| x.max(low).min(high) * k - shift;
+        let code = move |rounded: f32| (rounded.max(lo).min(hi) as i32).wrapping_add(offset);
+        vectorize(
+            isa,
+            #[inline(always)]
+            || num::each_real(reals, rounding, &mut codes, steps, code),
+        );
+        Some(codes)
     }
 
     /// [`code`](Self::code), step by step.
@@ -246,6 +289,52 @@ impl ConvAdd {
                 line.code(sum, self.sum.quantizer.out, Rounding::HalfEven, trace)
             }
         }
+    }
+}
+
+impl ConvAdd {
+    /// [`code`](Self::code) of many, none of whose reals is no number; `None` where there is no short form.
+    pub fn codes(&self, isa: Isa, reals: &[f64], kept: &[i32]) -> Option<Vec<i32>> {
+        let (clip, line) = self.inner.as_ref()?;
+        let (other, out) = (self.sum.kept, self.sum.quantizer.out);
+        let parts = [clip.k, clip.i, clip.low, clip.high, line.k, line.i];
+        if parts.into_iter().any(huge)
+            || [out.min, out.max, out.relabel, other.relabel]
+                .into_iter()
+                .any(far)
+            || reals
+                .iter()
+                .any(|v| v.is_nan() || v.abs() > f64::from(HUGE))
+        {
+            return None;
+        }
+        let (min, max, relabel) = (out.min as f32, out.max as f32, out.relabel as i32);
+        let Clip { k, i, low, high } = *clip;
+        let kept_label = other.relabel as i32;
+        let sum = move |v: f64, q: i32| {
+            let x = between((v as f32).mul_add(k, i), low, high);
+            x + q.wrapping_add(kept_label) as f32
+        };
+        let code = move |v: f32| round_to_i32(between(v, min, max)).wrapping_sub(relabel);
+        let Line { k, i, fused } = *line;
+        let mut codes = vec![0; reals.len()];
+        vectorize(
+            isa,
+            #[inline(always)]
+            || {
+                let all = codes.iter_mut().zip(reals).zip(kept);
+                if fused && i != 0.0 {
+                    for ((out, &v), &q) in all {
+                        *out = code(sum(v, q).mul_add(k, i));
+                    }
+                } else {
+                    for ((out, &v), &q) in all {
+                        *out = code(sum(v, q) * k + i);
+                    }
+                }
+            },
+        );
+        Some(codes)
     }
 }
 
@@ -542,15 +631,11 @@ impl Channel {
             clamp: (low, high),
             line,
         } = *self;
-        let huge = |x: f32| x.is_nan() || x.abs() > HUGE;
-        let far = |x: i64| x.abs() >= 1 << 20;
         let definition = [scale, offset, line.k, line.i].into_iter().any(huge)
             || low.is_nan()
             || high.is_nan()
             || zeros.unsigned_abs() >= 1 << 52
-            || [out.min, out.max, out.relabel].into_iter().any(far)
-            // Without the instruction a fused product and sum takes long.
-            || (line.fused && isa == Isa::Portable);
+            || [out.min, out.max, out.relabel].into_iter().any(far);
         if definition {
             let code = |acc: i32| {
                 let acc = i64::from(acc.wrapping_add(bias));
@@ -559,11 +644,6 @@ impl Channel {
             return num::each_block(sums, codes, code, |code| T::keep(code, first));
         }
         let (min, max, relabel) = (out.min as f32, out.max as f32, out.relabel as i32);
-        // No number is none here: comparisons choose as `max` and `min` do.
-        let between = move |v: f32, low: f32, high: f32| {
-            let v = if v > low { v } else { low };
-            if v < high { v } else { high }
-        };
         // Exact in f64: rounded once.
         let raw = move |acc: i32| match zeros {
             0 => acc.wrapping_add(bias) as f32,

@@ -79,6 +79,23 @@ impl Requantizer {
         out: Labels,
         clamp: (f64, f64),
     ) -> Result<Self, String> {
+        Self::of_channels(rule, bias, accumulator, units, out, clamp, None)
+    }
+
+    /// [`new`](Self::new), of which only the codes of some channels may be asked: the multipliers of the others are not
+    /// made.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_channels(
+        rule: &Requantize,
+        bias: &Bias,
+        accumulator: &Accumulator,
+        units: &[Unit],
+        out: Labels,
+        clamp: (f64, f64),
+        wanted: Option<&[bool]>,
+    ) -> Result<Self, String> {
         let bias = rule.bias.as_ref().unwrap_or(bias);
         let width = width(accumulator);
         let multipliers: Vec<f64> = units
@@ -88,6 +105,10 @@ impl Requantizer {
         let largest = multipliers.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let shared_bias = BiasScale::of(units);
         let mut channels = Vec::with_capacity(units.len());
+        // A power of two may be refused: then all of them are made.
+        let wanted = wanted.filter(|wanted| {
+            rule.multiplier != Multiplier::PowerOfTwo && wanted.len() == units.len()
+        });
         let in_blocks = match &rule.tail {
             Some(tail) => units.len() - units.len() % (tail.block as usize).max(1),
             None => units.len(),
@@ -107,6 +128,7 @@ impl Requantizer {
                 out,
                 width,
                 index >= in_blocks,
+                wanted.is_none_or(|wanted| wanted[index]),
             )?);
         }
         if let Multiplier::FakeQuantize { fold } = rule.multiplier {
@@ -498,6 +520,7 @@ fn channel(
     out: Labels,
     width: Width,
     behind: bool,
+    wanted: bool,
 ) -> Result<Channel, String> {
     let product = unit.x * unit.w;
     let product_f32 = unit.x as f32 * unit.w as f32;
@@ -567,6 +590,9 @@ fn channel(
             }
             _ => return Err("an exact bias in an integer accumulator".into()),
         },
+    }
+    if !wanted {
+        return Ok(result);
     }
     let signed = |fixed: FixedMultiplier| FixedMultiplier {
         mantissa: if m < 0.0 {
