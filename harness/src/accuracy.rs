@@ -286,6 +286,8 @@ pub fn difference(cells: [u64; 4]) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Table III of Newcombe (1998), method 10: 36, 12, 2, 0 of 50 gives 0.0569 to 0.3404.

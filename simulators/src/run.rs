@@ -9,15 +9,16 @@ use align_check_graph::{Activation, Binary, Quantizer};
 use self::ends::{ChannelEnd, convolve};
 use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::buffers::Buffers;
-use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, lose_in_pairs};
+use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, lose_in_pairs, vectorize};
 use crate::network::{Kind, Layer, Linear, Post, RowBias, apply_posts, apply_posts_to_all};
 use crate::num::Trace;
 use crate::num::trace::short;
 use crate::ops::{constant, real};
-use crate::plan::{Finish, FloatFinish, LayerPlan, Pair, Paired, Sum};
+use crate::plan::{Finish, FloatFinish, LayerPlan, Memo, Pair, Paired, Sum};
 use crate::quantize::affine;
 use crate::quantize::letter_end::{LetterEnd, is_plain};
 use crate::quantize::{self, CodeGrid, tables};
+use crate::rules::real::RealQuantizer;
 use crate::rules::requantize::Kept;
 use crate::tensor::{Channels, Codes, Data, Tensor};
 
@@ -206,10 +207,25 @@ impl Runner<'_> {
                     channels,
                     tail,
                 } = &**float;
-                if let ([quantizer], None) = (&quantizers[..], tail)
-                    && let Some(codes) = quantizer.codes(self.isa, &self.reals(inputs, sums))
-                {
-                    return self.coded(codes);
+                if let [quantizer] = &quantizers[..] {
+                    let reals = self.reals(inputs, sums);
+                    let all = |quantizer: &RealQuantizer| quantizer.codes(self.isa, &reals);
+                    let behind = match tail {
+                        Some((behind, inside)) => behind.first().and_then(all).zip(Some(inside)),
+                        None => None,
+                    };
+                    match (all(quantizer), behind) {
+                        (Some(codes), None) if tail.is_none() => return self.coded(codes),
+                        (Some(mut codes), Some((behind, inside))) => {
+                            for ((code, behind), inside) in
+                                codes.iter_mut().zip(behind).zip(inside.iter())
+                            {
+                                *code = if *inside { *code } else { behind };
+                            }
+                            return self.coded(codes);
+                        }
+                        _ => {}
+                    }
                 }
                 let code = |(i, &v): (usize, &f64)| {
                     let own = match tail {
@@ -381,6 +397,10 @@ impl Runner<'_> {
                 Tensor::real(shape, reals)
             }
             Finish::ConvAdd(add, (lo, hi)) => {
+                let short = |reals: &[f64], kept: &[i32]| add.codes(self.isa, reals, kept);
+                if let Some(codes) = self.joined_at_once(inputs, short) {
+                    return self.coded(codes.iter().map(|code| (*code).clamp(*lo, *hi)).collect());
+                }
                 let off = &mut Trace::off();
                 self.joined(inputs, |v, q| add.code(v, q, off).clamp(*lo, *hi))
             }
@@ -468,13 +488,21 @@ impl Runner<'_> {
             return None;
         };
         let ((first_a, a), (first_b, b)) = (a.bytes()?, b.bytes()?);
-        let first = Codes::first(grid).filter(|_| pair.blocks.is_none())?;
+        let first = Codes::first(grid)?;
         let mut codes = buffers.bytes(a.len());
-        let code = |a: u8, b: u8| {
-            let (a, b) = (first_a + i32::from(a), first_b + i32::from(b));
-            pair.traced(0, a, b, &mut Trace::off())
+        let code = |inside: bool, a: u8, b: u8| {
+            pair.code(inside, first_a + i32::from(a), first_b + i32::from(b))
         };
-        pair.memo.bytes([a, b], first, &mut codes, code)?;
+        match &pair.blocks {
+            None => {
+                let code = |a, b| code(false, a, b);
+                pair.memo.bytes([a, b], first, &mut codes, code)?;
+            }
+            Some((_, inside)) => {
+                let memos = [&pair.memo, &pair.in_blocks];
+                Memo::bytes_of_two(memos, inside, [a, b], first, &mut codes, code)?;
+            }
+        }
         let codes = Codes::of_bytes(first, codes);
         Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
     }
@@ -540,7 +568,25 @@ impl Runner<'_> {
         self.coded(conv.iter().zip(codes).map(sum).collect())
     }
 
-    fn initialized(&self) -> bool {
+    /// The same of all elements.
+    fn joined_at_once(
+        &self,
+        inputs: &[&Tensor],
+        codes: impl Fn(&[f64], &[i32]) -> Option<Vec<i32>>,
+    ) -> Option<Vec<i32>> {
+        let (Kind::Binary { operands, .. }, Some(joined)) = (&self.layer.kind, &self.layer.joined)
+        else {
+            return None;
+        };
+        let conv = operands[joined.operand].resolve(inputs);
+        let Data::Codes { codes: kept, .. } = &operands[1 - joined.operand].resolve(inputs).data
+        else {
+            return None;
+        };
+        codes(&conv.to_real(), kept).filter(|codes| codes.len() == kept.len())
+    }
+
+    pub(crate) fn initialized(&self) -> bool {
         matches!(
             self.plan.linear.as_ref().map(|l| &l.sum),
             Some(Sum::InOrder {
@@ -765,7 +811,11 @@ impl Runner<'_> {
         let channels = self.layer.channels();
         let mut largest = 0.0f64;
         for (c, run) in channels.runs(sums.len()) {
-            let sum = sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs()));
+            let sum = vectorize(
+                self.isa,
+                #[inline(always)]
+                || sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs())),
+            );
             largest = largest.max(f64::from(sum) * plan.unit[c].abs() + plan.bias[c].abs());
         }
         Some(largest)

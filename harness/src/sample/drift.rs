@@ -149,7 +149,10 @@ fn introduced<R>(
     let introduced = run.introduced.take().into_iter();
     let mut layers: Vec<Introduced> = introduced
         .map(|(layer, output, differing)| {
-            let moved = put_on(&check.reference.grids[network.layers[layer].output], &output);
+            let moved = put_on(
+                &check.reference.grids[network.layers[layer].output],
+                &output,
+            );
             Introduced {
                 layer,
                 differing,

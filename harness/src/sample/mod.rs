@@ -777,16 +777,15 @@ impl<'a> SampleRun<'a> {
                 Some(_) => None,
                 None => noise.get_or_init(|| fed.noise()).as_ref(),
             };
-            let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
-                noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
-            });
-            stats.noise = quiet.len() as u64;
+            let sorted = Noise::sort(noise, &differing, [expected, out]);
+            let loud = sorted.loud;
+            stats.noise = sorted.quiet;
             stats.channels = compare::by_channel(channels(fed.layer), &differing);
-            let is_tie = |at: usize| noise.is_some_and(|n| n.is_tie(at));
-            stats.ties = noise.map(|_| loud.iter().filter(|&&at| is_tie(at)).count() as u64);
-            let saturates = |at: usize| compare::saturates(expected, out, &fed.lsb, at);
-            let clamped = loud.iter().filter(|&&at| !is_tie(at) && saturates(at));
-            stats.saturated = clamped.count() as u64;
+            let ties = sorted.tied.iter().filter(|tie| **tie).count();
+            stats.ties = noise.map(|_| ties as u64);
+            let saturates = compare::saturation(expected, out, &fed.lsb);
+            let rounded = loud.iter().zip(&sorted.tied).filter(|(_, tie)| !**tie);
+            stats.saturated = rounded.filter(|(at, _)| saturates(**at)).count() as u64;
             if check.recorded.is_some() && !loud.is_empty() {
                 found.reordered = Some(reordered(expected, out));
             }
