@@ -643,15 +643,17 @@ fn labels_say_what_accuracy_becomes() {
         let stats = &own.expect("a layer of the model")["mode"]["isolated"];
         assert!(whole(&stats["differing"]) > 0);
     }
-    // NNIE's logarithmic codes are none that the model's layers can read.
-    assert_eq!(whole(&json["targets"][1]["accuracy"]["followed"]), 0);
+    // NNIE's logarithmic codes are none that the model's layers can read: they are rounded to the model's grids.
+    let nnie = &json["targets"][1]["accuracy"];
+    assert!(whole(&nnie["followed"]) > 0 && !list(&nnie["blame"]).is_empty());
+    assert_eq!([&accuracy["rounded"], &nnie["rounded"]], [false, true]);
     let terminal = run(given).stdout;
     for word in [
         "top-1: ",
         "top-5: ",
         "flips: ",
-        "blame (approximate",
-        "blame: unknown",
+        "blame (approximate: one layer in the target's arithmetic, all others",
+        "blame (approximate: one layer in the target's arithmetic, rounded to the model's grid, all others",
     ] {
         assert!(terminal.contains(word), "{word}: {terminal}");
     }

@@ -242,6 +242,23 @@ impl CheckArgs {
         !self.quiet || !self.report.is_empty() || self.long.shard.is_some()
     }
 
+    /// Checks that nothing that is written replaces what is read.
+    fn check_apart(&self, parts: &[PathBuf]) -> Result<()> {
+        let reports = self.report.iter().map(|path| report::path_of(path));
+        let written: Vec<&Path> = reports.chain(self.long.state.as_deref()).collect();
+        let files = [
+            &self.recorded,
+            &self.reference,
+            &self.precision,
+            &self.long.labels,
+        ];
+        let targets = self.target.iter().map(Path::new);
+        let read = files.into_iter().flatten().chain(parts);
+        let read = read.map(PathBuf::as_path);
+        let read: Vec<&Path> = read.chain(targets.filter(|path| path.is_file())).collect();
+        self.model.check_apart(&written, &read)
+    }
+
     /// What results depend on: all but how much is shown, where it goes, and how it is computed.
     fn identity(&self, model: &Model, inputs: Option<&Dataset>) -> Result<Vec<String>> {
         let same = Self {
@@ -457,6 +474,8 @@ fn merge(args: &long::MergeArgs) -> Result<u8, Failure> {
     };
     let check_args = CheckArgs {
         report: args.report.clone(),
+        // Nothing is written that this command line does not name.
+        cases: None,
         long,
         jobs: args.jobs,
         quiet: args.quiet,
@@ -472,6 +491,11 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     for target in &args.report {
         report::check_target(target)?;
     }
+    if let Some(folder) = &args.cases {
+        cases::check(folder)?;
+    }
+    args.long.check()?;
+    args.check_apart(parts)?;
     if !(0.0..f64::INFINITY).contains(&args.max_lsb) || !(0.0..=1.0).contains(&args.max_rate) {
         return Err(
             anyhow!("--max-lsb takes a number of steps, --max-rate a share from 0 to 1").into(),

@@ -56,6 +56,16 @@ pub struct LongArgs {
     pub shard: Option<(usize, usize)>,
 }
 
+impl LongArgs {
+    /// Checks that the file of `--state` can be written, before the work that fills it.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub fn check(&self) -> Result<()> {
+        self.state.as_deref().map_or(Ok(()), file::check)
+    }
+}
+
 /// `2/3`.
 fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/');

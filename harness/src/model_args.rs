@@ -16,7 +16,7 @@ use crate::inputs::args::PrepareArgs;
 use crate::inputs::{Dataset, Given};
 use crate::limit_args::LimitArgs;
 use crate::outcome::ModelInfo;
-use crate::{calibrate, encodings, memory};
+use crate::{calibrate, encodings, memory, report};
 
 /// The model, its quantizers, and inputs of it.
 #[derive(Debug, Clone, Args)]
@@ -112,6 +112,18 @@ impl ModelArgs {
     /// Files beside the model that results depend on.
     pub fn side_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.encodings.iter().chain(&self.weights)
+    }
+
+    /// Checks that what is written replaces neither another output nor a file that is read: the model's own, its inputs',
+    /// or one of these.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub fn check_apart(&self, written: &[&Path], read: &[&Path]) -> Result<()> {
+        let own = self.model.iter().chain(self.side_files());
+        let own = own.chain(&self.input).map(PathBuf::as_path);
+        let read: Vec<&Path> = own.chain(read.iter().copied()).collect();
+        report::check_apart(written, &read)
     }
 
     /// With a recording's own file of quantizers, where the user names none.

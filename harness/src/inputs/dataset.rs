@@ -401,13 +401,16 @@ impl<'a> Builder<'a> {
             self.only_input(|| "a picture does not say which it is of".to_owned())?;
             let pictures = match &self.pictures {
                 Some(pictures) => pictures.clone(),
-                None => Arc::new(Pictures::new(self.args, info, path).map_err(|e| {
-                    if e.to_string().starts_with("--") {
-                        e
-                    } else {
-                        anyhow!("{}: {e}", path.display())
-                    }
-                })?),
+                None => Arc::new(Pictures::new(self.args, info, path, self.limits).map_err(
+                    |e| {
+                        let (text, shown) = (e.to_string(), path.display().to_string());
+                        if text.starts_with("--") || text.starts_with(&shown) {
+                            e
+                        } else {
+                            anyhow!("{shown}: {text}")
+                        }
+                    },
+                )?),
             };
             self.pictures = Some(pictures.clone());
             return Ok(Block::picture(path, &pictures));
