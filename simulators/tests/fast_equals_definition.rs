@@ -397,7 +397,8 @@ fn joins(random: &mut Random, counts: &mut Counts) {
             let tie = (random.below(300) as f64 - 150.0 + 0.5) * out.scale;
             let real = tie - kept.steps(q) as f64 * kept.scale;
             let near = f64::from((real * (1.0 + random.between(-1e-7, 1e-7))) as f32);
-            random.pick(&[near, near, 0.0, -0.0, random.between(-1e3, 1e3)])
+            let any = random.between(-1e3, 1e3);
+            random.pick(&[near, near, 0.0, -0.0, any])
         })
         .collect();
     let expected: Vec<i32> = reals
