@@ -267,6 +267,7 @@ struct Fed<'a> {
     sums: Arc<Sums>,
     /// What an output is found to be that equals the expected one.
     equal: OnceCell<Stats>,
+    squares: compare::Squares,
     lsb: Lsb,
 }
 
@@ -302,7 +303,7 @@ impl Fed<'_> {
             let compare = || compare::compare(expected, got, &self.lsb).0;
             (self.equal.get_or_init(compare).clone(), Vec::new())
         } else {
-            compare::compare(expected, got, &self.lsb)
+            compare::compare_again(expected, got, &self.lsb, &self.squares)
         }
     }
 
@@ -419,6 +420,7 @@ impl<'a> SampleRun<'a> {
             inputs,
             sums,
             equal: OnceCell::new(),
+            squares: compare::Squares::default(),
             lsb: lsb(check, layer),
         })
     }
