@@ -571,14 +571,20 @@ fn token(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// The folder of this format's committed files that once went wrong.
-pub fn regressions(format: &Format) -> Vec<Vec<u8>> {
-    let folder = root().join("fuzz/regressions").join(format.name);
-    let mut paths: Vec<PathBuf> = match fs::read_dir(folder) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => return Vec::new(),
-    };
+/// The committed inputs of a fuzz target: those that once went wrong, and those that reach more of the code than the
+/// good files do.
+pub fn committed(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut paths = Vec::new();
+    for kind in ["regressions", "corpus"] {
+        let folder = root().join("fuzz").join(kind).join(target);
+        if let Ok(entries) = fs::read_dir(folder) {
+            paths.extend(entries.flatten().map(|entry| entry.path()));
+        }
+    }
     paths.sort();
-    let read = |path: &PathBuf| fs::read(path).expect("a regression");
-    paths.iter().map(read).collect()
+    let read = |path: PathBuf| {
+        let bytes = fs::read(&path).expect("a committed file");
+        (path, bytes)
+    };
+    paths.into_iter().map(read).collect()
 }

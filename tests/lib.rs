@@ -65,6 +65,11 @@ pub fn skip(reason: impl Display) {
     say(format_args!("skipped: {reason}"));
 }
 
+/// A number that the environment asks for.
+pub fn asked(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 /// A line on standard error, past the test harness's capture.
 pub fn say(line: impl Display) {
     // Nobody is left to tell when this fails.

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use align_check_tests::hostile::{FORMATS, Format, mutated, regressions};
-use align_check_tests::{Random, differential, say};
+use align_check_tests::hostile::{FORMATS, Format, committed, mutated};
+use align_check_tests::{Random, asked, differential, say};
 use cap::Cap;
 
 /// Counts what lives; the process ends where a file asks for more than four times what it may.
@@ -34,6 +34,15 @@ const PER_FILE: usize = 3;
 
 /// Multiplies the mutations.
 const MORE: &str = "ALIGN_CHECK_MUTATIONS";
+
+/// Longest good file that a fuzzer starts with, `-max_len` of `fuzz/run`.
+const SEED_BYTES: usize = 20_000;
+
+/// The fuzz targets that are of no format.
+const DIFFERENTIAL: [(&str, fn(&[u8])); 2] = [
+    ("convolution", differential::convolution),
+    ("multiplier", differential::multiplier),
+];
 
 /// Only this format.
 const ONLY: &str = "ALIGN_CHECK_FORMAT";
@@ -66,7 +75,7 @@ impl Case {
 
 /// What is wrong with a case, if anything; and whether there was a result.
 fn verdict(format: &Format, bytes: &[u8]) -> Result<bool, String> {
-    let most = Duration::from_secs(number(PATIENCE).unwrap_or(SECONDS) as u64);
+    let most = Duration::from_secs(asked(PATIENCE).unwrap_or(SECONDS) as u64);
     let before = Instant::now();
     let fed = catch_unwind(AssertUnwindSafe(|| (format.feed)(bytes)));
     let took = before.elapsed();
@@ -83,13 +92,9 @@ fn verdict(format: &Format, bytes: &[u8]) -> Result<bool, String> {
     }
 }
 
-fn number(name: &str) -> Option<usize> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn mutated_files_end_in_order() {
-    let more = number(MORE).unwrap_or(1);
+    let more = asked(MORE).unwrap_or(1);
     let only = std::env::var(ONLY).ok();
     let says = std::env::var_os(SAY).is_some();
     let wanted = |format: &Format| only.as_ref().is_none_or(|only| only == format.name);
@@ -217,7 +222,7 @@ fn mutated_files_end_in_order() {
 #[test]
 fn fast_paths_equal_their_definitions() {
     let mut random = Random(1);
-    for _ in 0..3000 * number(MORE).unwrap_or(1) {
+    for _ in 0..3000 * asked(MORE).unwrap_or(1) {
         let bytes: Vec<u8> = (0..64 + random.below(200))
             .map(|_| random.number() as u8)
             .collect();
@@ -236,11 +241,41 @@ fn good_files_are_good() {
 }
 
 #[test]
-fn what_once_went_wrong_does_not_any_more() {
+fn what_fuzzing_found_ends_in_order() {
+    let replay = |name: &str, feed: &dyn Fn(&[u8]) -> Result<(), String>| {
+        let found = committed(name);
+        for (path, bytes) in &found {
+            feed(bytes).unwrap_or_else(|what| panic!("{}: {what}", path.display()));
+        }
+        found.len()
+    };
+    let mut files = 0;
     for format in &FORMATS {
-        for (number, bytes) in regressions(format).iter().enumerate() {
-            verdict(format, bytes)
-                .unwrap_or_else(|what| panic!("{} {number}: {what}", format.name));
+        files += replay(format.name, &|bytes| verdict(format, bytes).map(drop));
+    }
+    for (name, differs) in DIFFERENTIAL {
+        files += replay(name, &|bytes| {
+            differs(bytes);
+            Ok(())
+        });
+    }
+    say(format_args!("{files} files of fuzz/"));
+    assert!(files > 0, "fuzz/ has files");
+}
+
+/// Good files as a fuzzer's first corpus: `ALIGN_CHECK_SEEDS=FOLDER`.
+#[test]
+#[ignore = "writes files, for fuzz/"]
+fn write_seeds() {
+    let folder = std::env::var_os("ALIGN_CHECK_SEEDS").expect("ALIGN_CHECK_SEEDS=FOLDER");
+    for format in &FORMATS {
+        let to = std::path::Path::new(&folder).join(format.name);
+        std::fs::create_dir_all(&to).expect("a writable folder");
+        for (number, good) in (format.seeds)().iter().enumerate() {
+            // What is longer than a fuzzer's inputs is cut by it, and then nothing good any more.
+            if good.len() <= SEED_BYTES {
+                std::fs::write(to.join(number.to_string()), good).expect("a writable folder");
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ pub mod tflite;
 
 pub use error::Error;
 pub use fake_quantize::FakeQuantize;
-pub use file::read as read_file;
+pub use file::{read as read_file, read_small as read_small_file};
 pub use ir::*;
 pub use limits::Limits;
 pub use model::{InputInfo, Model};

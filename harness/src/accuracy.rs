@@ -1,16 +1,16 @@
 //! Labels: how often the fake-quant model and a target find the right class, and which layers to blame where they part.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
 
+use crate::files;
 use crate::outcome::InputOutcome;
 
 /// Most bytes of a file of labels.
-const MAX_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Most inputs whose flip is followed to layers.
 pub const MOST_BLAMED: usize = 16;
@@ -34,13 +34,7 @@ impl Labels {
     /// One line that names the file and the line.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let bytes = fs::metadata(path)
-            .map_err(|e| anyhow!("{shown}: {e}"))?
-            .len();
-        if bytes > MAX_BYTES {
-            bail!("{shown}: has {bytes} bytes, and labels have at most {MAX_BYTES}");
-        }
-        let text = fs::read_to_string(path).map_err(|e| anyhow!("{shown}: {e}"))?;
+        let text = files::small_text(path, MAX_BYTES)?;
         let (mut of, mut twice) = (HashMap::new(), HashMap::new());
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -113,9 +107,11 @@ pub struct Accuracy {
     pub top5: Option<Top>,
     /// Inputs whose largest element is another one on the target.
     pub flips: Vec<Flip>,
-    /// How many of them were followed to layers: at most `MOST_BLAMED`, and none where the model's next layers cannot
-    /// read what the target's layers make (another grid).
+    /// How many of them were followed to layers: at most `MOST_BLAMED`.
     pub followed: u64,
+    /// Whether what the target's layers make was rounded to the model's grids for that: the target has others, which the
+    /// model's next layers cannot read.
+    pub rounded: bool,
     /// What single layers do to the inputs that were followed, the gravest first. An approximation: layers act together,
     /// so that shares need not sum up to 1.
     pub blame: Vec<Blamed>,
@@ -213,6 +209,7 @@ pub(crate) fn accuracy(
         top5: (classes > 5).then_some(top5),
         flips,
         followed: 0,
+        rounded: false,
         blame: Vec::new(),
     }))
 }
@@ -289,6 +286,8 @@ pub fn difference(cells: [u64; 4]) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Table III of Newcombe (1998), method 10: 36, 12, 2, 0 of 50 gives 0.0569 to 0.3404.

@@ -22,6 +22,18 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether files can be put into a folder that exists or that can be made. Leaves nothing behind.
+///
+/// # Errors
+/// What the system says; it is no folder, or the one above it does not exist.
+pub(crate) fn check_folder(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => temporary(&path.join("new")).map(drop),
+        Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+        Err(_) => check(path),
+    }
+}
+
 /// Writes a file. A device or a pipe (`/dev/stdout`) is written to in place.
 ///
 /// # Errors

@@ -242,8 +242,25 @@ impl CheckArgs {
         !self.quiet || !self.report.is_empty() || self.long.shard.is_some()
     }
 
+    /// Checks that nothing that is written replaces what is read.
+    fn check_apart(&self, parts: &[PathBuf]) -> Result<()> {
+        let reports = self.report.iter().map(|path| report::path_of(path));
+        let written: Vec<&Path> = reports.chain(self.long.state.as_deref()).collect();
+        let files = [
+            &self.recorded,
+            &self.reference,
+            &self.precision,
+            &self.long.labels,
+        ];
+        let targets = self.target.iter().map(Path::new);
+        let read = files.into_iter().flatten().chain(parts);
+        let read = read.map(PathBuf::as_path);
+        let read: Vec<&Path> = read.chain(targets.filter(|path| path.is_file())).collect();
+        self.model.check_apart(&written, &read)
+    }
+
     /// What results depend on: all but how much is shown, where it goes, and how it is computed.
-    fn identity(&self) -> Result<Vec<String>> {
+    fn identity(&self, model: &Model, inputs: Option<&Dataset>) -> Result<Vec<String>> {
         let same = Self {
             report: Vec::new(),
             cases: None,
@@ -266,6 +283,14 @@ impl CheckArgs {
             };
             identity.push(sha256(&file)?);
         }
+        for file in model.beside() {
+            identity.push(sha256(file)?);
+        }
+        if let Some(inputs) = inputs {
+            let progress = bar(inputs.files().len(), "files of inputs", self.quiet);
+            identity.push(inputs.identity(&|| progress.inc(1))?);
+            progress.finish_and_clear();
+        }
         Ok(identity)
     }
 }
@@ -282,6 +307,9 @@ enum IsaArg {
     Portable,
     Avx2,
     Avx512Vnni,
+    Neon,
+    #[value(name = "neon-i8mm")]
+    NeonI8mm,
 }
 
 /// Runs the tool; returns the process exit code.
@@ -446,6 +474,8 @@ fn merge(args: &long::MergeArgs) -> Result<u8, Failure> {
     };
     let check_args = CheckArgs {
         report: args.report.clone(),
+        // Nothing is written that this command line does not name.
+        cases: None,
         long,
         jobs: args.jobs,
         quiet: args.quiet,
@@ -461,6 +491,11 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     for target in &args.report {
         report::check_target(target)?;
     }
+    if let Some(folder) = &args.cases {
+        cases::check(folder)?;
+    }
+    args.long.check()?;
+    args.check_apart(parts)?;
     if !(0.0..f64::INFINITY).contains(&args.max_lsb) || !(0.0..=1.0).contains(&args.max_rate) {
         return Err(
             anyhow!("--max-lsb takes a number of steps, --max-rate a share from 0 to 1").into(),
@@ -508,6 +543,15 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }
+    // Whole files are read for it: only where a state is written or read.
+    let identity = if args.long.state.is_some() || !parts.is_empty() {
+        let mut identity = args.identity(&model, given.as_ref())?;
+        identity.push(info.sha256.clone());
+        identity.push(format!("{specs:?}"));
+        identity
+    } else {
+        Vec::new()
+    };
     // From here on, layers hold what they need of the weights.
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
@@ -524,10 +568,6 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
         };
         (&generated, Some(seed))
     };
-    let mut identity = args.identity()?;
-    identity.push(info.sha256.clone());
-    identity.push(format!("{specs:?}"));
-    identity.push(given.as_ref().map(Dataset::describe).unwrap_or_default());
     let long = Long::new(&args.long, identity, source.count())?;
 
     let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
@@ -707,6 +747,8 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
         Some(IsaArg::Portable) => Isa::Portable,
         Some(IsaArg::Avx2) => Isa::Avx2,
         Some(IsaArg::Avx512Vnni) => Isa::Avx512Vnni,
+        Some(IsaArg::Neon) => Isa::Neon,
+        Some(IsaArg::NeonI8mm) => Isa::NeonI8mm,
     };
     if !Isa::available().contains(&isa) {
         bail!("--isa: this machine has no {isa:?}");

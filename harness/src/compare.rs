@@ -442,7 +442,7 @@ impl Stats {
             (s.product / norm).clamp(-1.0, 1.0)
         };
         self.sqnr_db = (self.differing > 0 && s.difference > 0.0 && s.expected > 0.0)
-            .then(|| 10.0 * (s.expected / s.difference).log10());
+            .then(|| 10.0 * libm::log10(s.expected / s.difference));
     }
 }
 

@@ -14,6 +14,13 @@ use sha2::{Digest, Sha256};
 pub fn sha256(path: &Path) -> Result<String> {
     let failed = |e: io::Error| anyhow!("{}: {e}", path.display());
     let file = File::open(path).map_err(failed)?;
+    // A device may have no end.
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(anyhow!(
+            "{}: is no regular file, which could be read again",
+            path.display()
+        ));
+    }
     let mut hasher = Sha256::new();
     io::copy(
         &mut BufReader::with_capacity(1 << 16, file),

@@ -56,6 +56,16 @@ pub struct LongArgs {
     pub shard: Option<(usize, usize)>,
 }
 
+impl LongArgs {
+    /// Checks that the file of `--state` can be written, before the work that fills it.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub fn check(&self) -> Result<()> {
+        self.state.as_deref().map_or(Ok(()), file::check)
+    }
+}
+
 /// `2/3`.
 fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/');
@@ -92,7 +102,7 @@ pub(crate) struct Long<'a> {
 }
 
 impl<'a> Long<'a> {
-    /// `identity` is everything that results depend on but the labels' file.
+    /// `identity` is everything that results depend on but the labels' file; nothing where no state is kept.
     ///
     /// # Errors
     /// The command line cannot be kept, or the labels cannot be read.

@@ -16,7 +16,7 @@ use crate::inputs::args::PrepareArgs;
 use crate::inputs::{Dataset, Given};
 use crate::limit_args::LimitArgs;
 use crate::outcome::ModelInfo;
-use crate::{calibrate, encodings, memory};
+use crate::{calibrate, encodings, memory, report};
 
 /// The model, its quantizers, and inputs of it.
 #[derive(Debug, Clone, Args)]
@@ -114,6 +114,18 @@ impl ModelArgs {
         self.encodings.iter().chain(&self.weights)
     }
 
+    /// Checks that what is written replaces neither another output nor a file that is read: the model's own, its inputs',
+    /// or one of these.
+    ///
+    /// # Errors
+    /// One line that names the path.
+    pub fn check_apart(&self, written: &[&Path], read: &[&Path]) -> Result<()> {
+        let own = self.model.iter().chain(self.side_files());
+        let own = own.chain(&self.input).map(PathBuf::as_path);
+        let read: Vec<&Path> = own.chain(read.iter().copied()).collect();
+        report::check_apart(written, &read)
+    }
+
     /// With a recording's own file of quantizers, where the user names none.
     #[must_use]
     pub fn or_encodings(mut self, of_recording: Option<PathBuf>) -> Self {
@@ -186,6 +198,7 @@ fn model_info(model: &Model) -> Result<ModelInfo> {
         sha256: sha256(path)?,
         format: model.format().to_string(),
         notes: model.notes().to_vec(),
+        is_onnx: matches!(model, Model::Onnx(_)),
     })
 }
 

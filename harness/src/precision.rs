@@ -1,17 +1,17 @@
 //! Precision tables (`precision.toml`): the fixed-point types of each layer.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use align_check_simulators::hls4ml::Precision;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
+
+use crate::files;
 
 /// The file of a recording that holds its table.
 pub const FILE: &str = "precision.toml";
 
-/// Largest table that is read.
-const MAX_BYTES: u64 = 16 << 20;
+/// Largest table that is read: TOML takes a hundred times its size while it is read.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// Reads a table.
 ///
@@ -19,14 +19,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// One line that names the file, and the line in it.
 pub fn read(path: &Path) -> Result<Precision> {
     let shown = path.display();
-    let file = File::open(path).map_err(|e| anyhow!("{shown}: {e}"))?;
-    let mut text = String::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(|e| anyhow!("{shown}: {e}"))?;
-    if text.len() as u64 > MAX_BYTES {
-        bail!("{shown}: larger than {} MiB", MAX_BYTES >> 20);
-    }
+    let text = files::small_text(path, MAX_BYTES)?;
     toml::from_str(&text).map_err(|e| {
         let before = e.span().map_or("", |span| &text[..span.start]);
         let line = before.matches('\n').count() + 1;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use align_check_graph::Limits;
 use align_check_simulators::hls4ml::Precision;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
@@ -207,14 +206,10 @@ impl Folder {
 }
 
 /// Largest `recording.toml` that is read.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 fn read(file: &Path) -> Result<Provenance> {
-    let limits = Limits {
-        file_bytes: MAX_BYTES,
-        ..Limits::default()
-    };
-    let text = files::text(file, &limits)?;
+    let text = files::small_text(file, MAX_BYTES)?;
     toml::from_str(&text).map_err(|e| anyhow!("{}: {}", file.display(), e.message()))
 }
 

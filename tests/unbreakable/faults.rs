@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use align_check_tests::{Run, args, binary, golden, run};
+use align_check::inputs::read_arrays;
+use align_check_tests::{Npz, Run, args, binary, golden, run};
 use tempfile::TempDir;
 
 use super::{names_in, says, start};
@@ -27,8 +29,30 @@ fn check(reports: &[String]) -> Vec<OsString> {
     given
 }
 
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A recording of the demo in which no rule explains some elements of a layer.
+fn spoilt() -> &'static Path {
+    static FILE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, file) = FILE.get_or_init(|| {
+        let folder = folder();
+        let file = folder.path().join("spoilt.npz");
+        let key = "/stem_relu/act_quant/export_handler/Quant_output_0";
+        let arrays = read_arrays(&golden("demo/fake_quant_codes.npz")).expect("the demo");
+        let (_, codes) = arrays
+            .iter()
+            .find(|(name, _)| name == key)
+            .expect("the tensor");
+        let mut values: Vec<i32> = codes.values.iter().map(|&v| v as i32).collect();
+        for at in [17, 1003, 2048, 4001] {
+            values[at] += if values[at] > 7 { -5 } else { 5 };
+        }
+        Npz::new(&file).add(key, &codes.shape, &values).finish();
+        (folder, file)
+    });
+    file
 }
 
 /// Every verb that writes, with its output at this path.
@@ -38,6 +62,12 @@ fn writers(out: &Path) -> Vec<(&'static str, Vec<OsString>)> {
     let json = format!("json={}", out.display());
     let as_folder = out.with_extension("");
     let recorded = golden("demo");
+    let sigmoid = golden("onnxruntime/qlinear-sigmoid");
+    let infer = args!["infer", sigmoid.join("model.onnx"), "--recorded", &sigmoid];
+    let with = |mut given: Vec<OsString>, more: Vec<OsString>| {
+        given.extend(more);
+        given
+    };
     vec![
         (
             "check",
@@ -85,6 +115,30 @@ fn writers(out: &Path) -> Vec<(&'static str, Vec<OsString>)> {
             "gen-inputs",
             args!["gen-inputs", &model, "--out", out.with_extension("npz")],
         ),
+        (
+            "infer --out",
+            with(infer.clone(), args!["--out", out.with_extension("toml")]),
+        ),
+        ("infer --report", with(infer, args!["--report", &json])),
+        (
+            "--cases",
+            args![
+                &model,
+                "-t",
+                "exact",
+                "-q",
+                "-i",
+                &inputs,
+                "--recorded",
+                spoilt(),
+                "--cases",
+                out.with_extension("")
+            ],
+        ),
+        (
+            "--state",
+            args![&model, "-t", "nnie", "-q", "-i", &inputs, "--state", out],
+        ),
     ]
 }
 
@@ -102,6 +156,31 @@ fn a_folder_that_is_a_file_or_absent_is_refused_before_the_work() {
         }
     }
     assert_eq!(names_in(folder.path()), ["file"]);
+}
+
+/// Where [`writers`] put folders.
+fn as_cases(out: &Path) -> PathBuf {
+    out.with_extension("")
+}
+
+/// All of them write where nothing is in the way: else the others would test nothing.
+#[test]
+fn every_writer_writes() {
+    let folder = folder();
+    for number in 0..writers(folder.path()).len() {
+        let folder = folder.path().join(number.to_string());
+        fs::create_dir(&folder).expect("a writable folder");
+        let place = folder.join("out.json");
+        let (verb, given) = writers(&place).swap_remove(number);
+        let run = run(given);
+        assert!(matches!(run.code, Some(0 | 1)), "{verb}: {run:?}");
+        let names = names_in(&folder);
+        assert_eq!(names.len(), 1, "{verb}: {names:?}");
+        if verb == "--cases" {
+            let inside = names_in(&as_cases(&place));
+            assert_eq!(inside.len(), 1, "{inside:?}");
+        }
+    }
 }
 
 /// Runs the tool where files may not grow past 512 bytes; `ends`: whether the system may end it.
@@ -140,7 +219,14 @@ fn a_full_disk_leaves_nothing_or_what_was_there() {
                 assert_eq!(run.stderr.lines().count(), 1, "{verb}: {run:?}");
                 assert_eq!(names_in(folder.path()), before, "{verb}");
             }
+            // A folder of cases may be there, without any.
+            let cases = as_cases(&place);
             let mut left = names_in(folder.path());
+            if cases.is_dir() {
+                left.retain(|name| *name != "out");
+                left.extend(names_in(&cases));
+                fs::remove_dir_all(cases).expect("a folder");
+            }
             left.retain(|name| name != ".align-check-");
             assert!(left.is_empty(), "{verb}: {left:?}");
         }
@@ -250,7 +336,7 @@ fn runs_that_write_one_recording_at_once_leave_a_whole_one() {
 }
 
 /// A copy of a file in a folder.
-fn copied(from: PathBuf, folder: &TempDir, name: &str) -> PathBuf {
+pub fn copied(from: PathBuf, folder: &TempDir, name: &str) -> PathBuf {
     let to = folder.path().join(name);
     fs::copy(from, &to).expect("a writable folder");
     to
@@ -309,4 +395,34 @@ fn a_changed_file_of_a_neighbour_is_refused() {
     bytes[1000] ^= 1;
     fs::write(&outputs, bytes).expect("a writable folder");
     says(&run(given), 2, &["outputs.npz", "SHA-256", "changed"]);
+}
+
+/// A part holds a command line; what that one writes besides reports is not written by somebody who puts parts together.
+#[test]
+fn a_part_writes_nothing_that_nobody_asked_for() {
+    let folder = folder();
+    let (state, cases) = (
+        folder.path().join("state.json"),
+        folder.path().join("cases"),
+    );
+    let given = args![
+        golden("demo/model.qonnx.onnx"),
+        "-t",
+        "exact",
+        "-q",
+        "-i",
+        golden("demo/inputs.npz"),
+        "--recorded",
+        spoilt(),
+        "--cases",
+        &cases,
+        "--state",
+        &state
+    ];
+    let first = run(given);
+    assert_eq!(first.code, Some(1), "{first:?}");
+    fs::remove_dir_all(&cases).expect("cases");
+    let merged = run(args!["merge", &state, "-q"]);
+    assert_eq!(merged.code, Some(1), "{merged:?}");
+    assert_eq!(names_in(folder.path()), ["state.json"]);
 }

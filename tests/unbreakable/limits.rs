@@ -206,3 +206,117 @@ fn a_circle_of_nodes_is_an_error() {
     let path = written(folder.path(), &model);
     says(&run(args![&path, "-t", "exact"]), 2, &["node_"]);
 }
+
+/// CRC-32 as PNG has it (ISO 3309).
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1))
+        })
+    })
+}
+
+/// A header says how large a picture is; little behind it unpacks to much.
+#[test]
+fn pictures_that_unpack_to_much_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let small = image::DynamicImage::from(image::RgbImage::new(8, 8));
+    let side = 20_000u32.to_be_bytes();
+    for name in ["picture.png", "picture.jpg"] {
+        let path = folder.path().join(name);
+        small.save(&path).expect("a writable folder");
+        let mut bytes = fs::read(&path).expect("a file");
+        if name.ends_with("png") {
+            // Behind the signature: length, `IHDR`, width, height, five bytes, sum.
+            bytes[16..20].copy_from_slice(&side);
+            bytes[20..24].copy_from_slice(&side);
+            let sum = crc(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]);
+            let at = frame.expect("a baseline frame") + 5;
+            bytes[at..at + 2].copy_from_slice(&side[2..]);
+            bytes[at + 2..at + 4].copy_from_slice(&side[2..]);
+        }
+        fs::write(&path, bytes).expect("a writable folder");
+        let model = golden("demo/model.qonnx.onnx");
+        let given = run(args![&model, "-t", "nnie", "-i", &path, "--size", "8x8"]);
+        says(&given, 2, &[name, "20000x20000", "--max-memory"]);
+        assert!(given.time < Duration::from_secs(5), "{:?}", given.time);
+    }
+}
+
+/// What is read as a whole ends at its limit, whatever the system says of its size.
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_without_an_end_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (model, inputs) = (golden("demo/model.qonnx.onnx"), golden("demo/inputs.npz"));
+    let check = |more| {
+        let mut given = args![&model, "-t", "nnie", "-q", "-i", &inputs];
+        given.extend(more);
+        given
+    };
+    let state = folder.path().join("state.json");
+    let link = |name: &str| {
+        let path = folder.path().join(name);
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("a writable folder");
+        path
+    };
+    let list = link("list.txt");
+    let recording = folder.path().join("recording.toml");
+    let text = "tool = \"x\"\n[sha256]\n\"outputs.npz\" = \"00\"\n";
+    fs::write(&recording, text).expect("a writable folder");
+    link("outputs.npz");
+    for (named, given) in [
+        ("/dev/zero", check(args!["--labels", "/dev/zero"])),
+        ("/dev/zero", check(args!["--encodings", "/dev/zero"])),
+        ("/dev/zero", check(args!["--recorded", "/dev/zero"])),
+        (
+            "/dev/zero",
+            check(args!["--resume", "--state", "/dev/zero"]),
+        ),
+        ("/dev/zero", args!["merge", "/dev/zero"]),
+        ("/dev/zero", args!["merge", "/dev/zero", &state]),
+        ("/dev/zero", args![&model, "-t", "/dev/zero"]),
+        ("list.txt", args![&model, "-t", "nnie", "-i", &list]),
+        ("outputs.npz", args!["verify", folder.path()]),
+        (
+            "/dev/zero",
+            args![&model, "-t", "hls4ml", "--precision", "/dev/zero"],
+        ),
+        (
+            "/dev/zero",
+            args!["/dev/zero", "-t", "nnie", "--max-file-size", "64M"],
+        ),
+    ] {
+        let shown = format!("{given:?}");
+        let given = run(given);
+        says(&given, 2, &[named]);
+        assert!(
+            given.time < Duration::from_secs(5),
+            "{shown}: {:?}",
+            given.time
+        );
+    }
+}
+
+/// A table in TOML takes a hundred times its size while it is read.
+#[test]
+fn large_tables_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let table = folder.path().join("recording.toml");
+    fs::write(&table, "a = 1\n".repeat(1 << 20)).expect("a writable folder");
+    let model = golden("demo/model.qonnx.onnx");
+    let codes = golden("demo/fake_quant_codes.npz");
+    let out = folder.path().join("out");
+    for given in [
+        args![&model, "-t", "hls4ml", "--precision", &table],
+        args!["verify", folder.path()],
+        args![
+            "record", &model, "--from", codes, "--map", &table, "--out", out
+        ],
+    ] {
+        says(&run(given), 2, &["recording.toml", "larger than"]);
+    }
+}

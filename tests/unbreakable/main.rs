@@ -3,6 +3,7 @@
 mod faults;
 mod limits;
 mod names;
+mod outputs;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

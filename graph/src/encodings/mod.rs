@@ -27,7 +27,7 @@ pub use apply::Applied;
 pub use ranges::Range;
 pub use scheme::Scheme;
 
-use crate::{Error, Limits, file};
+use crate::{Error, file};
 
 /// Largest file that is read.
 const MAX_BYTES: u64 = 256 << 20;
@@ -175,11 +175,7 @@ impl Encodings {
     /// The file cannot be read, is of none of the formats, is damaged, or holds numbers that no quantizer has. Lines
     /// that cannot be read are counted, the first ones with their numbers.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let limits = Limits {
-            file_bytes: MAX_BYTES,
-            ..Limits::default()
-        };
-        let bytes = file::read(path, &limits)?;
+        let bytes = file::read_small(path, MAX_BYTES)?;
         Self::parse(path, &bytes)
     }
 

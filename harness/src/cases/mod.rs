@@ -3,8 +3,8 @@
 mod onnx;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use align_check_graph::{Limits, Model};
 use align_check_simulators::network::Network;
@@ -12,7 +12,7 @@ use align_check_simulators::tensor::Tensor;
 use align_check_specs::Spec;
 use anyhow::{Result, anyhow};
 
-use crate::aside::NewFolder;
+use crate::aside::{self, NewFolder};
 use crate::check::{Check, Mode, Target, Tolerance};
 use crate::inputs::{self, Array, ArrayKind, Recording, Source};
 use crate::outcome::{TargetOutcome, Verdict};
@@ -29,6 +29,14 @@ pub struct Case {
     pub layer: String,
     /// Its folder, and how many elements differ in it; or why there is none.
     pub written: Result<(PathBuf, u64), String>,
+}
+
+/// Checks that cases can be written into a folder, before the work that finds them.
+///
+/// # Errors
+/// One line: it is no folder, or has no place.
+pub fn check(folder: &Path) -> Result<()> {
+    aside::check_folder(folder).map_err(|e| anyhow!("--cases {}: {e}", folder.display()))
 }
 
 /// Writes a case for every layer of a target that no rule explains: `model.onnx`, `inputs.npz` and `expected.npz` of
@@ -57,17 +65,34 @@ pub fn write(
             wanted.entry(witness.sample).or_default().push(index);
         }
     }
-    let mut cases = Vec::new();
-    for (number, layers) in wanted {
-        for exhibit in sample::exhibits(check, number, &*samples.load(number)?, &layers)? {
-            let layer = &check.network.layers[exhibit.layer];
-            cases.push(Case {
-                layer: layer.name.clone(),
-                written: one(check, &exhibit, folder, target)?,
-            });
-        }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(cases)
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(anyhow!("--cases {}: {e}", folder.display()));
+        }
+        _ => {}
+    }
+    let mut cases = Vec::new();
+    let all = || {
+        for (number, layers) in wanted {
+            for exhibit in sample::exhibits(check, number, &*samples.load(number)?, &layers)? {
+                let layer = &check.network.layers[exhibit.layer];
+                cases.push(Case {
+                    layer: layer.name.clone(),
+                    written: one(check, &exhibit, folder, target)?,
+                });
+            }
+        }
+        Ok(())
+    };
+    let written = all();
+    if cases.iter().all(|case| case.written.is_err()) {
+        // Only where it is empty.
+        let _ = fs::remove_dir(folder);
+    }
+    written.map(|()| cases)
 }
 
 fn one(
@@ -87,7 +112,6 @@ fn one(
     };
     let own = folder.join(safe(&layer.tensor));
     let failed = |e: &dyn std::fmt::Display| anyhow!("{}: {e}", own.display());
-    fs::create_dir_all(folder).map_err(|e| failed(&e))?;
     let new = NewFolder::beside(&own).map_err(|e| failed(&e))?;
     let at = |name: &str| new.path().join(name);
     fs::write(at("model.onnx"), model).map_err(|e| failed(&e))?;

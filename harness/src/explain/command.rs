@@ -100,6 +100,7 @@ pub struct ExplainArgs {
 pub fn run(args: &ExplainArgs, color: bool) -> Result<(String, u8), Failure> {
     if let Some(target) = &args.report {
         report::check_json(target)?;
+        args.model.check_apart(&[report::path_of(target)], &[])?;
     }
     let path = args.model.path()?;
     let shown = path.display();

@@ -74,6 +74,9 @@ pub struct InferArgs {
     quiet: bool,
 }
 
+/// What `--out` is, in errors.
+const SPEC: &str = "spec";
+
 /// Runs `infer`: the text for the terminal, and the exit code.
 ///
 /// # Errors
@@ -89,6 +92,15 @@ pub fn run(args: &InferArgs, color: bool) -> Result<(String, u8), Failure> {
     {
         return Err(anyhow!("--out {}: the name of a spec ends in .toml", out.display()).into());
     }
+    if let Some(out) = &args.out {
+        report::check_text(SPEC, out)?;
+    }
+    let written: Vec<&Path> = (args.report.iter().map(|path| report::path_of(path)))
+        .chain(args.out.as_deref())
+        .collect();
+    let read = [Some(&*args.recorded), args.precision.as_deref()];
+    let read: Vec<&Path> = read.into_iter().flatten().collect();
+    args.model.check_apart(&written, &read)?;
     threads(args.jobs)?;
     let patterns = Patterns::new(&args.layers, &args.except)?;
     let isa = Isa::detect();
@@ -209,7 +221,7 @@ fn write_spec(out: &Path, spec: &Spec) -> Result<()> {
         }
     }
     let text = spec.to_toml().map_err(|e| anyhow!("{e}"))?;
-    report::save_text("spec", out, &text)
+    report::save_text(SPEC, out, &text)
 }
 
 /// The recording's name in evidence: a file's or folder's own, without the way to it.

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 
 use super::picture::is_picture;
+use crate::files;
 
 /// Most files that are looked at.
 const MAX_FILES: usize = 10_000_000;
+/// Most bytes of a list.
+const MAX_LIST: u64 = 256 << 20;
 /// Folders in folders.
 const MAX_DEPTH: usize = 64;
 
@@ -136,7 +139,7 @@ pub(super) fn has(path: &Path, extensions: &[&str]) -> bool {
 /// Lines that begin with `#` or `%` are comments.
 fn list(path: &Path) -> Result<Vec<Line>> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|e| anyhow!("{shown}: {e}"))?;
+    let text = files::small_text(path, MAX_LIST)?;
     let base = path.parent().unwrap_or(Path::new(""));
     let mut lines = Vec::new();
     for (number, line) in text.lines().enumerate() {

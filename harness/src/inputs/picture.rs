@@ -9,18 +9,17 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use align_check_graph::InputInfo;
+use align_check_graph::{InputInfo, Limits};
 use anyhow::{Result, anyhow, bail};
 use image::imageops::FilterType;
-use image::{ColorType, DynamicImage, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder as _, ImageFormat, ImageReader};
 
 use super::args::{Color, Layout, PrepareArgs};
 use super::{Array, ArrayKind, one_line};
 
-/// Most pixels of a side.
-const MAX_SIDE: u32 = 1 << 15;
-/// Most bytes of a decoded picture.
-const MAX_BYTES: u64 = 512 << 20;
+/// What reading a picture takes, in decoded pictures: what the decoder holds of it (coefficients of 16 bits in a
+/// progressive JPEG), the picture, and a copy in another size.
+const COPIES: u64 = 4;
 
 /// How pictures become samples of one model input.
 #[derive(Debug, Clone)]
@@ -36,6 +35,7 @@ pub(super) struct Pictures {
     /// Whether neither mean nor scale was given: the numbers are the bytes.
     bytes: bool,
     shape: Vec<usize>,
+    limits: Limits,
 }
 
 /// Whether a file's name is a picture's.
@@ -54,7 +54,12 @@ impl Pictures {
     ///
     /// # Errors
     /// One line: the input is no picture, or something has to be given.
-    pub fn new(args: &PrepareArgs, input: &InputInfo, first: &Path) -> Result<Self> {
+    pub fn new(
+        args: &PrepareArgs,
+        input: &InputInfo,
+        first: &Path,
+        limits: &Limits,
+    ) -> Result<Self> {
         let name = &input.name;
         let [batch, a, b, c] = input.dims[..] else {
             bail!(
@@ -107,7 +112,7 @@ impl Pictures {
                 if let (Some(height), Some(width)) = (height, width) {
                     (height, width)
                 } else {
-                    let picture = decode(first)?;
+                    let picture = decode(first, limits)?;
                     let own = |given: Option<usize>, found: u32| given.unwrap_or(found as usize);
                     (own(height, picture.height()), own(width, picture.width()))
                 }
@@ -135,6 +140,7 @@ impl Pictures {
                 Layout::Nchw => vec![1, channels, height, width],
                 Layout::Nhwc => vec![1, height, width, channels],
             },
+            limits: limits.clone(),
         })
     }
 
@@ -148,8 +154,12 @@ impl Pictures {
     /// # Errors
     /// One line that names the file: it is damaged, or of another size.
     pub fn load(&self, path: &Path) -> Result<Array> {
-        let mut picture = decode(path)?;
+        let mut picture = decode(path, &self.limits)?;
         let shown = path.display();
+        let gray = matches!(picture.color(), ColorType::L8 | ColorType::La8);
+        if self.channels == 1 && !gray {
+            bail!("{shown}: is in colour, and the model takes 1 channel");
+        }
         let (width, height) = (self.width as u32, self.height as u32);
         if (picture.width(), picture.height()) != (width, height) {
             if !self.resize {
@@ -162,10 +172,8 @@ impl Pictures {
             }
             picture = picture.resize_exact(width, height, FilterType::Triangle);
         }
-        let gray = matches!(picture.color(), ColorType::L8 | ColorType::La8);
-        let pixels = match (self.channels, gray) {
-            (1, true) => picture.into_luma8().into_raw(),
-            (1, false) => bail!("{shown}: is in colour, and the model takes 1 channel"),
+        let pixels = match self.channels {
+            1 => picture.into_luma8().into_raw(),
             _ => picture.into_rgb8().into_raw(),
         };
         let plane = self.height * self.width;
@@ -204,21 +212,31 @@ impl Pictures {
 }
 
 /// A picture of 8 bits a channel.
-fn decode(path: &Path) -> Result<DynamicImage> {
+fn decode(path: &Path, limits: &Limits) -> Result<DynamicImage> {
     let failed =
         |e: &dyn std::fmt::Display| anyhow!("{}: {}", path.display(), one_line(&e.to_string()));
     let file = File::open(path).map_err(|e| failed(&e))?;
+    let length = file.metadata().map_err(|e| failed(&e))?.len();
+    let most = limits.memory(length);
     let reader = ImageReader::new(BufReader::new(file));
     let mut reader = reader.with_guessed_format().map_err(|e| failed(&e))?;
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
         bail!("{}: is no PNG and no JPEG", path.display());
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let picture = reader.decode().map_err(|e| failed(&e))?;
+    let mut allowed = image::Limits::no_limits();
+    allowed.max_alloc = Some(most);
+    reader.limits(allowed);
+    let decoder = reader.into_decoder().map_err(|e| failed(&e))?;
+    let need = decoder.total_bytes().saturating_mul(COPIES);
+    if need > most {
+        let (width, height) = decoder.dimensions();
+        bail!(
+            "{}: {height}x{width} pixels take {need} bytes, and the limit is {most} ({})",
+            path.display(),
+            Limits::MEMORY
+        );
+    }
+    let picture = DynamicImage::from_decoder(decoder).map_err(|e| failed(&e))?;
     match picture.color() {
         ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => Ok(picture),
         other => bail!(

@@ -1,5 +1,7 @@
 //! `align-check plan`: its command line.
 
+use std::path::Path;
+
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::Network;
 use align_check_specs::Spec;
@@ -84,6 +86,12 @@ pub fn run(
     for target in &args.report {
         report::check_one_of(target, &KINDS)?;
     }
+    let written: Vec<&Path> = args
+        .report
+        .iter()
+        .map(|path| report::path_of(path))
+        .collect();
+    args.model.check_apart(&written, &[])?;
     let isa = Isa::detect();
     let model = args.model.read()?;
     let given = args.model.dataset(&model, None)?;

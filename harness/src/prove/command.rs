@@ -73,6 +73,7 @@ pub struct ProveArgs {
 pub fn run(args: &ProveArgs, color: bool) -> Result<(String, u8), Failure> {
     if let Some(target) = &args.report {
         report::check_json(target)?;
+        args.model.check_apart(&[report::path_of(target)], &[])?;
     }
     threads(args.jobs)?;
     let patterns = Patterns::new(&args.layers, &args.except)?;

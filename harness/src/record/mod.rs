@@ -190,12 +190,15 @@ fn nothing(job: &Job, recorded: &Recorded) -> anyhow::Error {
     )
 }
 
+/// Most bytes of the file of `--map`.
+const MAX_MAP: u64 = 4 << 20;
+
 /// `--map`.
 fn read_map(args: &RecordArgs) -> Result<BTreeMap<String, String>> {
     let Some(path) = &args.map else {
         return Ok(BTreeMap::new());
     };
-    let text = files::text(path, &args.limits.limits())?;
+    let text = files::small_text(path, MAX_MAP)?;
     toml::from_str(&text).map_err(|e| anyhow!("{}: {}", path.display(), e.message()))
 }
 

@@ -31,6 +31,6 @@ pub use terminal::{terminal, verdict_lines};
 pub use verify::{verify_json, verify_terminal};
 pub(crate) use view::cases;
 pub use write::{
-    check_json, check_model, check_one_of, check_target, keeps, save_text, write, write_json,
-    write_one_of,
+    check_apart, check_json, check_model, check_one_of, check_target, check_text, keeps, path_of,
+    save_text, write, write_json, write_one_of,
 };

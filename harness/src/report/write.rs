@@ -59,20 +59,13 @@ pub fn keeps(kind_path: &str) -> bool {
     matches!(parse(kind_path), Ok((_, Format::Model(_), _)))
 }
 
-/// Checks that a report can be made of a model, and does not replace it: a report that is the model with more in it needs
-/// ONNX, and each layer run on its own.
+/// Checks that a report can be made of a model: one that is the model with more in it needs ONNX, and each layer run on
+/// its own.
 ///
 /// # Errors
 /// One line that names the report, and the model's file or the option.
 pub fn check_model(kind_path: &str, model: &Model, isolated: bool) -> Result<()> {
-    let (kind, format, path) = parse(kind_path)?;
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    if real(&path).is_some_and(|path| real(model.path()) == Some(path)) {
-        bail!(
-            "--report {kind}={}: this is the model itself",
-            visible(&path.display().to_string())
-        );
-    }
+    let (kind, format, _) = parse(kind_path)?;
     if !matches!(format, Format::Model(_)) {
         return Ok(());
     }
@@ -89,6 +82,46 @@ pub fn check_model(kind_path: &str, model: &Model, isolated: bool) -> Result<()>
         );
     }
     Ok(())
+}
+
+/// The path of a `KIND=PATH`.
+pub fn path_of(kind_path: &str) -> &Path {
+    Path::new(kind_path.split_once('=').map_or("", |(_, path)| path))
+}
+
+/// Checks that what a run writes replaces no file that it reads, and that no two outputs are one file. Devices and pipes
+/// may be written to by several.
+///
+/// # Errors
+/// One line that names the path.
+pub fn check_apart(written: &[&Path], read: &[&Path]) -> Result<()> {
+    for (number, path) in written.iter().enumerate() {
+        let Some(own) = place(path) else { continue };
+        let same = |other: &&&Path| place(other).as_ref() == Some(&own);
+        let shown = || visible(&path.display().to_string());
+        if read.iter().any(|other| same(&other)) {
+            bail!("{}: is read by this run, which would replace it", shown());
+        }
+        if written[..number].iter().any(|other| same(&other)) {
+            bail!(
+                "{}: two outputs of this run would be written to it",
+                shown()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where a file lies or would lie, links followed; none for what is no file.
+fn place(path: &Path) -> Option<PathBuf> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => fs::canonicalize(path).ok(),
+        Ok(_) => None,
+        Err(_) => {
+            let folder = fs::canonicalize(aside::parent(path)).ok()?;
+            Some(folder.join(path.file_name()?))
+        }
+    }
 }
 
 /// Checks that a report can be written to `KIND=PATH`, before the work that fills it. Leaves nothing behind.
@@ -183,19 +216,25 @@ pub fn check_one_of(kind_path: &str, kinds: &[&'static str]) -> Result<()> {
 /// # Errors
 /// One line that names the path.
 pub fn save_text(what: &str, path: &Path, text: &str) -> Result<()> {
-    aside::save(path, text.as_bytes()).map_err(|error| {
-        let path = visible(&path.display().to_string());
-        anyhow!(
-            "cannot write the {what} {path}: {}",
-            visible(&error.to_string())
-        )
-    })
+    aside::save(path, text.as_bytes()).map_err(|error| cannot(what, path, &error))
+}
+
+/// Checks that [`save_text`] can write, before the work that makes the text. Leaves nothing behind.
+///
+/// # Errors
+/// As [`save_text`].
+pub fn check_text(what: &str, path: &Path) -> Result<()> {
+    aside::check(path).map_err(|error| cannot(what, path, &error))
 }
 
 fn failed(kind: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    cannot(&format!("{kind} report"), path, error)
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> anyhow::Error {
     let path = visible(&path.display().to_string());
     anyhow!(
-        "cannot write the {kind} report {path}: {}",
+        "cannot write the {what} {path}: {}",
         visible(&error.to_string())
     )
 }

@@ -134,18 +134,14 @@ impl<'a> SampleRun<'a> {
         let shared = twin
             && moved.len() == fed.inputs.len()
             && same(&moved, &fed.inputs)
-            && *fed.sums != Sums::None
-            && runner.plan.shares_sums(fed.reference.plan);
+            && fed.shares_sums(runner.plan);
         let own_sums = (!shared).then(|| self.sums(&runner, &borrowed(&moved)));
-        let sums = own_sums.as_ref().unwrap_or(&fed.sums);
+        let sums = own_sums.as_ref().unwrap_or_else(|| fed.sums());
         let isolated = self.finish(&runner, &borrowed(&moved), sums);
         let free = if drifted {
             let moved = on_grids(&own_in);
             let inputs = borrowed(&moved);
-            let sums = self.sums(&runner, &inputs);
-            let free = self.finish(&runner, &inputs, &sums);
-            self.give_sums(sums);
-            free
+            self.output(&runner, &inputs)
         } else {
             isolated.clone()
         };

@@ -206,6 +206,24 @@ impl LayerPlan {
         }
     }
 
+    /// Whether the output is the same as another plan's, given the same inputs: both are bound to the same numbers.
+    /// False where that is not told from the plans alone.
+    pub fn computes_as(&self, other: &Self) -> bool {
+        let sums = match (&self.linear, &other.linear) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                self.shares_sums(other) && (&a.unit, &a.bias) == (&b.unit, &b.bias)
+            }
+            _ => false,
+        };
+        let ends = match (&self.finish, &other.finish) {
+            (Finish::Letter(a), Finish::Letter(b)) => a == b,
+            (Finish::Keep { lo, hi }, Finish::Keep { lo: a, hi: b }) => (lo, hi) == (a, b),
+            _ => false,
+        };
+        sums && ends && self.out == other.out
+    }
+
     /// Whether the sums are the same integers as another plan's, given the same input codes.
     pub fn shares_sums(&self, other: &Self) -> bool {
         match (&self.linear, &other.linear) {
