@@ -1,5 +1,7 @@
 //! Counting how far two tensors are apart, in LSB.
 
+use std::cell::OnceCell;
+
 use align_check_graph::PerChannel;
 use align_check_simulators::kernels::{Isa, vectorize};
 use align_check_simulators::quantize::CodeGrid;
@@ -50,6 +52,22 @@ impl Lsb {
 ///
 /// Codes on the same grid are compared as integers, everything else as reals.
 pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>) {
+    compare_again(expected, got, lsb, &Squares::default())
+}
+
+/// Sums of the bytes of a tensor and of their squares, of each [`CHUNK`], and where these bytes lie: made when a tensor is
+/// first compared.
+#[derive(Debug, Default)]
+pub struct Squares(OnceCell<(*const u8, Vec<[i64; 2]>)>);
+
+/// [`compare`] with a tensor that others are compared with, too: `squares` are of the first one that they are asked for,
+/// which must outlive them.
+pub fn compare_again(
+    expected: &Tensor,
+    got: &Tensor,
+    lsb: &Lsb,
+    squares: &Squares,
+) -> (Stats, Vec<usize>) {
     let mut stats = Stats {
         elements: expected.len() as u64,
         ..Stats::default()
@@ -70,7 +88,20 @@ pub fn compare(expected: &Tensor, got: &Tensor, lsb: &Lsb) -> (Stats, Vec<usize>
             (Some((first, a)), Some((other, b))) if first == other => vectorize(
                 Isa::detect(),
                 #[inline(always)]
-                || byte_sums(first, a, b, grid, &mut differing),
+                || {
+                    let (of, known) = squares.0.get_or_init(
+                        #[inline(always)]
+                        || (a.as_ptr(), byte_squares(a)),
+                    );
+                    let own;
+                    let squares = if *of == a.as_ptr() {
+                        known
+                    } else {
+                        own = byte_squares(a);
+                        &own
+                    };
+                    byte_sums(first, (a, squares), b, grid, &mut differing)
+                },
             ),
             _ => vectorize(
                 Isa::detect(),
@@ -208,48 +239,79 @@ pub fn beyond(
 const CHUNK: usize = 2048;
 
 /// Bytes that are equal, or looked at one by one.
-const PIECE: usize = 16;
+const PIECE: usize = 32;
 
-/// [`code_sums`] of codes that are `first` more than bytes; exact.
+/// Sums of bytes and of their squares.
 #[allow(
     clippy::inline_always,
     reason = "must be compiled with its caller's target features"
 )]
 #[inline(always)]
-fn byte_sums(first: i32, a: &[u8], b: &[u8], grid: &CodeGrid, differing: &mut Vec<usize>) -> Sums {
-    // Sums of so few bytes, and of their products, fit 32 bits.
-    let sum = |a: &[u8]| i64::from(a.iter().map(|&a| u32::from(a)).sum::<u32>());
-    let dot = |a: &[u8], b: &[u8]| {
-        let products = a.iter().zip(b).map(|(&a, &b)| {
-            let (a, b) = (i16::from(a), i16::from(b));
-            i32::from(a) * i32::from(b)
+fn byte_squares(a: &[u8]) -> Vec<[i64; 2]> {
+    let mut all = Vec::with_capacity(a.len().div_ceil(CHUNK));
+    for a in a.chunks(CHUNK) {
+        // Sums of so few bytes, and of their products, fit 32 bits.
+        let sum = a.iter().map(|&a| u32::from(a)).sum::<u32>();
+        let squares = a.iter().map(|&a| {
+            let a = i16::from(a);
+            i32::from(a) * i32::from(a)
         });
-        i64::from(products.sum::<i32>())
-    };
+        all.push([i64::from(sum), i64::from(squares.sum::<i32>())]);
+    }
+    all
+}
+
+/// [`code_sums`] of codes that are `first` more than bytes; exact. Sums of the second ones are those of the first ones and
+/// what the differences change.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn byte_sums(
+    first: i32,
+    (a, squares): (&[u8], &[[i64; 2]]),
+    b: &[u8],
+    grid: &CodeGrid,
+    differing: &mut Vec<usize>,
+) -> Sums {
     let zero = i128::from(grid.zero_point.at(0)) - i128::from(first);
     let mut sums = Sums::default();
-    for (chunk, (a, b)) in a.chunks(CHUNK).zip(b.chunks(CHUNK)).enumerate() {
+    let chunks = a.chunks(CHUNK).zip(b.chunks(CHUNK)).zip(squares);
+    for (chunk, ((a, b), &[sum_a, square_a])) in chunks.enumerate() {
         // Of (x - zero) * (y - zero), from the sums of x, y and x * y.
         let about_zero = |x: i64, y: i64, product: i64| {
             let moved = zero * (zero * a.len() as i128 - i128::from(x) - i128::from(y));
             (i128::from(product) + moved) as f64
         };
-        let (sum_a, square_a) = (sum(a), dot(a, a));
         let expected = about_zero(sum_a, sum_a, square_a);
         sums.expected += expected;
-        if a == b {
+        let before = differing.len();
+        let (mut sum_b, mut square_b, mut product) = (sum_a, square_a, square_a);
+        let mut look = |start: usize, a: &[u8], b: &[u8]| {
+            for (i, (&x, &y)) in a.iter().zip(b).enumerate() {
+                if x != y {
+                    differing.push(chunk * CHUNK + start + i);
+                    let (x, y) = (i64::from(x), i64::from(y));
+                    sum_b += y - x;
+                    square_b += y * y - x * x;
+                    product += x * (y - x);
+                }
+            }
+        };
+        // Mostly few differ: pieces are looked at as a whole first.
+        let ((pieces, rest), (others, last)) = (a.as_chunks::<PIECE>(), b.as_chunks::<PIECE>());
+        for (piece, (a, b)) in pieces.iter().zip(others).enumerate() {
+            if a != b {
+                look(piece * PIECE, a, b);
+            }
+        }
+        look(a.len() - rest.len(), rest, last);
+        if differing.len() == before {
             sums.got += expected;
             sums.product += expected;
             continue;
         }
-        // Mostly few differ: pieces are looked at as a whole first.
-        for (piece, (a, b)) in a.chunks(PIECE).zip(b.chunks(PIECE)).enumerate() {
-            if a != b {
-                let start = chunk * CHUNK + piece * PIECE;
-                differing.extend((0..a.len()).filter(|&i| a[i] != b[i]).map(|i| start + i));
-            }
-        }
-        let (sum_b, square_b, product) = (sum(b), dot(b, b), dot(a, b));
         sums.got += about_zero(sum_b, sum_b, square_b);
         sums.product += about_zero(sum_a, sum_b, product);
         sums.difference += (square_a + square_b - 2 * product) as f64;
@@ -381,5 +443,46 @@ impl Stats {
         };
         self.sqnr_db = (self.differing > 0 && s.difference > 0.0 && s.expected > 0.0)
             .then(|| 10.0 * libm::log10(s.expected / s.difference));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Codes on a grid that fits bytes and on one that does not, which has another way to be compared.
+    fn tensor(codes: &[i32], max: i64) -> Tensor {
+        let grid = CodeGrid {
+            scale: PerChannel::uniform(0.125),
+            zero_point: PerChannel::uniform(-3),
+            min: -128,
+            max,
+        };
+        Tensor::codes(vec![codes.len()], codes.to_vec(), Arc::new(grid))
+    }
+
+    #[test]
+    fn bytes_are_compared_as_codes_are() {
+        let mut state = 1u32;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        for len in [0, 1, 31, 32, 33, 2047, 2048, 2049, 5000] {
+            for one_in in [1, 3, 100, 100_000] {
+                let a: Vec<i32> = (0..len).map(|_| random(256) as i32 - 128).collect();
+                let other = |&q: &i32| match random(one_in) {
+                    0 => random(256) as i32 - 128,
+                    _ => q,
+                };
+                let b: Vec<i32> = a.iter().map(other).collect();
+                let lsb = Lsb::unit();
+                let [narrow, wide] =
+                    [127, 1000].map(|max| compare(&tensor(&a, max), &tensor(&b, max), &lsb));
+                assert_eq!(narrow, wide);
+            }
+        }
     }
 }

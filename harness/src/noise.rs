@@ -207,18 +207,16 @@ impl<'a> Noise<'a> {
             return sorted;
         };
         // Where nothing but equal reals are the same, those that differ need not be made.
-        let by_distance = noise.quantizer.as_ref().filter(|steps| steps.same == 0.0);
+        let steps = noise.quantizer.as_ref();
+        let by_distance = steps.is_some_and(|steps| steps.same == 0.0);
         for &at in differing {
-            let (decided, tie) = match by_distance {
-                Some(_) => {
-                    let distance = noise.distance(at);
-                    let near = noise.radius > 0.0 && distance <= noise.radius;
-                    (near, distance == 0.0)
-                }
-                None => {
-                    let [expected, got] = values.map(|tensor| tensor.real_at(at));
-                    (noise.decides(at, expected, got), noise.is_tie(at))
-                }
+            let (decided, tie) = if by_distance {
+                let distance = noise.distance(at);
+                let near = noise.radius > 0.0 && distance <= noise.radius;
+                (near, distance == 0.0)
+            } else {
+                let [expected, got] = values.map(|tensor| tensor.real_at(at));
+                (noise.decides(at, expected, got), noise.is_tie(at))
             };
             if decided {
                 sorted.quiet += 1;

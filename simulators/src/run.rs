@@ -14,11 +14,10 @@ use crate::network::{Kind, Layer, Linear, Post, RowBias, apply_posts, apply_post
 use crate::num::Trace;
 use crate::num::trace::short;
 use crate::ops::{constant, real};
-use crate::plan::{Finish, FloatFinish, LayerPlan, Memo, Pair, Paired, Sum};
+use crate::plan::{Finish, LayerPlan, Memo, Pair, Paired, Sum};
 use crate::quantize::affine;
 use crate::quantize::letter_end::{LetterEnd, is_plain};
 use crate::quantize::{self, CodeGrid, tables};
-use crate::rules::real::RealQuantizer;
 use crate::rules::requantize::Kept;
 use crate::tensor::{Channels, Codes, Data, Tensor};
 
@@ -201,47 +200,7 @@ impl Runner<'_> {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi, buffers),
             Finish::Letter(quantizer) => self.letter(quantizer.as_deref(), inputs, sums, buffers),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
-            Finish::Float(float) => {
-                let FloatFinish {
-                    quantizers,
-                    channels,
-                    tail,
-                } = &**float;
-                if let [quantizer] = &quantizers[..] {
-                    let reals = self.reals(inputs, sums);
-                    let all = |quantizer: &RealQuantizer| quantizer.codes(self.isa, &reals);
-                    let behind = match tail {
-                        Some((behind, inside)) => behind.first().and_then(all).zip(Some(inside)),
-                        None => None,
-                    };
-                    match (all(quantizer), behind) {
-                        (Some(codes), None) if tail.is_none() => return self.coded(codes),
-                        (Some(mut codes), Some((behind, inside))) => {
-                            for ((code, behind), inside) in
-                                codes.iter_mut().zip(behind).zip(inside.iter())
-                            {
-                                *code = if *inside { *code } else { behind };
-                            }
-                            return self.coded(codes);
-                        }
-                        _ => {}
-                    }
-                }
-                let code = |(i, &v): (usize, &f64)| {
-                    let own = match tail {
-                        Some((behind, inside)) if !inside[i] => behind,
-                        _ => quantizers,
-                    };
-                    own[channels.of_index(i)].code(v as f32)
-                };
-                self.coded(
-                    self.reals(inputs, sums)
-                        .iter()
-                        .enumerate()
-                        .map(code)
-                        .collect(),
-                )
-            }
+            Finish::Float(float) => self.coded(float.codes(self.isa, &self.reals(inputs, sums))),
             Finish::DynamicQuantize(part, empty) => {
                 let values = real::dynamic_quantize(*part, &inputs[0].to_real(), *empty);
                 Tensor::real(shape, values)
@@ -835,14 +794,17 @@ impl Runner<'_> {
         };
         let mut codes = vec![0; indices.len()];
         let mut of_run = Vec::new();
-        let mut done = 0;
-        let channel = |&i: &usize| channels.of_index(i);
-        for run in indices.chunk_by(|a, b| channel(a) == channel(b)) {
+        let mut rest = indices;
+        let mut out = &mut codes[..];
+        while let Some(&first) = rest.first() {
+            let own = channels.run_of(first, sums.len());
+            let behind = rest.iter().position(|i| !own.contains(i));
+            let (run, others) = rest.split_at(behind.unwrap_or(rest.len()));
+            let (made, unmade) = std::mem::take(&mut out).split_at_mut(run.len());
             of_run.clear();
             of_run.extend(run.iter().map(|&i| sums[i]));
-            let out = &mut codes[done..done + run.len()];
-            requantizer.codes(self.isa, &of_run, channel(&run[0]), 0, out);
-            done += run.len();
+            requantizer.codes(self.isa, &of_run, channels.of_index(first), 0, made);
+            (rest, out) = (others, unmade);
         }
         Some(codes)
     }

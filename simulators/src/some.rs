@@ -6,7 +6,7 @@ use crate::adapt::ValueGrid;
 use crate::network::{Kind, Operand, apply_posts};
 use crate::num::Trace;
 use crate::ops::real;
-use crate::plan::{Finish, FloatFinish};
+use crate::plan::Finish;
 use crate::quantize::affine;
 use crate::run::{Runner, Sums};
 use crate::tensor::{Data, Tensor};
@@ -63,19 +63,8 @@ impl Runner<'_> {
                 Box::new(move |i| Some(Element::Real(real(i))))
             }
             Finish::Float(float) => {
-                let FloatFinish {
-                    quantizers,
-                    channels,
-                    tail,
-                } = &**float;
                 let real = self.real_of(inputs, sums)?;
-                Box::new(move |i| {
-                    let own = match tail {
-                        Some((behind, inside)) if !inside[i] => behind,
-                        _ => quantizers,
-                    };
-                    code(own[channels.of_index(i)].code(real(i) as f32))
-                })
+                Box::new(move |i| code(float.code(i, real(i))))
             }
             // Sums have a form of their own, which folds what is behind them.
             Finish::Letter(quantizer)

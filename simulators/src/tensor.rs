@@ -176,6 +176,15 @@ impl Channels {
         }
     }
 
+    /// The elements around one that are of its channel.
+    pub fn run_of(self, index: usize, len: usize) -> std::ops::Range<usize> {
+        if self.count == 1 {
+            return 0..len;
+        }
+        let start = index - index % self.inner;
+        start..(start + self.inner).min(len)
+    }
+
     /// Runs of elements of one channel: `(channel, range)` in row-major order.
     pub fn runs(self, len: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
         let inner = if self.count == 1 {

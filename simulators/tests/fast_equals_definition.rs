@@ -322,6 +322,21 @@ fn requantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
         assert_eq!(words, expected, "{} {isa:?}: {unit:?}, {out:?}", spec.name);
         counts.add("requantizations", 2 * len);
     }
+    // A channel beside others that nobody asks for.
+    let units = [Unit { w: 2.0 * w, ..unit }, unit];
+    let all = Requantizer::new(rule, &added, &accumulator, &units, out, clamp);
+    let wanted = Some(&[false, true][..]);
+    let one = Requantizer::of_channels(rule, &added, &accumulator, &units, out, clamp, wanted);
+    assert_eq!(all.is_ok(), one.is_ok(), "{}: {units:?}", spec.name);
+    if let (Ok(all), Ok(one)) = (all, one) {
+        let of_last = |requantizer: &Requantizer| {
+            let mut codes = vec![0i32; len];
+            requantizer.codes(Isa::detect(), &sums, 1, 0, &mut codes);
+            codes
+        };
+        assert_eq!(of_last(&all), of_last(&one), "{}: {units:?}", spec.name);
+        assert_eq!((all.fits(0), all.fits(1)), (one.fits(0), one.fits(1)));
+    }
 }
 
 /// Reals to codes, by the rule of every embedded target.

@@ -271,6 +271,7 @@ struct Fed<'a> {
     made: Vec<Option<Arc<Tensor>>>,
     /// What an output is found to be that equals the expected one.
     equal: OnceCell<Stats>,
+    squares: compare::Squares,
     lsb: Lsb,
 }
 
@@ -306,7 +307,7 @@ impl Fed<'_> {
             let compare = || compare::compare(expected, got, &self.lsb).0;
             (self.equal.get_or_init(compare).clone(), Vec::new())
         } else {
-            compare::compare(expected, got, &self.lsb)
+            compare::compare_again(expected, got, &self.lsb, &self.squares)
         }
     }
 
@@ -448,6 +449,7 @@ impl<'a> SampleRun<'a> {
             exact: None,
             made: vec![None; check.targets.len()],
             equal: OnceCell::new(),
+            squares: compare::Squares::default(),
             lsb: lsb(check, layer),
         })
     }

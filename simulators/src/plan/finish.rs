@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use align_check_graph::{Activation, DynamicPart, Quantizer};
 
 use crate::hls4ml::Fixed;
+use crate::kernels::Isa;
 use crate::num::Trace;
 use crate::rules::average::Average;
 use crate::rules::elementwise::PairFunction;
@@ -234,6 +235,40 @@ pub struct FloatFinish {
     pub channels: Channels,
     /// Elements in whole blocks, and the quantizers of those that are not.
     pub tail: Option<(Vec<RealQuantizer>, Arc<[bool]>)>,
+}
+
+impl FloatFinish {
+    /// The codes of a layer's reals.
+    pub fn codes(&self, isa: Isa, reals: &[f64]) -> Vec<i32> {
+        self.at_once(isa, reals).unwrap_or_else(|| {
+            let each = reals.iter().enumerate();
+            each.map(|(i, &real)| self.code(i, real)).collect()
+        })
+    }
+
+    /// The code of one of them.
+    pub fn code(&self, index: usize, real: f64) -> i32 {
+        let own = match &self.tail {
+            Some((behind, inside)) if !inside[index] => behind,
+            _ => &self.quantizers,
+        };
+        own[self.channels.of_index(index)].code(real as f32)
+    }
+
+    /// [`codes`](Self::codes) of one quantizer, and another one behind blocks, that have short forms.
+    fn at_once(&self, isa: Isa, reals: &[f64]) -> Option<Vec<i32>> {
+        let [quantizer] = &self.quantizers[..] else {
+            return None;
+        };
+        let mut codes = quantizer.codes(isa, reals)?;
+        if let Some((behind, inside)) = &self.tail {
+            let behind = behind.first()?.codes(isa, reals)?;
+            for ((code, behind), inside) in codes.iter_mut().zip(behind).zip(inside.iter()) {
+                *code = if *inside { *code } else { behind };
+            }
+        }
+        Some(codes)
+    }
 }
 
 impl std::fmt::Debug for Finish {

@@ -45,7 +45,13 @@ impl RealQuantizer {
         } = self.out;
         let ends = [zero_point, min, max, relabel].into_iter().all(small);
         // A number that is none becomes code 0 by the definition, and a bound by the short form.
-        let none = || reals.iter().any(|x| x.is_nan());
+        let none = || {
+            vectorize(
+                isa,
+                #[inline(always)]
+                || reals.iter().fold(false, |none, x| none | x.is_nan()),
+            )
+        };
         if !ends || none() {
             return None;
         }

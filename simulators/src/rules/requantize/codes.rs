@@ -2,7 +2,7 @@
 
 use align_check_specs::{BiasFormat, Division, Multiplier, Overflow, Rounding, ZeroPointPosition};
 
-use super::{Channel, Requantizer};
+use super::{Channel, Requantizer, steps};
 use crate::kernels::{Isa, vectorize};
 use crate::num::{self, FastMultiplier, round_to_i32};
 
@@ -20,9 +20,7 @@ impl Requantizer {
         out: &mut [T],
     ) {
         let c = &self.channels[channel];
-        let rounding = self
-            .rule
-            .steps
+        let rounding = steps(&self.rule, c.behind)
             .first()
             .map_or(Rounding::HalfEven, |s| s.rounding);
         let small = |x: i64| x.abs() < 1 << 20;
