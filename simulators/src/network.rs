@@ -550,12 +550,16 @@ pub fn apply_posts_to_all(posts: &[Post], values: &mut [f64]) {
             Post::Affine { mul, add, channels } => {
                 for (c, run) in channels.runs(values.len()) {
                     let (mul, add) = (mul[c], add[c]);
-                    values[run].iter_mut().for_each(|x| *x = *x * mul + add);
+                    for x in &mut values[run] {
+                        *x = *x * mul + add;
+                    }
                 }
             }
             Post::Clamp { lo, hi } => {
                 let (lo, hi) = (*lo, *hi);
-                values.iter_mut().for_each(|x| *x = x.max(lo).min(hi));
+                for x in values.iter_mut() {
+                    *x = x.max(lo).min(hi);
+                }
             }
             Post::Leaky { .. } | Post::Function(_) => {
                 let post = std::slice::from_ref(post);

@@ -1,25 +1,24 @@
 //! Running a layer: sums first, which targets may share, then each target's finish.
 
 mod ends;
+mod letter;
+mod reals;
+mod sums;
 
-use std::sync::Arc;
+use align_check_graph::Activation;
 
-use align_check_graph::{Activation, Binary, Quantizer};
-
-use self::ends::{ChannelEnd, convolve};
+use self::ends::ChannelEnd;
+use self::letter::mapped;
 use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::buffers::Buffers;
-use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, lose_in_pairs, vectorize};
-use crate::network::{Kind, Layer, Linear, Post, RowBias, apply_posts, apply_posts_to_all};
+use crate::kernels::{Isa, OverflowCount};
+use crate::network::{Kind, Layer};
 use crate::num::Trace;
 use crate::num::trace::short;
 use crate::ops::{constant, real};
-use crate::plan::{Finish, LayerPlan, Memo, Pair, Paired, Sum};
-use crate::quantize::affine;
-use crate::quantize::letter_end::{LetterEnd, is_plain};
-use crate::quantize::{self, CodeGrid, tables};
-use crate::rules::requantize::Kept;
-use crate::tensor::{Channels, Codes, Data, Tensor};
+use crate::plan::{Finish, LayerPlan, Memo, Pair, Sum};
+use crate::quantize::tables;
+use crate::tensor::{Codes, Data, Tensor};
 
 /// Results of the sums of a layer, in the layout of its output.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,131 +62,6 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// The sums of products: the expensive part, which plans with
-    /// [`shares_sums`](LayerPlan::shares_sums) need once for the same inputs.
-    pub fn sums(&self, inputs: &[&Tensor]) -> Sums {
-        self.sums_in(inputs, &mut Buffers::default())
-    }
-
-    /// [`sums`](Self::sums) in memory that is used again.
-    pub fn sums_in(&self, inputs: &[&Tensor], buffers: &mut Buffers) -> Sums {
-        match &self.layer.kind {
-            Kind::Linear(linear) => self.linear(linear, inputs[0], buffers),
-            Kind::MatMul(matmul) => {
-                let [a, b] = matmul.operands.each_ref().map(|o| o.resolve(inputs));
-                let shapes = matmul.shapes.each_ref().map(Vec::as_slice);
-                match (&a.data, &b.data) {
-                    (
-                        Data::Codes {
-                            codes: qa,
-                            grid: ga,
-                        },
-                        Data::Codes {
-                            codes: qb,
-                            grid: gb,
-                        },
-                    ) if ga.is_uniform() && gb.is_uniform() => {
-                        let (za, zb) = (ga.zero_point.at(0), gb.zero_point.at(0));
-                        let sums = products(shapes, &self.layer.result_shape, |i, j| {
-                            (i64::from(qa[i]) - za) * (i64::from(qb[j]) - zb)
-                        });
-                        Sums::I64(sums, OverflowCount::default())
-                    }
-                    _ => {
-                        let (a, b) = (a.to_real(), b.to_real());
-                        Sums::Real(products(shapes, &self.layer.result_shape, |i, j| {
-                            a[i] * b[j]
-                        }))
-                    }
-                }
-            }
-            _ => Sums::None,
-        }
-    }
-
-    fn linear(&self, linear: &Linear, x: &Tensor, buffers: &mut Buffers) -> Sums {
-        let Some(plan) = &self.plan.linear else {
-            return Sums::None;
-        };
-        let (image, output) = (linear.image_len(), linear.output_len());
-        match (&plan.sum, &x.data) {
-            (Sum::Fast { .. }, Data::Codes { codes, .. }) => {
-                let mut sums = buffers.words(linear.batch * output);
-                convolve(linear, plan, codes, Some(&mut sums), Vec::new());
-                if let Some(paired) = &plan.pairs {
-                    let mut wide: Vec<i64> = sums.iter().map(|&sum| i64::from(sum)).collect();
-                    let count = lose(linear, paired, codes, &mut wide);
-                    if count.elements > 0 {
-                        return Sums::I64(linear.to_output(wide), in_output(linear, count));
-                    }
-                }
-                Sums::I32(linear.to_output(sums))
-            }
-            (
-                Sum::InOrder {
-                    weights,
-                    start,
-                    bits,
-                    overflow,
-                    channel_first,
-                    zero,
-                    ..
-                },
-                Data::Codes { codes, .. },
-            ) => {
-                let centred: Vec<i32> = codes
-                    .iter()
-                    .map(|&q| (i64::from(q) - zero) as i32)
-                    .collect();
-                let images = linear.images(&centred, 0);
-                let mut sums = vec![0i64; linear.batch * output];
-                let (mut count, mut before) = (OverflowCount::default(), 0);
-                for (x, out) in images
-                    .chunks_exact(image.max(1))
-                    .zip(sums.chunks_exact_mut(output.max(1)))
-                {
-                    let one = conv_in_order(
-                        &linear.shape,
-                        x,
-                        0,
-                        weights,
-                        start,
-                        *bits,
-                        *overflow,
-                        *channel_first,
-                        out,
-                    );
-                    count.append(&one, before);
-                    before += output;
-                }
-                if let Some(paired) = &plan.pairs {
-                    count = lose(linear, paired, codes, &mut sums);
-                }
-                Sums::I64(linear.to_output(sums), in_output(linear, count))
-            }
-            (sum, _) => {
-                let reals = x.to_real();
-                let (weights, channel_first) = match sum {
-                    Sum::Real {
-                        weights,
-                        channel_first,
-                    } => (&weights[..], *channel_first),
-                    // A plan for codes that is given reals: unreachable, planning follows the grids.
-                    _ => return Sums::None,
-                };
-                let images = linear.images(&reals, 0.0);
-                let mut sums = vec![0.0; linear.batch * output];
-                for (x, out) in images
-                    .chunks_exact(image.max(1))
-                    .zip(sums.chunks_exact_mut(output.max(1)))
-                {
-                    conv_f64(self.isa, &linear.shape, x, 0.0, weights, channel_first, out);
-                }
-                Sums::Real(linear.to_output(sums))
-            }
-        }
-    }
-
     /// The layer's output from its sums.
     pub fn finish(&self, inputs: &[&Tensor], sums: &Sums) -> Tensor {
         self.finish_in(inputs, sums, &mut Buffers::default())
@@ -466,52 +340,6 @@ impl Runner<'_> {
         Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
     }
 
-    /// [`letter`](Self::letter) of a sum, difference or product of two tensors of bytes of one shape, with clamps behind
-    /// it.
-    fn letter_pair(
-        &self,
-        quantizer: &Quantizer,
-        inputs: &[&Tensor],
-        grid: &Arc<CodeGrid>,
-        buffers: &mut Buffers,
-    ) -> Option<Tensor> {
-        let (Kind::Binary { op, operands, .. }, Quantizer::Affine(a)) =
-            (&self.layer.kind, quantizer)
-        else {
-            return None;
-        };
-        let plain = is_plain(a) && grid.is_uniform() && *op != Binary::Div;
-        let first = Codes::first(grid).filter(|_| plain)?;
-        let clamps = self.layer.posts.iter().map(|post| match post {
-            Post::Clamp { lo, hi } => Some((*lo, *hi)),
-            _ => None,
-        });
-        let clamps: Vec<(f64, f64)> = clamps.collect::<Option<_>>()?;
-        let operand = |index: usize| {
-            let tensor: &Tensor = operands[index].resolve(inputs);
-            let Data::Codes { codes, grid } = &tensor.data else {
-                return None;
-            };
-            let (first, bytes) = codes.bytes()?;
-            let fits = grid.is_uniform() && tensor.shape == self.layer.result_shape;
-            let zero = grid.zero_point.at(0) as f64;
-            // The real of each byte.
-            let real = |byte: u8| (f64::from(first + i32::from(byte)) - zero) * grid.scale.at(0);
-            let reals: [f64; 256] = std::array::from_fn(|byte| real(byte as u8));
-            fits.then_some((bytes, reals))
-        };
-        let ((a_bytes, a_reals), (b_bytes, b_reals)) = (operand(0)?, operand(1)?);
-        let mut codes = buffers.bytes(a_bytes.len());
-        let end = LetterEnd::new(a, (f64::NEG_INFINITY, f64::INFINITY));
-        for ((out, &a), &b) in codes.iter_mut().zip(a_bytes).zip(b_bytes) {
-            let v = real::binary(*op, a_reals[usize::from(a)], b_reals[usize::from(b)]);
-            let v = clamps.iter().fold(v, |v, (lo, hi)| v.max(*lo).min(*hi));
-            *out = Kept::keep(end.code(v), first);
-        }
-        let codes = Codes::of_bytes(first, codes);
-        Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
-    }
-
     /// An addition that a convolution is a part of: from its real and the other operand's code.
     fn joined(&self, inputs: &[&Tensor], mut code: impl FnMut(f32, i32) -> i32) -> Tensor {
         let (Kind::Binary { operands, .. }, Some(joined)) = (&self.layer.kind, &self.layer.joined)
@@ -626,160 +454,6 @@ impl Runner<'_> {
         out
     }
 
-    /// The operation's result before [`Layer::posts`], exactly (in `f64`).
-    fn results(&self, inputs: &[&Tensor], sums: &Sums) -> Vec<f64> {
-        match &self.layer.kind {
-            Kind::Linear(linear) => {
-                let plan = self.plan.linear.as_ref();
-                let unit = plan.map_or(&[][..], |l| &l.unit);
-                let biases = plan.map_or(&[][..], |l| &l.bias);
-                let channels = self.layer.channels();
-                let from_bias = if self.initialized() { 0.0 } else { 1.0 };
-                let rows = linear.rows.as_ref();
-                let row = |rows: &RowBias, i: usize| rows.entries.reals[rows.channels.of_index(i)];
-                let factor = self.real_factor(linear);
-                let mut reals: Vec<f64> = match sums {
-                    Sums::I32(v) => v.iter().map(|&s| f64::from(s)).collect(),
-                    Sums::I64(v, _) => v.iter().map(|&s| s as f64).collect(),
-                    Sums::Real(v) => v.iter().map(|&s| s * factor).collect(),
-                    Sums::None => Vec::new(),
-                };
-                for (c, run) in channels.runs(reals.len()) {
-                    let (unit, bias) = (unit[c], biases[c] * from_bias);
-                    let start = run.start;
-                    for (i, real) in reals[run].iter_mut().enumerate() {
-                        let row = rows.map_or(0.0, |rows| row(rows, start + i));
-                        *real = *real * unit + (bias + row);
-                    }
-                }
-                reals
-            }
-            Kind::MatMul(matmul) => match sums {
-                Sums::I64(v, _) => {
-                    let unit: f64 = matmul
-                        .operands
-                        .iter()
-                        .filter_map(|o| o.resolve(inputs).grid().map(|g| g.scale.at(0)))
-                        .product();
-                    v.iter().map(|&s| s as f64 * unit).collect()
-                }
-                Sums::Real(v) => v.clone(),
-                _ => Vec::new(),
-            },
-            Kind::Binary { op, operands, .. } => {
-                let [a, b] = operands.each_ref().map(|o| o.resolve(inputs));
-                let out = &self.layer.result_shape;
-                let (ia, ib) = (
-                    real::broadcast_index(&a.shape, out),
-                    real::broadcast_index(&b.shape, out),
-                );
-                let (a, b) = (a.to_real(), b.to_real());
-                (0..out.iter().product())
-                    .map(|i| real::binary(*op, a[at(ia.as_deref(), i)], b[at(ib.as_deref(), i)]))
-                    .collect()
-            }
-            Kind::Average { windows, .. } => {
-                let divisor = |i: usize| f64::from(windows.divisors[i % windows.len().max(1)]);
-                match &inputs[0].data {
-                    // An exact sum, one product and one quotient.
-                    Data::Codes { codes, grid } if grid.is_uniform() => {
-                        let zero = grid.zero_point.at(0);
-                        let scale = grid.scale.at(0);
-                        let sums = windows.fold(codes, 0i64, |a, q| a + i64::from(q) - zero);
-                        let mean = |(i, s): (usize, i64)| s as f64 * scale / divisor(i);
-                        sums.into_iter().enumerate().map(mean).collect()
-                    }
-                    _ => {
-                        let sums = windows.fold(&inputs[0].to_real(), 0.0, |a: f64, v| a + v);
-                        sums.into_iter()
-                            .enumerate()
-                            .map(|(i, s)| s / divisor(i))
-                            .collect()
-                    }
-                }
-            }
-            Kind::MaxPool(windows) => {
-                windows.fold(&inputs[0].to_real(), f64::NEG_INFINITY, f64::max)
-            }
-            Kind::Movement(movement) => movement.apply(inputs[0]).to_real().into_owned(),
-            Kind::Concat { axis, operands } => {
-                let parts: Vec<&Tensor> = operands.iter().map(|o| o.resolve(inputs)).collect();
-                constant::concat(&parts, *axis, &self.layer.result_shape)
-                    .to_real()
-                    .into_owned()
-            }
-            Kind::Resample(resize) => {
-                real::resample(resize, &inputs[0].to_real(), &inputs[0].shape)
-            }
-            Kind::Softmax { axis, beta } => real::softmax(
-                &inputs[0].to_real(),
-                &inputs[0].shape,
-                *axis,
-                f64::from(*beta),
-            ),
-            Kind::DynamicQuantize(part) => real::dynamic_quantize(*part, &inputs[0].to_real(), 1.0),
-            // Only codes can be read anew: no plan asks for the reals in between.
-            Kind::Pass | Kind::Reinterpret { .. } => inputs[0].to_real().into_owned(),
-        }
-    }
-
-    /// `alpha` where the unit does not hold it: real sums carry no scale of their own.
-    pub(crate) fn real_factor(&self, linear: &Linear) -> f64 {
-        let unit = self
-            .plan
-            .linear
-            .as_ref()
-            .and_then(|l| l.unit.first().copied());
-        if unit == Some(1.0) {
-            linear.factor
-        } else {
-            1.0
-        }
-    }
-
-    /// The reals in front of the quantizer.
-    pub fn reals(&self, inputs: &[&Tensor], sums: &Sums) -> Vec<f64> {
-        let mut values = self.results(inputs, sums);
-        apply_posts_to_all(&self.layer.posts, &mut values);
-        values
-    }
-
-    /// The real in front of the quantizer at one element of a layer of integer sums; `None` where it is
-    /// not made of one sum.
-    pub fn real_at(&self, sums: &Sums, index: usize) -> Option<f64> {
-        let Kind::Linear(Linear { rows: None, .. }) = &self.layer.kind else {
-            return None;
-        };
-        let sum = match sums {
-            Sums::I32(v) => f64::from(v[index]),
-            _ => return None,
-        };
-        let c = self.layer.channels().of_index(index);
-        let plan = self.plan.linear.as_ref()?;
-        let real = sum * plan.unit[c] + plan.bias[c];
-        Some(apply_posts(&self.layer.posts, real, index))
-    }
-
-    /// Largest magnitude in front of [`Layer::posts`] of a layer of integer sums.
-    pub fn largest(&self, sums: &Sums) -> Option<f64> {
-        let (Kind::Linear(Linear { rows: None, .. }), Sums::I32(sums)) = (&self.layer.kind, sums)
-        else {
-            return None;
-        };
-        let plan = self.plan.linear.as_ref()?;
-        let channels = self.layer.channels();
-        let mut largest = 0.0f64;
-        for (c, run) in channels.runs(sums.len()) {
-            let sum = vectorize(
-                self.isa,
-                #[inline(always)]
-                || sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs())),
-            );
-            largest = largest.max(f64::from(sum) * plan.unit[c].abs() + plan.bias[c].abs());
-        }
-        Some(largest)
-    }
-
     /// Output codes of some elements, where each is made of one sum.
     pub fn codes_at(&self, sums: &Sums, indices: &[usize]) -> Option<Vec<i32>> {
         let (
@@ -836,141 +510,6 @@ impl Runner<'_> {
         };
         Some(indices.iter().map(code).collect())
     }
-
-    /// The model's own quantizer on the exact real, to the letter.
-    fn letter(
-        &self,
-        quantizer: Option<&Quantizer>,
-        inputs: &[&Tensor],
-        sums: &Sums,
-        buffers: &mut Buffers,
-    ) -> Tensor {
-        let Some(quantizer) = quantizer else {
-            return Tensor::real(self.layer.shape.clone(), self.reals(inputs, sums));
-        };
-        let ValueGrid::Codes { grid, .. } = &self.plan.out else {
-            let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
-            let out = quantize::evaluate(quantizer, &values, &self.layer.shape);
-            return Tensor::real(
-                self.layer.shape.clone(),
-                out.into_iter().map(f64::from).collect(),
-            );
-        };
-        if let (Sums::I32(sums), Some(end)) = (sums, self.channel_end()) {
-            return self.coded_from(sums, &end, buffers);
-        }
-        if let Some(out) = self.letter_pair(quantizer, inputs, grid, buffers) {
-            return out;
-        }
-        if let Some(codes) = self.letter_table(quantizer, inputs, grid, buffers) {
-            return Tensor::kept(self.layer.shape.clone(), codes, grid.clone());
-        }
-        let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
-        let codes = quantize::codes(quantizer, &values, &self.layer.shape).unwrap_or_default();
-        Tensor::codes(self.layer.shape.clone(), codes, grid.clone())
-    }
-
-    /// [`letter`](Self::letter) of a layer that is a function of one code: each code is evaluated once.
-    fn letter_table(
-        &self,
-        quantizer: &Quantizer,
-        inputs: &[&Tensor],
-        grid: &CodeGrid,
-        buffers: &mut Buffers,
-    ) -> Option<Codes> {
-        let Quantizer::Affine(a) = quantizer else {
-            return None;
-        };
-        let Kind::Pass = self.layer.kind else {
-            return None;
-        };
-        let Data::Codes { codes, grid: from } = &inputs[0].data else {
-            return None;
-        };
-        let uniform = |post: &crate::network::Post| match post {
-            crate::network::Post::Affine { channels, .. }
-            | crate::network::Post::Leaky { channels, .. } => *channels == Channels::ONE,
-            _ => true,
-        };
-        let span = from.max - from.min;
-        if !from.is_uniform()
-            || !grid.is_uniform()
-            || !self.layer.posts.iter().all(uniform)
-            || span >= 1 << 16
-            || span as usize > codes.len()
-        {
-            return None;
-        }
-        let channel = affine::Channel::new(a, a.scale.at(0), a.zero_point.at(0))
-            .multiplied(a.multiplier.as_ref().map(|m| m.at(0)));
-        let table: Vec<i32> = (from.min..=from.max)
-            .map(|code| {
-                let v = apply_posts(&self.layer.posts, from.real(code, 0), 0) as f32;
-                affine::quantize_affine(v, channel) as i32
-            })
-            .collect();
-        let code = |q: i32| table[(i64::from(q) - from.min) as usize];
-        Some(mapped(codes, from, grid, buffers, code))
-    }
-}
-
-/// A function of each code: of bytes, once for each of them.
-fn mapped(
-    codes: &Codes,
-    from: &CodeGrid,
-    to: &CodeGrid,
-    buffers: &mut Buffers,
-    code: impl Fn(i32) -> i32,
-) -> Codes {
-    if let (Some((own, bytes)), Some(first)) = (codes.bytes(), Codes::first(to))
-        && i64::from(own) == from.min
-    {
-        let last = (from.max - from.min) as usize;
-        let table: [i32; 256] =
-            std::array::from_fn(|byte| code(own + byte.min(last) as i32).wrapping_sub(first));
-        if table.iter().all(|byte| (0..256).contains(byte)) {
-            let table = table.map(|byte| byte as u8);
-            let mut out = buffers.bytes(bytes.len());
-            if (0..=last).all(|byte| usize::from(table[byte]) == byte) {
-                out.copy_from_slice(bytes);
-            } else {
-                for (out, &byte) in out.iter_mut().zip(bytes) {
-                    *out = table[usize::from(byte)];
-                }
-            }
-            return Codes::of_bytes(first, out);
-        }
-    }
-    Codes::new(codes.iter().map(|&q| code(q)).collect(), to)
-}
-
-/// Takes from exact sums what they lose where pairs of products saturate.
-fn lose(linear: &Linear, paired: &Paired, codes: &[i32], sums: &mut [i64]) -> OverflowCount {
-    let bytes: Vec<u8> = codes
-        .iter()
-        .map(|&q| (i64::from(q) + paired.offset) as u8)
-        .collect();
-    let images = linear.images(&bytes, paired.pad);
-    let (image, output) = (linear.image_len().max(1), linear.output_len().max(1));
-    let (mut count, mut before) = (OverflowCount::default(), 0);
-    for (x, out) in images
-        .chunks_exact(image)
-        .zip(sums.chunks_exact_mut(output))
-    {
-        let one = lose_in_pairs(&linear.shape, x, paired.pad, &paired.pairs, out);
-        count.append(&one, before);
-        before += output;
-    }
-    count
-}
-
-/// The flags of sums in the layout of the layer's output.
-fn in_output(linear: &Linear, mut count: OverflowCount) -> OverflowCount {
-    if !count.flags.is_empty() {
-        let flags: Vec<bool> = count.flags.iter().by_vals().collect();
-        count.flags = linear.to_output(flags).into_iter().collect();
-    }
-    count
 }
 
 fn at(table: Option<&[u32]>, i: usize) -> usize {
@@ -996,33 +535,4 @@ pub(crate) fn nnie_table(function: Activation, x: f64, trace: &mut Trace) -> f64
     let entry = f64::from(table[index as usize]);
     trace.step("entry", || format!("of the table of {name}"), entry);
     trace.step("real", || "entry / 32768".into(), entry / 32768.0)
-}
-
-/// Batched matrix products with numpy's broadcasting, summed in order of the inner axis.
-fn products<T>(shapes: [&[usize]; 2], out: &[usize], product: impl Fn(usize, usize) -> T) -> Vec<T>
-where
-    T: Default + Copy + std::ops::Add<Output = T>,
-{
-    let [a, b] = shapes;
-    let (n, k) = (a[a.len() - 2], a[a.len() - 1]);
-    let m = b[b.len() - 1];
-    let batch = &out[..out.len() - 2];
-    let (ia, ib) = (
-        real::broadcast_index(&a[..a.len() - 2], batch),
-        real::broadcast_index(&b[..b.len() - 2], batch),
-    );
-    let mut sums = Vec::with_capacity(out.iter().product());
-    for at_batch in 0..batch.iter().product() {
-        let (a0, b0) = (
-            at(ia.as_deref(), at_batch) * n * k,
-            at(ib.as_deref(), at_batch) * k * m,
-        );
-        for row in 0..n {
-            for column in 0..m {
-                let terms = (0..k).map(|i| product(a0 + row * k + i, b0 + i * m + column));
-                sums.push(terms.fold(T::default(), |s, t| s + t));
-            }
-        }
-    }
-    sums
 }

@@ -202,23 +202,17 @@ pub(super) fn convolve(
     let correction = |&sum: &i64| ((offset - zero) * sum) as i32;
     let offsets: Vec<i32> = row_sums.iter().map(correction).collect();
     let output = linear.output_len();
-    for x in images
-        .chunks_exact(linear.image_len().max(1))
-        .take(linear.batch)
-    {
+    let images = images.chunks_exact(linear.image_len().max(1));
+    for (index, x) in images.take(linear.batch).enumerate() {
+        let own = index * output..(index + 1) * output;
         let outputs = Outputs {
-            sums: sums.as_mut().map(|sums| front(sums, output)),
+            sums: sums.as_deref_mut().map(|sums| &mut sums[own.clone()]),
             offsets: (offset != zero).then_some(&offsets[..]),
             ends: ends
                 .iter_mut()
-                .map(|(end, codes)| (*end, front(codes, output)))
+                .map(|(end, codes)| (*end, &mut codes[own.clone()]))
                 .collect(),
         };
         conv_u8i8_to(&linear.shape, x, pad, weights, outputs);
     }
-}
-
-/// Takes the first elements off a slice.
-fn front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
-    slice.split_off_mut(..len).unwrap_or_default()
 }
