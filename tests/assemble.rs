@@ -18,6 +18,8 @@ use align_check_simulators::run::Runner;
 use align_check_simulators::tensor::{Data, Tensor};
 use align_check_specs::{Rounding as Round, Spec};
 
+use crate::simulate::finished;
+
 /// A graph under construction. Nodes carry the names of the tensors that they make.
 #[derive(Debug)]
 pub struct Assembly(Graph);
@@ -186,7 +188,7 @@ pub fn run(
             .iter()
             .map(|&i| values[i].as_ref().expect("layers are in order"))
             .collect();
-        let out = runner.finish(&read, &runner.sums(&read));
+        let out = finished(&runner, &read);
         let numbers = match &out.data {
             Data::Codes { codes, .. } => codes.iter().map(|&q| f64::from(q)).collect(),
             Data::Real(reals) => reals.clone(),

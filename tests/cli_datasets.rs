@@ -6,8 +6,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use align_check_graph::onnx::proto::tensor_proto::DataLocation;
+use align_check_graph::onnx::proto::{ModelProto, StringStringEntryProto};
 use align_check_tests::onnx::{Onnx, Quant, ints};
 use align_check_tests::{Npz, Random, args, binary, golden, list, report, run, skip, text, whole};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -212,16 +216,114 @@ fn parts_that_do_not_fit_are_refused() {
     );
 }
 
+/// The demo's model, with its largest weights in a file `weights.bin` beside it.
+fn demo_with_weights_apart(folder: &Path) -> PathBuf {
+    let bytes = fs::read(demo()).expect("the demo");
+    let mut model = ModelProto::decode(&bytes[..]).expect("ONNX");
+    let tensors = &mut model.graph.as_mut().expect("a graph").initializer;
+    let size = |tensor: &_| -> usize { Message::encoded_len(tensor) };
+    let tensor = tensors
+        .iter_mut()
+        .max_by_key(|t| size(*t))
+        .expect("weights");
+    let raw = tensor.raw_data.take().expect("stored as bytes");
+    fs::write(folder.join("weights.bin"), raw).expect("a file");
+    tensor.data_location = Some(DataLocation::External as i32);
+    tensor.external_data = vec![StringStringEntryProto {
+        key: Some("location".to_owned()),
+        value: Some("weights.bin".to_owned()),
+    }];
+    let path = folder.join("model.onnx");
+    fs::write(&path, model.encode_to_vec()).expect("a file");
+    path
+}
+
+/// What a state is of, is told by contents: neither by sizes nor by times.
+#[test]
+fn a_state_of_other_contents_is_refused() {
+    let folder = folder();
+    let file = |name: &str| folder.path().join(name);
+    let model = demo_with_weights_apart(folder.path());
+    let inputs = file("list.txt");
+    for (number, picture) in pixels(3, 5).iter().enumerate() {
+        let numbers: Vec<u8> = (picture.iter())
+            .flat_map(|&p| f32::from(p).to_le_bytes())
+            .collect();
+        fs::write(file(&format!("{number}.raw")), numbers).expect("a file");
+    }
+    fs::write(&inputs, "0.raw\n1.raw\n2.raw\n").expect("a file");
+    let given = args![model, "-t", "nnie", "--input", inputs];
+    let state = args!["--state", file("state.json")];
+    let resume = with(&state, args!["--resume"]);
+    let first = run(with(&given, state));
+    assert!(matches!(first.code, Some(0 | 1)), "{}", first.stderr);
+    for name in ["1.raw", "weights.bin"] {
+        let good = fs::read(file(name)).expect("a file");
+        let mut other = good.clone();
+        let middle = other.len() / 2;
+        other[middle] ^= 1;
+        fs::write(file(name), &other).expect("a file");
+        let run = run(with(&given, resume.clone()));
+        assert_eq!(run.code, Some(2), "{name}: {}", run.stderr);
+        assert!(run.stderr.contains("another check"), "{}", run.stderr);
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        let merge = align_check_tests::run(args!["merge", file("state.json")]);
+        assert_eq!(merge.code, Some(2), "{name}: {}", merge.stderr);
+        // The same contents, written later.
+        fs::write(file(name), &good).expect("a file");
+        let again = align_check_tests::run(with(&given, resume.clone()));
+        assert_eq!(again.code, first.code, "{name}: {}", again.stderr);
+        assert_eq!(again.stdout, first.stdout);
+    }
+}
+
+/// Rows of a Parquet report, and what its metadata says of the run.
+fn parquet_remarks(path: &Path) -> (i64, Vec<(&'static str, String)>) {
+    let file = fs::File::open(path).expect("a report");
+    let reader = SerializedFileReader::new(file).expect("Parquet");
+    let metadata = reader.metadata().file_metadata();
+    let pairs = metadata.key_value_metadata().expect("metadata");
+    let value = |name: &'static str| {
+        let key = format!("align-check.{name}");
+        let pair = pairs.iter().find(|pair| pair.key == key);
+        let value = pair.and_then(|pair| pair.value.clone());
+        (name, value.unwrap_or_else(|| panic!("no {key}")))
+    };
+    let names = ["interrupted", "inputs", "inputs_of"];
+    (metadata.num_rows(), names.map(value).to_vec())
+}
+
+/// What every row of a CSV report says of the run.
+fn csv_remarks(path: &Path) -> [(&'static str, String); 3] {
+    let text = fs::read_to_string(path).expect("a report");
+    let mut lines = text.lines();
+    let names = ["interrupted", "inputs", "inputs_of"];
+    let head: Vec<&str> = lines.next().expect("a header").split(',').collect();
+    // The last columns: commas within quotes stand before them.
+    assert_eq!(head[head.len() - 3..], names);
+    let last = |line: &'_ str| {
+        let mut cells: Vec<String> = line.rsplitn(4, ',').map(str::to_owned).collect();
+        cells.truncate(3);
+        cells.reverse();
+        cells
+    };
+    let mut rows: Vec<Vec<String>> = lines.map(last).collect();
+    assert!(!rows.is_empty());
+    rows.dedup();
+    let [row] = <[Vec<String>; 1]>::try_from(rows).expect("the same in every row");
+    let mut row = row.into_iter();
+    names.map(|name| (name, row.next().expect("three cells")))
+}
+
 /// A run that Ctrl-C ends leaves valid reports that say so, and a state that gives the bytes of one run.
 #[cfg(unix)]
 #[test]
 fn interrupted_runs_report_and_go_on() {
     let folder = folder();
     let (mut count, mut patience) = (600, 200);
-    let (state, json) = (
-        folder.path().join("state.json"),
-        folder.path().join("out.json"),
-    );
+    let file = |name: &str| folder.path().join(name);
+    let (state, json) = (file("state.json"), file("out.json"));
+    let (csv, parquet) = (file("out.csv"), file("out.parquet"));
     let given = loop {
         let given = long(folder.path(), count);
         let _ = fs::remove_file(&state);
@@ -233,7 +335,11 @@ fn interrupted_runs_report_and_go_on() {
                 "--state",
                 &state,
                 "--report",
-                format!("json={}", json.display())
+                format!("json={}", json.display()),
+                "--report",
+                format!("csv={}", csv.display()),
+                "--report",
+                format!("parquet={}", parquet.display())
             ])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -264,8 +370,41 @@ fn interrupted_runs_report_and_go_on() {
     assert_eq!(whole(&partial["inputs"]), done);
     assert_eq!(whole(&partial["exit_code"]), 130);
     assert_eq!(whole(&partial["targets"][0]["accuracy"]["inputs"]), done);
+    let remark = [
+        ("interrupted", "true".to_owned()),
+        ("inputs", done.to_string()),
+        ("inputs_of", count.to_string()),
+    ];
+    assert_eq!(
+        parquet_remarks(&parquet),
+        (done as i64 * 2, remark.clone().to_vec())
+    );
+    assert_eq!(csv_remarks(&csv), remark);
     let resumed = reports(with(&given, args!["--state", &state, "--resume"]), 1);
-    same(&reports(given, 1), &resumed, "interrupted and resumed");
+    same(
+        &reports(given.clone(), 1),
+        &resumed,
+        "interrupted and resumed",
+    );
+
+    // A whole run says that it is one.
+    let tables = args![
+        "--report",
+        format!("csv={}", csv.display()),
+        "--report",
+        format!("parquet={}", parquet.display())
+    ];
+    assert_eq!(run(with(&given, tables)).code, Some(1));
+    let remark = [
+        ("interrupted", "false".to_owned()),
+        ("inputs", count.to_string()),
+        ("inputs_of", count.to_string()),
+    ];
+    assert_eq!(
+        parquet_remarks(&parquet),
+        (count as i64 * 2, remark.clone().to_vec())
+    );
+    assert_eq!(csv_remarks(&csv), remark);
 }
 
 #[test]
@@ -504,15 +643,17 @@ fn labels_say_what_accuracy_becomes() {
         let stats = &own.expect("a layer of the model")["mode"]["isolated"];
         assert!(whole(&stats["differing"]) > 0);
     }
-    // NNIE's logarithmic codes are none that the model's layers can read.
-    assert_eq!(whole(&json["targets"][1]["accuracy"]["followed"]), 0);
+    // NNIE's logarithmic codes are none that the model's layers can read: they are rounded to the model's grids.
+    let nnie = &json["targets"][1]["accuracy"];
+    assert!(whole(&nnie["followed"]) > 0 && !list(&nnie["blame"]).is_empty());
+    assert_eq!([&accuracy["rounded"], &nnie["rounded"]], [false, true]);
     let terminal = run(given).stdout;
     for word in [
         "top-1: ",
         "top-5: ",
         "flips: ",
-        "blame (approximate",
-        "blame: unknown",
+        "blame (approximate: one layer in the target's arithmetic, all others",
+        "blame (approximate: one layer in the target's arithmetic, rounded to the model's grid, all others",
     ] {
         assert!(terminal.contains(word), "{word}: {terminal}");
     }

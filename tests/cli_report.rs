@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use align_check_graph::onnx::proto::NodeProto;
 use align_check_tests::onnx::{Onnx, Quant};
 use align_check_tests::{Npz, args, golden, list, report, run, sha256, text, whole};
+use prost::Message;
 use serde_json::Value;
 
 fn demo(more: Vec<OsString>) -> (Option<i32>, Value) {
@@ -363,6 +365,45 @@ fn every_kind_of_report_is_written_whole() {
         fs::read_dir(folder.path()).expect("the folder").count(),
         kinds.len()
     );
+}
+
+/// Results point to the bytes of their nodes, and results without a node to the whole file.
+#[test]
+fn sarif_points_to_nodes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("out.sarif");
+    let log = |model: &Path, target: &str| -> Value {
+        let report = format!("sarif={}", path.display());
+        let run = run(args![model, "-t", target, "-q", "--report", report]);
+        assert_eq!(run.code, Some(1), "{}", run.stderr);
+        serde_json::from_str(&fs::read_to_string(&path).expect("a report")).expect("JSON")
+    };
+    let model = golden("demo/model.qonnx.onnx");
+    let bytes = fs::read(&model).expect("the demo");
+    let found = log(&model, "nnie");
+    let results = list(&found["runs"][0]["results"]);
+    assert!(!results.is_empty());
+    for result in results {
+        let place = &result["locations"][0];
+        let layer = &place["logicalLocations"][0];
+        assert_eq!(layer["kind"], "layer");
+        let region = &place["physicalLocation"]["region"];
+        let [at, size] = ["byteOffset", "byteLength"].map(|key| whole(&region[key]) as usize);
+        let node = NodeProto::decode(&bytes[at..at + size]).expect("a node");
+        assert_eq!(node.name.as_deref(), layer["name"].as_str());
+        assert!(!node.output.is_empty());
+    }
+
+    // No place of a node is known in a text.
+    let model = golden("toolchains/nncf-mixed/model.xml");
+    let found = log(&model, "nnie");
+    let results = list(&found["runs"][0]["results"]);
+    assert!(!results.is_empty());
+    for result in results {
+        let place = &result["locations"][0];
+        assert!(place["physicalLocation"].get("region").is_none(), "{place}");
+        assert!(!text(&place["logicalLocations"][0]["name"]).is_empty());
+    }
 }
 
 #[test]

@@ -7,10 +7,12 @@ use align_check_simulators::kernels::Isa;
 use align_check_tests::{args, golden, report, say, shared, skip};
 
 /// Every instruction set by its name on the command line.
-const ISAS: [(Isa, &str); 3] = [
+const ISAS: [(Isa, &str); 5] = [
     (Isa::Portable, "portable"),
     (Isa::Avx2, "avx2"),
     (Isa::Avx512Vnni, "avx512-vnni"),
+    (Isa::Neon, "neon"),
+    (Isa::NeonI8mm, "neon-i8mm"),
 ];
 
 /// Runs the same check in every way; every report must be the same bytes.

@@ -36,6 +36,24 @@ pub fn network_of(path: &std::path::Path) -> Network {
     Network::new(graph).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// What a layer makes of its inputs. Where single elements can be made without the others, they are the same.
+///
+/// # Panics
+/// They are not.
+pub fn finished(runner: &Runner, inputs: &[&Tensor]) -> Tensor {
+    let sums = runner.sums(inputs);
+    let out = runner.finish(inputs, &sums);
+    let all: Vec<usize> = (0..out.len()).collect();
+    if let Some(made) = runner.reals_of(inputs, &sums, &all) {
+        for ((at, made), whole) in all.iter().zip(made).zip(out.reals_at(&all)) {
+            let same = made == whole || (made.is_nan() && whole.is_nan());
+            let layer = &runner.layer.name;
+            assert!(same, "{layer}: element {at} alone is {made}, not {whole}");
+        }
+    }
+    out
+}
+
 /// The codes of every layer's output, by tensor name, in the model's labels.
 ///
 /// # Panics
@@ -70,7 +88,7 @@ pub fn codes(
             .iter()
             .map(|&i| values[i].as_ref().expect("layers are in order"))
             .collect();
-        let out = runner.finish(&inputs, &runner.sums(&inputs));
+        let out = finished(&runner, &inputs);
         if let Data::Codes { codes: own, .. } = &out.data {
             let own = own.iter().map(|&code| i64::from(code)).collect();
             codes.insert(layer.tensor.clone(), own);

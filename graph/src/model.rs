@@ -145,6 +145,16 @@ impl Model {
         }
     }
 
+    /// The other files that constants were read from.
+    pub fn beside(&self) -> Vec<&Path> {
+        match self {
+            Self::Onnx(model) => model.beside().collect(),
+            Self::OpenVino(model) => model.beside().collect(),
+            Self::Caffe(model) => model.weights().into_iter().collect(),
+            Self::Tflite(_) => Vec::new(),
+        }
+    }
+
     /// What was assumed while reading, one sentence each.
     pub fn notes(&self) -> &[String] {
         match self {

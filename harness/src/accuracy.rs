@@ -107,9 +107,11 @@ pub struct Accuracy {
     pub top5: Option<Top>,
     /// Inputs whose largest element is another one on the target.
     pub flips: Vec<Flip>,
-    /// How many of them were followed to layers: at most `MOST_BLAMED`, and none where the model's next layers cannot
-    /// read what the target's layers make (another grid).
+    /// How many of them were followed to layers: at most `MOST_BLAMED`.
     pub followed: u64,
+    /// Whether what the target's layers make was rounded to the model's grids for that: the target has others, which the
+    /// model's next layers cannot read.
+    pub rounded: bool,
     /// What single layers do to the inputs that were followed, the gravest first. An approximation: layers act together,
     /// so that shares need not sum up to 1.
     pub blame: Vec<Blamed>,
@@ -207,6 +209,7 @@ pub(crate) fn accuracy(
         top5: (classes > 5).then_some(top5),
         flips,
         followed: 0,
+        rounded: false,
         blame: Vec::new(),
     }))
 }
@@ -283,6 +286,8 @@ pub fn difference(cells: [u64; 4]) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Table III of Newcombe (1998), method 10: 36, 12, 2, 0 of 50 gives 0.0569 to 0.3404.

@@ -260,7 +260,7 @@ impl CheckArgs {
     }
 
     /// What results depend on: all but how much is shown, where it goes, and how it is computed.
-    fn identity(&self) -> Result<Vec<String>> {
+    fn identity(&self, model: &Model, inputs: Option<&Dataset>) -> Result<Vec<String>> {
         let same = Self {
             report: Vec::new(),
             cases: None,
@@ -283,6 +283,14 @@ impl CheckArgs {
             };
             identity.push(sha256(&file)?);
         }
+        for file in model.beside() {
+            identity.push(sha256(file)?);
+        }
+        if let Some(inputs) = inputs {
+            let progress = bar(inputs.files().len(), "files of inputs", self.quiet);
+            identity.push(inputs.identity(&|| progress.inc(1))?);
+            progress.finish_and_clear();
+        }
         Ok(identity)
     }
 }
@@ -299,6 +307,9 @@ enum IsaArg {
     Portable,
     Avx2,
     Avx512Vnni,
+    Neon,
+    #[value(name = "neon-i8mm")]
+    NeonI8mm,
 }
 
 /// Runs the tool; returns the process exit code.
@@ -532,6 +543,15 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
     if let Some(folder) = &folder {
         encodings::recorded_as(&mut graph, &folder.provenance.quantized);
     }
+    // Whole files are read for it: only where a state is written or read.
+    let identity = if args.long.state.is_some() || !parts.is_empty() {
+        let mut identity = args.identity(&model, given.as_ref())?;
+        identity.push(info.sha256.clone());
+        identity.push(format!("{specs:?}"));
+        identity
+    } else {
+        Vec::new()
+    };
     // From here on, layers hold what they need of the weights.
     drop(model);
     let ends = |tensor: &str| types.as_ref().is_some_and(|types| types.names(tensor));
@@ -548,10 +568,6 @@ fn check(args: &CheckArgs, parts: &[PathBuf]) -> Result<u8, Failure> {
         };
         (&generated, Some(seed))
     };
-    let mut identity = args.identity()?;
-    identity.push(info.sha256.clone());
-    identity.push(format!("{specs:?}"));
-    identity.push(given.as_ref().map(Dataset::describe).unwrap_or_default());
     let long = Long::new(&args.long, identity, source.count())?;
 
     let exact = Spec::resolve("exact").map_err(|e| anyhow!("{e}"))?;
@@ -731,6 +747,8 @@ fn isa(asked: Option<IsaArg>) -> Result<Isa> {
         Some(IsaArg::Portable) => Isa::Portable,
         Some(IsaArg::Avx2) => Isa::Avx2,
         Some(IsaArg::Avx512Vnni) => Isa::Avx512Vnni,
+        Some(IsaArg::Neon) => Isa::Neon,
+        Some(IsaArg::NeonI8mm) => Isa::NeonI8mm,
     };
     if !Isa::available().contains(&isa) {
         bail!("--isa: this machine has no {isa:?}");

@@ -142,9 +142,29 @@ pub fn by_channel(channels: Channels, differing: &[usize]) -> Vec<u64> {
     counts
 }
 
-/// Whether a clamp has a part in a difference: one side has the first or the last code of its range, and the other lies
-/// more than a step away (next to each other they are rounded codes like any).
-pub fn saturates(expected: &Tensor, got: &Tensor, lsb: &Lsb, index: usize) -> bool {
+/// Whether a clamp has a part in the difference of an element: one side has the first or the last code of its range, and the
+/// other lies more than a step away (next to each other they are rounded codes like any).
+pub fn saturation<'a>(
+    expected: &'a Tensor,
+    got: &'a Tensor,
+    lsb: &'a Lsb,
+) -> Box<dyn Fn(usize) -> bool + 'a> {
+    let small = |grid: &CodeGrid| grid.zero_point.at(0).abs() < 1 << 40;
+    if let (Some((a, grid)), Some((b, other))) = (bytes(expected), bytes(got))
+        && grid == other
+        && lsb.is_of(grid)
+        && small(grid)
+    {
+        // Whole steps apart.
+        let last = (grid.max - grid.min) as u8;
+        let at_end = move |byte: u8| byte == 0 || byte >= last;
+        return Box::new(move |at| a[at].abs_diff(b[at]) > 1 && (at_end(a[at]) || at_end(b[at])));
+    }
+    Box::new(|at| saturates(expected, got, lsb, at))
+}
+
+/// [`saturation`] of any tensors.
+fn saturates(expected: &Tensor, got: &Tensor, lsb: &Lsb, index: usize) -> bool {
     let at_end = |tensor: &Tensor| match &tensor.data {
         Data::Codes { codes, grid } => {
             let code = i64::from(codes.at(index));
@@ -360,6 +380,6 @@ impl Stats {
             (s.product / norm).clamp(-1.0, 1.0)
         };
         self.sqnr_db = (self.differing > 0 && s.difference > 0.0 && s.expected > 0.0)
-            .then(|| 10.0 * (s.expected / s.difference).log10());
+            .then(|| 10.0 * libm::log10(s.expected / s.difference));
     }
 }

@@ -165,7 +165,7 @@ fn fill(shape: &[usize], range: Range, aim: usize, random: &mut Random) -> Vec<f
                 },
                 _ => {
                     let (x, y) = ((i % width) as f64, (i / width) as f64);
-                    let wave = (x * 0.37).sin() * (y * 0.23).cos() * 0.5 + 0.5;
+                    let wave = libm::sin(x * 0.37) * libm::cos(y * 0.23) * 0.5 + 0.5;
                     range.lo + span * (0.9 * wave + 0.1 * random.unit())
                 }
             };

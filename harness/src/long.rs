@@ -102,7 +102,7 @@ pub(crate) struct Long<'a> {
 }
 
 impl<'a> Long<'a> {
-    /// `identity` is everything that results depend on but the labels' file.
+    /// `identity` is everything that results depend on but the labels' file; nothing where no state is kept.
     ///
     /// # Errors
     /// The command line cannot be kept, or the labels cannot be read.

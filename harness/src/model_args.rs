@@ -198,6 +198,7 @@ fn model_info(model: &Model) -> Result<ModelInfo> {
         sha256: sha256(path)?,
         format: model.format().to_string(),
         notes: model.notes().to_vec(),
+        is_onnx: matches!(model, Model::Onnx(_)),
     })
 }
 

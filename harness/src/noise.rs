@@ -24,6 +24,17 @@ pub struct Noise<'a> {
     radius: f64,
 }
 
+/// Elements that differ.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    /// How many float32 summation order decides.
+    pub quiet: u64,
+    /// The others.
+    pub loud: Vec<usize>,
+    /// Which of these are exact ties.
+    pub tied: Vec<bool>,
+}
+
 /// A quantizer's steps.
 #[derive(Debug)]
 struct Steps {
@@ -185,6 +196,38 @@ impl<'a> Noise<'a> {
     /// Whether an element lies exactly between two codes.
     pub fn is_tie(&self, index: usize) -> bool {
         self.quantizer.is_some() && self.distance(index) == 0.0
+    }
+
+    /// Sorts elements that differ by whether float32 summation order decides them; `values`: what two sides have there.
+    pub fn sort(noise: Option<&Self>, differing: &[usize], values: [&Tensor; 2]) -> Sorted {
+        let mut sorted = Sorted::default();
+        let Some(noise) = noise else {
+            sorted.loud = differing.to_vec();
+            sorted.tied = vec![false; differing.len()];
+            return sorted;
+        };
+        // Where nothing but equal reals are the same, those that differ need not be made.
+        let by_distance = noise.quantizer.as_ref().filter(|steps| steps.same == 0.0);
+        for &at in differing {
+            let (decided, tie) = match by_distance {
+                Some(_) => {
+                    let distance = noise.distance(at);
+                    let near = noise.radius > 0.0 && distance <= noise.radius;
+                    (near, distance == 0.0)
+                }
+                None => {
+                    let [expected, got] = values.map(|tensor| tensor.real_at(at));
+                    (noise.decides(at, expected, got), noise.is_tie(at))
+                }
+            };
+            if decided {
+                sorted.quiet += 1;
+            } else {
+                sorted.loud.push(at);
+                sorted.tied.push(tie);
+            }
+        }
+        sorted
     }
 
     /// Whether float32 summation order decides between two values of an element.

@@ -105,6 +105,9 @@ pub struct ModelInfo {
     pub format: String,
     /// What the importer had to assume.
     pub notes: Vec<String>,
+    /// Whether the file is a message of ONNX.
+    #[serde(skip)]
+    pub is_onnx: bool,
 }
 
 /// Distance between a recorded fake-quant run and the exact reference.

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod quantize;
 pub mod rules;
 pub mod run;
+mod some;
 pub mod step;
 pub mod tensor;
 

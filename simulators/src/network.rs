@@ -543,6 +543,30 @@ pub fn apply_posts(posts: &[Post], mut x: f64, index: usize) -> f64 {
     x
 }
 
+/// [`apply_posts`] of every element of a tensor, from its first.
+pub fn apply_posts_to_all(posts: &[Post], values: &mut [f64]) {
+    for post in posts {
+        match post {
+            Post::Affine { mul, add, channels } => {
+                for (c, run) in channels.runs(values.len()) {
+                    let (mul, add) = (mul[c], add[c]);
+                    values[run].iter_mut().for_each(|x| *x = *x * mul + add);
+                }
+            }
+            Post::Clamp { lo, hi } => {
+                let (lo, hi) = (*lo, *hi);
+                values.iter_mut().for_each(|x| *x = x.max(lo).min(hi));
+            }
+            Post::Leaky { .. } | Post::Function(_) => {
+                let post = std::slice::from_ref(post);
+                for (i, x) in values.iter_mut().enumerate() {
+                    *x = apply_posts(post, *x, i);
+                }
+            }
+        }
+    }
+}
+
 /// [`apply_posts`], step by step.
 pub fn traced_posts(posts: &[Post], mut x: f64, index: usize, trace: &mut Trace) -> f64 {
     if !trace.is_on() {

@@ -1,21 +1,24 @@
 //! Running a layer: sums first, which targets may share, then each target's finish.
 
-use std::borrow::Cow;
+mod ends;
+
 use std::sync::Arc;
 
 use align_check_graph::{Activation, Binary, Quantizer};
 
+use self::ends::{ChannelEnd, convolve};
 use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::buffers::Buffers;
-use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, conv_u8i8, lose_in_pairs};
-use crate::network::{Kind, Layer, Linear, Post, apply_posts};
+use crate::kernels::{Isa, OverflowCount, conv_f64, conv_in_order, lose_in_pairs, vectorize};
+use crate::network::{Kind, Layer, Linear, Post, RowBias, apply_posts, apply_posts_to_all};
 use crate::num::Trace;
 use crate::num::trace::short;
 use crate::ops::{constant, real};
-use crate::plan::{Finish, FloatFinish, LayerPlan, Pair, Paired, Sum};
+use crate::plan::{Finish, FloatFinish, LayerPlan, Memo, Pair, Paired, Sum};
 use crate::quantize::affine;
 use crate::quantize::letter_end::{LetterEnd, is_plain};
 use crate::quantize::{self, CodeGrid, tables};
+use crate::rules::real::RealQuantizer;
 use crate::rules::requantize::Kept;
 use crate::tensor::{Channels, Codes, Data, Tensor};
 
@@ -109,42 +112,9 @@ impl Runner<'_> {
         };
         let (image, output) = (linear.image_len(), linear.output_len());
         match (&plan.sum, &x.data) {
-            (
-                Sum::Fast {
-                    weights,
-                    row_sums,
-                    offset,
-                    zero,
-                },
-                Data::Codes { codes, .. },
-            ) => {
-                let first = *offset as i32;
-                let bytes = match codes.bytes() {
-                    Some((own, bytes)) if own == first => Cow::Borrowed(bytes),
-                    _ => {
-                        let byte = |&q: &i32| q.wrapping_sub(first) as u8;
-                        Cow::Owned(codes.iter().map(byte).collect())
-                    }
-                };
-                let pad = (zero - offset) as u8;
-                let images = linear.images(&bytes, pad);
+            (Sum::Fast { .. }, Data::Codes { codes, .. }) => {
                 let mut sums = buffers.words(linear.batch * output);
-                for (x, out) in images
-                    .chunks_exact(image.max(1))
-                    .zip(sums.chunks_exact_mut(output.max(1)))
-                {
-                    conv_u8i8(&linear.shape, x, pad, weights, out);
-                    // Bytes are codes less `offset`; products were wanted with codes less `zero`.
-                    if offset != zero {
-                        let positions = output / linear.shape.out_channels.max(1);
-                        for (m, row) in out.chunks_exact_mut(positions.max(1)).enumerate() {
-                            let correction = ((offset - zero) * row_sums[m]) as i32;
-                            for sum in row {
-                                *sum = sum.wrapping_add(correction);
-                            }
-                        }
-                    }
-                }
+                convolve(linear, plan, codes, Some(&mut sums), Vec::new());
                 if let Some(paired) = &plan.pairs {
                     let mut wide: Vec<i64> = sums.iter().map(|&sum| i64::from(sum)).collect();
                     let count = lose(linear, paired, codes, &mut wide);
@@ -237,10 +207,25 @@ impl Runner<'_> {
                     channels,
                     tail,
                 } = &**float;
-                if let ([quantizer], None) = (&quantizers[..], tail)
-                    && let Some(codes) = quantizer.codes(self.isa, &self.reals(inputs, sums))
-                {
-                    return self.coded(codes);
+                if let [quantizer] = &quantizers[..] {
+                    let reals = self.reals(inputs, sums);
+                    let all = |quantizer: &RealQuantizer| quantizer.codes(self.isa, &reals);
+                    let behind = match tail {
+                        Some((behind, inside)) => behind.first().and_then(all).zip(Some(inside)),
+                        None => None,
+                    };
+                    match (all(quantizer), behind) {
+                        (Some(codes), None) if tail.is_none() => return self.coded(codes),
+                        (Some(mut codes), Some((behind, inside))) => {
+                            for ((code, behind), inside) in
+                                codes.iter_mut().zip(behind).zip(inside.iter())
+                            {
+                                *code = if *inside { *code } else { behind };
+                            }
+                            return self.coded(codes);
+                        }
+                        _ => {}
+                    }
                 }
                 let code = |(i, &v): (usize, &f64)| {
                     let own = match tail {
@@ -298,19 +283,13 @@ impl Runner<'_> {
                     requantizer.code(sum, c, self.initialized()).value
                 };
                 match sums {
-                    Sums::I32(sums) if channels.inner == 1 => {
-                        let sums = sums.iter().map(|&sum| i64::from(sum)).enumerate();
-                        self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
-                    }
-                    Sums::I32(sums) => self.coded_from(
-                        sums,
-                        *channels,
-                        buffers,
-                        |sums, c, first, bytes| {
-                            requantizer.codes(self.isa, sums, c, first, bytes);
-                        },
-                        |sums, c, codes| requantizer.codes(self.isa, sums, c, 0, codes),
-                    ),
+                    Sums::I32(sums) => match self.channel_end() {
+                        Some(end) => self.coded_from(sums, &end, buffers),
+                        None => {
+                            let sums = sums.iter().map(|&sum| i64::from(sum)).enumerate();
+                            self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
+                        }
+                    },
                     Sums::I64(sums, _) => {
                         let sums = sums.iter().copied().enumerate();
                         self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
@@ -418,6 +397,10 @@ impl Runner<'_> {
                 Tensor::real(shape, reals)
             }
             Finish::ConvAdd(add, (lo, hi)) => {
+                let short = |reals: &[f64], kept: &[i32]| add.codes(self.isa, reals, kept);
+                if let Some(codes) = self.joined_at_once(inputs, short) {
+                    return self.coded(codes.iter().map(|code| (*code).clamp(*lo, *hi)).collect());
+                }
                 let off = &mut Trace::off();
                 self.joined(inputs, |v, q| add.code(v, q, off).clamp(*lo, *hi))
             }
@@ -505,13 +488,21 @@ impl Runner<'_> {
             return None;
         };
         let ((first_a, a), (first_b, b)) = (a.bytes()?, b.bytes()?);
-        let first = Codes::first(grid).filter(|_| pair.blocks.is_none())?;
+        let first = Codes::first(grid)?;
         let mut codes = buffers.bytes(a.len());
-        let code = |a: u8, b: u8| {
-            let (a, b) = (first_a + i32::from(a), first_b + i32::from(b));
-            pair.traced(0, a, b, &mut Trace::off())
+        let code = |inside: bool, a: u8, b: u8| {
+            pair.code(inside, first_a + i32::from(a), first_b + i32::from(b))
         };
-        pair.memo.bytes([a, b], first, &mut codes, code)?;
+        match &pair.blocks {
+            None => {
+                let code = |a, b| code(false, a, b);
+                pair.memo.bytes([a, b], first, &mut codes, code)?;
+            }
+            Some((_, inside)) => {
+                let memos = [&pair.memo, &pair.in_blocks];
+                Memo::bytes_of_two(memos, inside, [a, b], first, &mut codes, code)?;
+            }
+        }
         let codes = Codes::of_bytes(first, codes);
         Some(Tensor::kept(self.layer.shape.clone(), codes, grid.clone()))
     }
@@ -577,7 +568,25 @@ impl Runner<'_> {
         self.coded(conv.iter().zip(codes).map(sum).collect())
     }
 
-    fn initialized(&self) -> bool {
+    /// The same of all elements.
+    fn joined_at_once(
+        &self,
+        inputs: &[&Tensor],
+        codes: impl Fn(&[f64], &[i32]) -> Option<Vec<i32>>,
+    ) -> Option<Vec<i32>> {
+        let (Kind::Binary { operands, .. }, Some(joined)) = (&self.layer.kind, &self.layer.joined)
+        else {
+            return None;
+        };
+        let conv = operands[joined.operand].resolve(inputs);
+        let Data::Codes { codes: kept, .. } = &operands[1 - joined.operand].resolve(inputs).data
+        else {
+            return None;
+        };
+        codes(&conv.to_real(), kept).filter(|codes| codes.len() == kept.len())
+    }
+
+    pub(crate) fn initialized(&self) -> bool {
         matches!(
             self.plan.linear.as_ref().map(|l| &l.sum),
             Some(Sum::InOrder {
@@ -588,27 +597,21 @@ impl Runner<'_> {
     }
 
     /// Codes made of one sum each, channel by channel: as bytes where the output's grid has no more codes.
-    fn coded_from(
-        &self,
-        sums: &[i32],
-        channels: Channels,
-        buffers: &mut Buffers,
-        bytes: impl Fn(&[i32], usize, i32, &mut [u8]),
-        words: impl Fn(&[i32], usize, &mut [i32]),
-    ) -> Tensor {
+    fn coded_from(&self, sums: &[i32], end: &ChannelEnd, buffers: &mut Buffers) -> Tensor {
+        let runs = end.channels.runs(sums.len());
         if let ValueGrid::Codes { grid, .. } = &self.plan.out
             && let Some(first) = Codes::first(grid)
         {
             let mut codes = buffers.bytes(sums.len());
-            for (c, run) in channels.runs(sums.len()) {
-                bytes(&sums[run.clone()], c, first, &mut codes[run]);
+            for (c, run) in runs {
+                end.codes(&sums[run.clone()], c, first, &mut codes[run]);
             }
             let codes = Codes::of_bytes(first, codes);
             return Tensor::kept(self.layer.shape.clone(), codes, grid.clone());
         }
         let mut codes = vec![0; sums.len()];
-        for (c, run) in channels.runs(sums.len()) {
-            words(&sums[run.clone()], c, &mut codes[run]);
+        for (c, run) in runs {
+            end.codes(&sums[run.clone()], c, 0, &mut codes[run]);
         }
         self.coded(codes)
     }
@@ -673,32 +676,24 @@ impl Runner<'_> {
                 let biases = plan.map_or(&[][..], |l| &l.bias);
                 let channels = self.layer.channels();
                 let from_bias = if self.initialized() { 0.0 } else { 1.0 };
-                let row = |i: usize| {
-                    let rows = linear.rows.as_ref();
-                    rows.map_or(0.0, |rows| rows.entries.reals[rows.channels.of_index(i)])
-                };
-                let value = |i: usize, sum: f64| {
-                    let c = channels.of_index(i);
-                    sum * unit[c] + (biases[c] * from_bias + row(i))
-                };
-                match sums {
-                    Sums::I32(v) => v
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &s)| value(i, f64::from(s)))
-                        .collect(),
-                    Sums::I64(v, _) => v
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &s)| value(i, s as f64))
-                        .collect(),
-                    Sums::Real(v) => v
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &s)| value(i, s * self.real_factor(linear)))
-                        .collect(),
+                let rows = linear.rows.as_ref();
+                let row = |rows: &RowBias, i: usize| rows.entries.reals[rows.channels.of_index(i)];
+                let factor = self.real_factor(linear);
+                let mut reals: Vec<f64> = match sums {
+                    Sums::I32(v) => v.iter().map(|&s| f64::from(s)).collect(),
+                    Sums::I64(v, _) => v.iter().map(|&s| s as f64).collect(),
+                    Sums::Real(v) => v.iter().map(|&s| s * factor).collect(),
                     Sums::None => Vec::new(),
+                };
+                for (c, run) in channels.runs(reals.len()) {
+                    let (unit, bias) = (unit[c], biases[c] * from_bias);
+                    let start = run.start;
+                    for (i, real) in reals[run].iter_mut().enumerate() {
+                        let row = rows.map_or(0.0, |rows| row(rows, start + i));
+                        *real = *real * unit + (bias + row);
+                    }
                 }
+                reals
             }
             Kind::MatMul(matmul) => match sums {
                 Sums::I64(v, _) => {
@@ -786,11 +781,7 @@ impl Runner<'_> {
     /// The reals in front of the quantizer.
     pub fn reals(&self, inputs: &[&Tensor], sums: &Sums) -> Vec<f64> {
         let mut values = self.results(inputs, sums);
-        if !self.layer.posts.is_empty() {
-            for (i, v) in values.iter_mut().enumerate() {
-                *v = apply_posts(&self.layer.posts, *v, i);
-            }
-        }
+        apply_posts_to_all(&self.layer.posts, &mut values);
         values
     }
 
@@ -820,7 +811,11 @@ impl Runner<'_> {
         let channels = self.layer.channels();
         let mut largest = 0.0f64;
         for (c, run) in channels.runs(sums.len()) {
-            let sum = sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs()));
+            let sum = vectorize(
+                self.isa,
+                #[inline(always)]
+                || sums[run].iter().fold(0u32, |m, s| m.max(s.unsigned_abs())),
+            );
             largest = largest.max(f64::from(sum) * plan.unit[c].abs() + plan.bias[c].abs());
         }
         Some(largest)
@@ -899,8 +894,8 @@ impl Runner<'_> {
                 out.into_iter().map(f64::from).collect(),
             );
         };
-        if let Some(out) = self.letter_fast(quantizer, sums, grid, buffers) {
-            return out;
+        if let (Sums::I32(sums), Some(end)) = (sums, self.channel_end()) {
+            return self.coded_from(sums, &end, buffers);
         }
         if let Some(out) = self.letter_pair(quantizer, inputs, grid, buffers) {
             return out;
@@ -911,43 +906,6 @@ impl Runner<'_> {
         let values: Vec<f32> = self.reals(inputs, sums).iter().map(|&v| v as f32).collect();
         let codes = quantize::codes(quantizer, &values, &self.layer.shape).unwrap_or_default();
         Tensor::codes(self.layer.shape.clone(), codes, grid.clone())
-    }
-
-    /// [`letter`](Self::letter) of integer sums with a factor, an offset and a clamp in between, which is
-    /// nearly every layer of a convolutional network.
-    fn letter_fast(
-        &self,
-        quantizer: &Quantizer,
-        sums: &Sums,
-        grid: &Arc<CodeGrid>,
-        buffers: &mut Buffers,
-    ) -> Option<Tensor> {
-        let (Kind::Linear(Linear { rows: None, .. }), Sums::I32(sums)) = (&self.layer.kind, sums)
-        else {
-            return None;
-        };
-        let Quantizer::Affine(a) = quantizer else {
-            return None;
-        };
-        let small = grid.min > -(1 << 21) && grid.max < 1 << 21;
-        let channels = self.layer.channels();
-        if !is_plain(a) || !small || !grid.is_uniform() || channels.inner == 1 {
-            return None;
-        }
-        let folded = self.layer.folded()?;
-        let plan = self.plan.linear.as_ref()?;
-        let end = LetterEnd::new(a, (folded.lo, folded.hi));
-        let end = |c: usize| {
-            let (mul, add) = (folded.mul[c], folded.add[c]);
-            end.of_sum(plan.unit[c] * mul, plan.bias[c] * mul + add)
-        };
-        Some(self.coded_from(
-            sums,
-            channels,
-            buffers,
-            |sums, c, first, bytes| end(c).codes(self.isa, sums, first, bytes),
-            |sums, c, codes| end(c).codes(self.isa, sums, 0, codes),
-        ))
     }
 
     /// [`letter`](Self::letter) of a layer that is a function of one code: each code is evaluated once.

@@ -114,6 +114,20 @@ impl Tensor {
         }
     }
 
+    /// Some elements as reals.
+    pub fn reals_at(&self, indices: &[usize]) -> Vec<f64> {
+        match &self.data {
+            Data::Real(values) => indices.iter().map(|&index| values[index]).collect(),
+            Data::Codes { codes, grid } => {
+                let channels = grid.channels(&self.shape);
+                let real = |&index: &usize| {
+                    grid.real(i64::from(codes.at(index)), channels.of_index(index))
+                };
+                indices.iter().map(real).collect()
+            }
+        }
+    }
+
     /// Bytes that the elements take.
     pub fn bytes(&self) -> usize {
         match &self.data {

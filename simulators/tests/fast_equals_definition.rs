@@ -10,14 +10,18 @@ use std::time::Instant;
 use align_check_graph::{Affine, PerChannel, ZeroPointAdded};
 use align_check_simulators::kernels::{ConvShape, Isa, PackedWeights, conv_u8i8};
 use align_check_simulators::num::{
-    FixedMultiplier, each_shifted, shift_right, shift_right_i32, shift_right_i64,
+    FixedMultiplier, Trace, each_shifted, shift_right, shift_right_i32, shift_right_i64,
 };
 use align_check_simulators::quantize::affine;
 use align_check_simulators::quantize::letter_end::LetterEnd;
 use align_check_simulators::rules::Labels;
+use align_check_simulators::rules::fake_quantize::ConvAdd;
 use align_check_simulators::rules::real::RealQuantizer;
 use align_check_simulators::rules::requantize::{Requantizer, Unit};
-use align_check_specs::{Grid, LeftShift, Product, Rounding, Shift, Spec, Step};
+use align_check_specs::{
+    BiasFormat, ClampOrder, Grid, LeftShift, Multiplier, Overflow, Product, Requantize, Rounding,
+    Shift, Spec, Step, ZeroPointPosition,
+};
 
 /// `SplitMix64`.
 struct Random(u64);
@@ -206,7 +210,38 @@ fn letters(random: &mut Random, counts: &mut Counts) {
     }
 }
 
-/// Requantizations of every embedded target.
+/// A rule with some decisions of another one, as searches for causes make them.
+fn switched(rule: &Requantize, random: &mut Random) -> Requantize {
+    let mut rule = rule.clone();
+    let steps = vec![Step {
+        shift: Shift::Rest,
+        rounding: random.pick(Rounding::ALL),
+        saturate: None,
+    }];
+    match random.below(4) {
+        0 => return rule,
+        1 => rule.multiplier = Multiplier::F64,
+        2 => rule.multiplier = Multiplier::F32,
+        _ => {}
+    }
+    let float = matches!(
+        rule.multiplier,
+        Multiplier::F64 | Multiplier::F32 | Multiplier::F32TwoSteps { .. }
+    );
+    if float || random.below(2) == 0 {
+        rule.steps = steps;
+    }
+    if float {
+        rule.zero_point = random.pick(&[
+            ZeroPointPosition::AfterRounding,
+            ZeroPointPosition::InsideRounding,
+        ]);
+        rule.clamp = random.pick(&[ClampOrder::BeforeRounding, ClampOrder::AfterRounding]);
+    }
+    rule
+}
+
+/// Requantizations of every embedded target, and of those that its decisions make of it.
 fn requantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
     let product = random.pick(&[
         Product::Convolution,
@@ -215,7 +250,16 @@ fn requantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
         Product::FullyConnected,
         Product::FullyConnectedUnbiased,
     ]);
-    let (rule, _) = spec.of_product(product);
+    let rule = &switched(spec.of_product(product).0, random);
+    let mut accumulator = spec.accumulator.clone();
+    if random.below(4) == 0 {
+        accumulator.bits = random.pick(&[None, Some(64), Some(24), Some(32)]);
+        accumulator.overflow = random.pick(&[Overflow::Wrap, Overflow::Saturate]);
+    }
+    let mut added = spec.bias.clone();
+    if rule.multiplier == Multiplier::F64 && random.below(2) == 0 {
+        added.format = BiasFormat::Exact;
+    }
     let power = |random: &mut Random, low: f64, high: f64| random.between(low, high).floor().exp2();
     let powers = random.below(3) == 0 || spec.activations.quantizer == Grid::PowerOfTwo;
     let scale = |random: &mut Random, low: f64, high: f64| {
@@ -254,9 +298,7 @@ fn requantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
         (0.0, 6.0),
     ]);
     // What the scales do not fit is no case.
-    let Ok(requantizer) =
-        Requantizer::new(rule, &spec.bias, &spec.accumulator, &[unit], out, clamp)
-    else {
+    let Ok(requantizer) = Requantizer::new(rule, &added, &accumulator, &[unit], out, clamp) else {
         return;
     };
     let len = random.pick(&LENGTHS);
@@ -293,7 +335,15 @@ fn quantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
         max: min + 255,
         relabel: random.pick(&[0, 0, 128]),
     };
-    let quantizer = RealQuantizer::new(&spec.quantize, out);
+    let mut rule = spec.quantize.clone();
+    if random.below(3) == 0 {
+        rule.rounding = random.pick(Rounding::ALL);
+        rule.zero_point = random.pick(&[
+            ZeroPointPosition::AfterRounding,
+            ZeroPointPosition::InsideRounding,
+        ]);
+    }
+    let quantizer = RealQuantizer::new(&rule, out);
     let real = |random: &mut Random| match random.below(6) {
         0 => random.pick(&[
             0.0,
@@ -317,6 +367,51 @@ fn quantizations(spec: &Spec, random: &mut Random, counts: &mut Counts) {
                 spec.name
             );
             counts.add("quantizations", reals.len());
+        }
+    }
+}
+
+/// Additions that end a convolution, with a quantizer between them.
+fn joins(random: &mut Random, counts: &mut Counts) {
+    let labels = |random: &mut Random| {
+        let min = random.pick(&[-128, 0]);
+        let zero = min + random.below(256) as i64;
+        Labels {
+            scale: f64::from(random.factor(-8.0, 0.0) as f32),
+            zero_point: random.pick(&[0, zero]),
+            min,
+            max: min + 255,
+            relabel: random.pick(&[0, 0, 128]),
+        }
+    };
+    let [inner, kept, out] = [(); 3].map(|()| labels(random));
+    let add = ConvAdd::new(Some(inner), kept, out);
+    let len = random.pick(&LENGTHS);
+    let codes: Vec<i32> = (0..len)
+        .map(|_| (kept.min - kept.relabel) as i32 + random.below(256) as i32)
+        .collect();
+    // Reals whose sum with the other operand lies around a tie of the output.
+    let reals: Vec<f64> = codes
+        .iter()
+        .map(|&q| {
+            let tie = (random.below(300) as f64 - 150.0 + 0.5) * out.scale;
+            let real = tie - kept.steps(q) as f64 * kept.scale;
+            let near = f64::from((real * (1.0 + random.between(-1e-7, 1e-7))) as f32);
+            random.pick(&[near, near, 0.0, -0.0, random.between(-1e3, 1e3)])
+        })
+        .collect();
+    let expected: Vec<i32> = reals
+        .iter()
+        .zip(&codes)
+        .map(|(&v, &q)| add.code(v as f32, q, &mut Trace::off()))
+        .collect();
+    for isa in Isa::available() {
+        if let Some(made) = add.codes(isa, &reals, &codes) {
+            assert_eq!(
+                made, expected,
+                "{isa:?}: {inner:?}, {kept:?}, {out:?} of {reals:?} and {codes:?}"
+            );
+            counts.add("additions behind convolutions", len);
         }
     }
 }
@@ -415,6 +510,7 @@ fn run(cases: u64, seed: u64) -> Counts {
             shifts(&mut random, &mut counts);
             multipliers(&mut random, &mut counts);
             letters(&mut random, &mut counts);
+            joins(&mut random, &mut counts);
         }
         let spec = &specs[round % specs.len()];
         requantizations(spec, &mut random, &mut counts);
@@ -442,6 +538,7 @@ fn check(cases: u64) {
         "the model's quantizer",
         "requantizations",
         "quantizations",
+        "additions behind convolutions",
         "convolutions",
     ] {
         assert!(counts.of(what) > cases / 100, "few cases of {what}");

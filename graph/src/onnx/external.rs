@@ -1,5 +1,6 @@
 //! Tensor data outside the model file: read only from inside the model's own folder.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -16,6 +17,8 @@ pub(crate) struct ExternalFiles {
     open: Option<(String, PathBuf, File, u64)>,
     /// Bytes that were read, of the model's own file too.
     pub(crate) bytes: u64,
+    /// The files that were opened.
+    pub(crate) files: BTreeSet<PathBuf>,
 }
 
 impl ExternalFiles {
@@ -25,6 +28,7 @@ impl ExternalFiles {
             folder: None,
             open: None,
             bytes: bytes as u64,
+            files: BTreeSet::new(),
         }
     }
 
@@ -127,6 +131,7 @@ impl ExternalFiles {
                 ));
             }
             let file = File::open(&path).map_err(|e| io(&path, &e))?;
+            self.files.insert(path.clone());
             self.open = Some((location.to_owned(), path, file, metadata.len()));
         }
         match &mut self.open {

@@ -24,7 +24,7 @@ pub mod proto;
 pub(crate) mod scan;
 pub(crate) mod tensor;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,8 @@ pub struct Model {
     pub(crate) path: PathBuf,
     /// Bytes of the file and of the external data that was read.
     pub(crate) bytes: u64,
+    /// The files of the external data.
+    pub(crate) beside: BTreeSet<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) format: &'static str,
     pub(crate) notes: Vec<String>,
@@ -139,6 +141,11 @@ impl Model {
     /// Bytes that were read: of the file, and of external data.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The files of the external data that was read, sorted.
+    pub fn beside(&self) -> impl Iterator<Item = &Path> {
+        self.beside.iter().map(PathBuf::as_path)
     }
 
     /// `"qonnx"` where the file has QONNX or FINN quantizers, else `"qoperator"` where it has operators on

@@ -174,6 +174,7 @@ impl<'a> Parser<'a> {
         Ok(Model {
             path: self.path.to_owned(),
             bytes: self.external.bytes,
+            beside: self.external.files,
             limits: self.limits.clone(),
             format: format(&nodes),
             notes: self.notes,

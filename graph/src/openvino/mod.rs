@@ -54,6 +54,11 @@ impl Model {
         self.0.bytes()
     }
 
+    /// The `.bin` file, where constants were read.
+    pub fn beside(&self) -> impl Iterator<Item = &Path> {
+        self.0.beside()
+    }
+
     /// `"openvino"`.
     pub fn format(&self) -> &'static str {
         self.0.format()

@@ -137,6 +137,7 @@ impl Parser<'_> {
         Ok(Model {
             path: self.path.to_owned(),
             bytes: self.external.bytes,
+            beside: std::mem::take(&mut self.external.files),
             limits: self.limits.clone(),
             format: "openvino",
             notes: std::mem::take(&mut self.notes),

@@ -126,7 +126,7 @@ pub fn against_reference(case: &Case) -> Switches {
         list.all = Some((decision, Box::new(|v| to_the_letter(&mut v.spec))));
     }
     // What changes nothing is no decision in which the two differ.
-    let own = Variant::own(&case.target.spec);
+    let own = Variant::own(case.rules());
     let differ = |change: &Change| {
         let mut variant = own.clone();
         change(&mut variant);

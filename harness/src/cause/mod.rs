@@ -53,7 +53,7 @@ pub fn alone(case: Case) -> Cause {
     }
     if !cause.sets.iter().any(|set| set.is_complete(cause.of)) {
         let switches = against_reference(&cases[0]);
-        let own = &cases[0].target.spec;
+        let own = cases[0].rules();
         let search = Search {
             cases: &cases,
             decisions: &switches.decisions,
@@ -88,7 +88,7 @@ pub fn together(cases: &[Case], known: &Cause) -> Cause {
     }
     if !done(&cause) {
         let switches = against_reference(first);
-        let own = &first.target.spec;
+        let own = first.rules();
         let search = Search {
             cases,
             decisions: &switches.decisions,
@@ -97,7 +97,7 @@ pub fn together(cases: &[Case], known: &Cause) -> Cause {
         explore(&mut cause, &search);
         if let (false, Some((decision, change))) = (done(&cause), &switches.all) {
             let all = |_: &[usize]| {
-                let mut variant = trial::Variant::own(&first.target.spec);
+                let mut variant = trial::Variant::own(first.rules());
                 change(&mut variant);
                 Some(variant)
             };

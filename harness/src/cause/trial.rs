@@ -1,13 +1,13 @@
 //! A layer run again with other decisions, and which elements then are what was expected.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 use align_check_simulators::adapt::{ValueGrid, put_on};
 use align_check_simulators::kernels::Isa;
 use align_check_simulators::network::{Kind, Layer};
-use align_check_simulators::plan::LayerPlan;
+use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::run::{Runner, Sums};
 use align_check_simulators::tensor::Tensor;
 use align_check_specs::{Accumulator, Activations, Bias, Grid, Spec, Weights};
@@ -71,6 +71,20 @@ pub struct Case<'a> {
 pub struct Made {
     sums: RefCell<Vec<(Key, Arc<Sums>)>>,
     work: Cell<u64>,
+    /// Elements that are looked at: all, and those of a quick look.
+    looked: [OnceCell<Looked>; 2],
+    /// Output channels that they lie in.
+    channels: OnceCell<Vec<bool>>,
+    rules: OnceCell<Spec>,
+}
+
+/// Elements that a trial looks at, and what is expected of them.
+struct Looked {
+    /// Those that differ, then those that agree.
+    elements: Vec<usize>,
+    /// How many differ.
+    differing: usize,
+    expected: Vec<f64>,
 }
 
 type Key = (Accumulator, Weights, Activations, Bias, [bool; 2]);
@@ -150,29 +164,92 @@ impl Case<'_> {
     /// Which elements a variant makes as expected; `quick` looks at a few of them. Nothing where the target could not
     /// be so, or where the work is bounded.
     pub fn count(&self, variant: &Variant, quick: bool) -> Count {
-        let most = if quick { QUICK } else { usize::MAX };
-        let differing = spread(&self.differing, most);
-        let controls = spread(&self.controls, most);
-        let elements: Vec<usize> = differing.iter().chain(&controls).copied().collect();
-        let Some(equal) = self.equal(variant, &elements) else {
+        let looked = self.looked(quick);
+        let controls = looked.elements.len() - looked.differing;
+        if self.is_idle(variant) {
+            // What differs goes on to differ, what agrees to agree.
+            return Count::default();
+        }
+        let Some(equal) = self.equal(variant, looked) else {
             return Count {
                 explains: 0,
-                breaks: controls.len() as u64,
+                breaks: controls as u64,
                 weighed: f64::INFINITY,
             };
         };
-        let (fixed, kept) = equal.split_at(differing.len());
+        let (fixed, kept) = equal.split_at(looked.differing);
         let breaks = kept.iter().filter(|equal| !**equal).count() as u64;
-        let weight = if controls.is_empty() {
+        let weight = if controls == 0 {
             0.0
         } else {
-            self.weight * self.controls.len() as f64 / controls.len() as f64
+            self.weight * self.controls.len() as f64 / controls as f64
         };
         Count {
             explains: fixed.iter().filter(|equal| **equal).count() as u64,
             breaks,
             weighed: breaks as f64 * weight,
         }
+    }
+
+    /// The target's rules, without what only reports need: they are copied for each trial.
+    pub fn rules(&self) -> &Spec {
+        self.made.rules.get_or_init(|| Spec {
+            aliases: Vec::new(),
+            encodings: Vec::new(),
+            summary: String::new(),
+            unknowns: Vec::new(),
+            evidence: Vec::new(),
+            known_bugs: Vec::new(),
+            ..self.target.spec.clone()
+        })
+    }
+
+    fn looked(&self, quick: bool) -> &Looked {
+        self.made.looked[usize::from(quick)].get_or_init(|| {
+            let most = if quick { QUICK } else { usize::MAX };
+            let mut elements = spread(&self.differing, most);
+            let differing = elements.len();
+            elements.extend(spread(&self.controls, most));
+            Looked {
+                differing,
+                expected: self.expected.reals_at(&elements),
+                elements,
+            }
+        })
+    }
+
+    /// Which output channels the elements lie in.
+    fn channels(&self) -> &[bool] {
+        self.made.channels.get_or_init(|| {
+            let channels = self.layer.channels();
+            let mut wanted = vec![false; channels.count];
+            for &at in self.differing.iter().chain(&self.controls) {
+                wanted[channels.of_index(at)] = true;
+            }
+            wanted
+        })
+    }
+
+    /// Whether a variant changes only how reals become codes, and this layer makes codes of integer sums: its plan is
+    /// then the target's own.
+    fn is_idle(&self, variant: &Variant) -> bool {
+        if variant.unplaced || variant.stated_bias {
+            return false;
+        }
+        let sums = matches!(self.plan.finish, Finish::Requantize { .. })
+            && matches!(self.layer.kind, Kind::Linear(_))
+            && matches!(*self.sums, Sums::I32(_))
+            && self.model.is_some_and(|model| self.plan.shares_sums(model));
+        let (own, other) = (self.rules(), &variant.spec);
+        let model = |spec: &Spec| spec.quantize.division.is_model();
+        if !sums || own.quantize == other.quantize || model(own) || model(other) {
+            return false;
+        }
+        let same = Spec {
+            quantize: own.quantize.clone(),
+            ..other.clone()
+        };
+        same == *own
     }
 
     /// Differing elements that a quick look takes.
@@ -185,7 +262,7 @@ impl Case<'_> {
         self.made.work.get() > MOST_WORK
     }
 
-    fn equal(&self, variant: &Variant, elements: &[usize]) -> Option<Vec<bool>> {
+    fn equal(&self, variant: &Variant, looked: &Looked) -> Option<Vec<bool>> {
         if variant.unplaced {
             let unplaced = self.unplaced.as_ref()?;
             let inputs: Vec<Cow<Tensor>> = unplaced
@@ -194,7 +271,7 @@ impl Case<'_> {
                 .map(|t| Cow::Borrowed(&**t))
                 .collect();
             let place = (unplaced.layer, &unplaced.grids[..], Some(unplaced.plan));
-            return self.run(variant, place, &inputs, elements);
+            return self.run(variant, place, &inputs, looked);
         }
         let grids = if variant.spec.activations.quantizer == Grid::Model {
             &self.model_grids
@@ -210,7 +287,7 @@ impl Case<'_> {
             variant,
             (self.layer, &grids[..], self.model),
             &inputs,
-            elements,
+            looked,
         )
     }
 
@@ -219,14 +296,18 @@ impl Case<'_> {
         variant: &Variant,
         (layer, grids, model): (&Layer, &[ValueGrid], Option<&LayerPlan>),
         inputs: &[Cow<Tensor>],
-        elements: &[usize],
+        looked: &Looked,
     ) -> Option<Vec<bool>> {
-        let plan = if variant.stated_bias {
-            LayerPlan::with_stated_bias
+        let all;
+        let wanted = if variant.unplaced {
+            all = vec![true; layer.channels().count];
+            &all
         } else {
-            LayerPlan::new
+            self.channels()
         };
-        let plan = plan(layer, &variant.spec, grids, model, self.isa).ok()?;
+        let how = (variant.stated_bias, wanted);
+        let plan =
+            LayerPlan::of_channels(layer, &variant.spec, grids, model, self.isa, how).ok()?;
         let sums_of_products = matches!(layer.kind, Kind::Linear(_) | Kind::MatMul(_));
         if plan.float && !self.plan.float && sums_of_products {
             // Rules that do not go together: the layer would be computed in float, which no decision asks for.
@@ -239,24 +320,21 @@ impl Case<'_> {
         };
         let refs: Vec<&Tensor> = inputs.iter().map(|t| &**t).collect();
         let sums = self.sums(variant, &runner, grids, &refs)?;
-        let expected = |at: usize| self.expected.real_at(at);
-        if let Some(codes) = runner.codes_at(&sums, elements) {
-            let ValueGrid::Codes { grid, .. } = &plan.out else {
+        let equal = |made: Vec<f64>| {
+            let pairs = made.iter().zip(&looked.expected);
+            Some(pairs.map(|(made, expected)| made == expected).collect())
+        };
+        let few = matches!(plan.finish, Finish::Requantize { .. }) && matches!(*sums, Sums::I32(_));
+        if !few {
+            self.spend(self.expected.len() as u64);
+            if self.is_spent() {
                 return None;
-            };
-            let equal = |(&at, code): (&usize, i32)| grid.real(i64::from(code), 0) == expected(at);
-            return Some(elements.iter().zip(codes).map(equal).collect());
+            }
         }
-        self.spend(self.expected.len() as u64);
-        if self.is_spent() {
-            return None;
-        }
-        let out = runner.finish(&refs, &sums);
-        Some(
-            elements
-                .iter()
-                .map(|&at| out.real_at(at) == expected(at))
-                .collect(),
+        equal(
+            runner
+                .reals_of(&refs, &sums, &looked.elements)
+                .unwrap_or_else(|| runner.finish(&refs, &sums).reals_at(&looked.elements)),
         )
     }
 

@@ -219,6 +219,7 @@ impl Check<'_> {
             };
             found.followed += u64::from(!alone.is_empty());
             for one in alone {
+                found.rounded |= one.rounded;
                 let (flips, share) = layers.entry(one.layer).or_default();
                 *flips += u64::from(one.flips);
                 *share += one.share;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use align_check_graph::{InputInfo, Limits};
 use anyhow::{Result, anyhow, bail};
+use rayon::prelude::*;
 
 use super::args::PrepareArgs;
 use super::block::{Block, Spill};
 use super::find::{Found, Line, find, has};
 use super::picture::{Pictures, is_picture};
 use super::{Array, Given, Sample, Samples, names_input};
+use crate::digest::sha256;
 use crate::report::text::visible;
 
 /// Most samples.
@@ -245,25 +247,41 @@ impl Dataset {
         }
     }
 
-    /// What tells these samples from others, without reading them: names, places and sizes of files.
-    pub fn describe(&self) -> String {
+    /// The files, each once.
+    pub fn files(&self) -> BTreeSet<&Path> {
+        self.blocks.iter().map(|block| &*block.file).collect()
+    }
+
+    /// What tells these samples from others: names, places in files, and the files' contents. `read` is called behind
+    /// each file.
+    ///
+    /// # Errors
+    /// One line that names a file that cannot be read.
+    pub fn identity(&self, read: &(dyn Fn() + Sync)) -> Result<String> {
         use std::fmt::Write as _;
+        let files: Vec<&Path> = self.files().into_iter().collect();
+        let sums = files.par_iter().map(|file| {
+            let sum = sha256(file)?;
+            read();
+            Ok((*file, sum))
+        });
+        let sums: BTreeMap<&Path, String> = sums.collect::<Result<_>>()?;
         let mut text = format!("{:?} {:?}\n", self.inputs, self.shapes);
         for block in &self.blocks {
-            let bytes = std::fs::metadata(&block.file).map_or(0, |m| m.len());
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "{:?} {:?} {:?} {bytes}",
+                "{:?} {:?} {:?} {}",
                 block.file.display().to_string(),
                 block.key,
-                block.shape
+                block.shape,
+                sums[&*block.file]
             );
         }
         for sample in &self.samples {
             let _ = writeln!(text, "{} {:?}", sample.name, sample.parts);
         }
-        text
+        Ok(text)
     }
 }
 

@@ -51,8 +51,8 @@ pub(crate) fn accuracy(found: &Accuracy) -> Vec<String> {
     ));
     if found.followed == 0 {
         lines.push(
-            "blame: unknown; no flip was followed, because the model's next layer cannot read this target's codes \
-             (another grid), the network is too large, or the run was interrupted"
+            "blame: unknown; no flip was followed, because the network is too large, no layer alone differs, or the run was \
+             interrupted"
                 .to_owned(),
         );
         return lines;
@@ -70,8 +70,9 @@ pub(crate) fn accuracy(found: &Accuracy) -> Vec<String> {
         format!("blame: no layer alone changes the classes of the {} followed flips", found.followed)
     } else {
         format!(
-            "blame (approximate: one layer in the target's arithmetic, all others in the reference's; layers act together), \
-             of {} followed: {}{}",
+            "blame (approximate: one layer in the target's arithmetic{}, all others in the reference's; layers act \
+             together), of {} followed: {}{}",
+            if found.rounded { ", rounded to the model's grid" } else { "" },
             count(found.followed as usize, "flip"),
             layers.join("; "),
             more(found.blame.len())

@@ -4,7 +4,7 @@ use super::text::visible;
 use super::view;
 use crate::outcome::{Outcome, Stats};
 
-const HEAD: [&str; 32] = [
+const HEAD: [&str; 35] = [
     "target",
     "layer",
     "op",
@@ -37,9 +37,15 @@ const HEAD: [&str; 32] = [
     "rules",
     "mismatches",
     "absent",
+    "interrupted",
+    "inputs",
+    "inputs_of",
 ];
 
 /// The outcome as CSV: a header, then a row for each layer of each target, in graph order.
+///
+/// A remark in front of the header would be an error to readers of tables, so each row says of how many inputs it is,
+/// and whether somebody ended the run before the last one.
 ///
 /// Texts that a spreadsheet would take for a formula start with an apostrophe.
 pub fn csv(outcome: &Outcome) -> String {
@@ -75,6 +81,9 @@ pub fn csv(outcome: &Outcome) -> String {
             row.push(text(&layer.rules.join("; ")));
             row.push(text(&layer.mismatches.join("; ")));
             row.push(layer.absent.as_deref().map(text).unwrap_or_default());
+            row.push(outcome.interrupted.is_some().to_string());
+            row.push(outcome.inputs.to_string());
+            row.push(outcome.interrupted.unwrap_or(outcome.inputs).to_string());
             out.push_str(&row.join(","));
             out.push('\n');
         }

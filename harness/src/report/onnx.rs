@@ -9,6 +9,7 @@
 //! The graph is a field of the model's message, and the message's other bytes are copied as they are: nothing is lost
 //! that this program does not know. Field numbers: `onnx/onnx:onnx/onnx.proto`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Result, anyhow, bail};
@@ -23,6 +24,8 @@ const DOMAIN: &str = "align_check";
 /// `ModelProto.graph` and `.opset_import`.
 const GRAPH: u32 = 7;
 const OPSET_IMPORT: u32 = 8;
+/// `NodeProto.name`.
+const NAME: u32 = 3;
 /// `GraphProto.node` and `.initializer`.
 const NODE: u32 = 1;
 const INITIALIZER: u32 = 5;
@@ -39,6 +42,46 @@ pub fn onnx(outcome: &Outcome) -> Result<Vec<u8>> {
         bail!("{path}: the file changed while it was checked");
     }
     into(&bytes, &added(outcome)).map_err(|what| anyhow!("{path}: {what}"))
+}
+
+/// Where the message of each named node lies in a model's file: its first byte, and how many. Two nodes of one name have
+/// none.
+pub(super) fn nodes(model: &[u8]) -> BTreeMap<&str, (usize, usize)> {
+    let mut found = BTreeMap::new();
+    for graph in fields(model, 0, model.len(), GRAPH) {
+        for node in fields(model, graph.0, graph.1, NODE) {
+            let name = fields(model, node.0, node.1, NAME).last();
+            let name = name.and_then(|(at, size)| std::str::from_utf8(&model[at..at + size]).ok());
+            if let Some(name) = name.filter(|name| !name.is_empty()) {
+                let twice = found.contains_key(name);
+                found.insert(name, Some(node).filter(|_| !twice));
+            }
+        }
+    }
+    found
+        .into_iter()
+        .filter_map(|(name, node)| Some((name, node?)))
+        .collect()
+}
+
+/// The fields of one number in the message of `size` bytes at `at`: where the content of each lies.
+fn fields(
+    model: &[u8],
+    mut at: usize,
+    size: usize,
+    number: u32,
+) -> impl Iterator<Item = (usize, usize)> {
+    let end = at + size;
+    std::iter::from_fn(move || {
+        while at < end {
+            let field = Field::read(&model[at..end])?;
+            at += field.all.len();
+            if field.number == number {
+                return Some((at - field.content.len(), field.content.len()));
+            }
+        }
+        None
+    })
 }
 
 /// The fields that come into the graph.

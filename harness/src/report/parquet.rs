@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
@@ -38,7 +39,10 @@ pub fn parquet(outcome: &Outcome) -> Result<Vec<u8>> {
 fn make(outcome: &Outcome) -> parquet::errors::Result<Vec<u8>> {
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let made_by = format!("align-check {}", env!("CARGO_PKG_VERSION"));
-    let properties = WriterProperties::builder().set_created_by(made_by).build();
+    let properties = WriterProperties::builder()
+        .set_created_by(made_by)
+        .set_key_value_metadata(Some(remarks(outcome)))
+        .build();
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
     let mut rows: Vec<(&str, usize, &InputOutcome)> = Vec::new();
     for target in &outcome.targets {
@@ -92,6 +96,21 @@ fn make(outcome: &Outcome) -> parquet::errors::Result<Vec<u8>> {
     }
     group.close()?;
     writer.into_inner()
+}
+
+/// What the file is of: its metadata, by name.
+fn remarks(outcome: &Outcome) -> Vec<KeyValue> {
+    let all = outcome.interrupted.unwrap_or(outcome.inputs);
+    [
+        (
+            "align-check.interrupted",
+            outcome.interrupted.is_some().to_string(),
+        ),
+        ("align-check.inputs", outcome.inputs.to_string()),
+        ("align-check.inputs_of", all.to_string()),
+    ]
+    .map(|(key, value)| KeyValue::new(key.to_owned(), value))
+    .to_vec()
 }
 
 enum Column {

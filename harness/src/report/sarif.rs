@@ -1,11 +1,13 @@
 //! The report for code scanning: SARIF 2.1.0 (OASIS Standard, 27 March 2020), one result a misaligned layer.
 
 use std::fmt::Write as _;
+use std::fs;
 
 use serde_json::{Value, json};
 
 use super::text::{percent, visible};
-use super::view;
+use super::{onnx, view};
+use crate::digest;
 use crate::outcome::{LayerOutcome, Outcome, TargetOutcome};
 
 /// The rule of what fails without a cause: a model output, or a layer that nobody explained.
@@ -14,6 +16,8 @@ const NO_CAUSE: &str = "misaligned";
 /// The outcome as a SARIF log with one run: a rule for every cause, a result for every layer of every target that
 /// fails.
 pub fn sarif(outcome: &Outcome) -> String {
+    let model = model(outcome);
+    let nodes = onnx::nodes(&model);
     let mut rules: Vec<(String, String)> = Vec::new();
     let mut results = Vec::new();
     for target in &outcome.targets {
@@ -23,7 +27,12 @@ pub fn sarif(outcome: &Outcome) -> String {
                 None => (NO_CAUSE.to_owned(), String::new()),
             };
             let rule = rule(&mut rules, &name, &text);
-            results.push(of_layer(outcome, target, layer, (rule, &name)));
+            let mut result = of_layer(outcome, target, layer, (rule, &name));
+            if let Some(&(offset, length)) = nodes.get(&*layer.name) {
+                result["locations"][0]["physicalLocation"]["region"] =
+                    json!({ "byteOffset": offset, "byteLength": length });
+            }
+            results.push(result);
         }
         if target.verdict.fails() && view::first_divergent(target).is_none() {
             let rule = rule(&mut rules, NO_CAUSE, "");
@@ -75,6 +84,21 @@ pub fn sarif(outcome: &Outcome) -> String {
         }],
     });
     format!("{log:#}\n")
+}
+
+/// The bytes of the model's file, where they tell the places of nodes: an ONNX file that is still the one that was
+/// checked.
+fn model(outcome: &Outcome) -> Vec<u8> {
+    let bytes = if outcome.model.is_onnx {
+        fs::read(&outcome.model.path).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    if digest::of_bytes(&bytes) == outcome.model.sha256 {
+        bytes
+    } else {
+        Vec::new()
+    }
 }
 
 /// The position of a rule among those that were met.
@@ -169,8 +193,9 @@ fn of_outputs(outcome: &Outcome, target: &TargetOutcome, rule: usize) -> Value {
     result
 }
 
-/// What all results have. The location is the model as an artifact and the layer as a logical location: a model is no
-/// text, so there is no line.
+/// What all results have. The location is the model as an artifact and the layer as a logical location. A model is no
+/// text, so there is no line; where the file has one place for the layer's node, `sarif` adds it as a binary region
+/// (SARIF 2.1.0, 3.30.4). Without a region a result is of the whole file (3.29.4).
 fn result(
     outcome: &Outcome,
     target: &TargetOutcome,
@@ -235,6 +260,31 @@ mod tests {
         ] {
             assert_eq!(location(path)["uri"], uri);
         }
+    }
+
+    #[test]
+    fn nodes_lie_where_their_messages_do() {
+        let node = |name: &str| {
+            let mut bytes = vec![0x22, 4, b'C', b'o', b'n', b'v', 0x1a, name.len() as u8];
+            bytes.extend_from_slice(name.as_bytes());
+            bytes
+        };
+        let mut graph = Vec::new();
+        for name in ["a", "b", "twice", "twice", ""] {
+            let node = node(name);
+            graph.extend([0x0a, node.len() as u8]);
+            graph.extend(node);
+        }
+        let mut model = vec![0x08, 0x07, 0x3a, graph.len() as u8];
+        model.extend(&graph);
+        let found = onnx::nodes(&model);
+        assert_eq!(found.keys().copied().collect::<Vec<_>>(), ["a", "b"]);
+        for (name, (at, size)) in found {
+            assert_eq!(model[at..at + size], node(name));
+        }
+        // A file that is cut has the nodes that are whole.
+        assert!(onnx::nodes(&model[..model.len() - 3]).is_empty());
+        assert!(onnx::nodes(b"<net>").is_empty());
     }
 
     #[test]

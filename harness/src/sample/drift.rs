@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use align_check_simulators::adapt::put_on;
 use align_check_simulators::run::Runner;
 use align_check_simulators::tensor::Tensor;
 use anyhow::Result;
@@ -100,17 +101,26 @@ pub(super) fn largest(
         .fold(0.0, f64::max)
 }
 
-/// A sample run on one target, and what its layers make otherwise than the reference, fed with the reference's inputs:
-/// `(layer, output, differing elements)`, most elements first, of those that the reference's layers can read.
-type Introduced = Vec<(usize, Arc<Tensor>, u64)>;
+/// What a layer of a target makes otherwise than the reference, fed with the reference's inputs.
+struct Introduced {
+    /// Which layer.
+    layer: usize,
+    /// Its output, on the model's grid.
+    output: Arc<Tensor>,
+    /// How many elements differ.
+    differing: u64,
+    /// Whether the target has the output on another grid: only rounded to the model's can the reference's layers read it.
+    rounded: bool,
+}
 
-/// Runs a sample on one target and hands on what its layers introduce. `None` where its tensors are too many to be held.
+/// Runs a sample on one target and hands on what its layers introduce, most elements first. `None` where its tensors are
+/// too many to be held.
 fn introduced<R>(
     check: &Check,
     t: usize,
     (number, sample): (usize, &Sample),
     compared: &[bool],
-    see: impl FnOnce(&SampleRun, Introduced) -> Option<R>,
+    see: impl FnOnce(&SampleRun, Vec<Introduced>) -> Option<R>,
 ) -> Result<Option<R>> {
     let network = check.network;
     let elements: usize = network
@@ -136,17 +146,22 @@ fn introduced<R>(
     for index in 0..network.layers.len() {
         run.layer(index, compared, &mut found)?;
     }
-    // What the reference's layers cannot read, cannot be followed.
-    let mut layers: Introduced = run
-        .introduced
-        .take()
-        .into_iter()
-        .filter(|(layer, tensor, _)| {
-            let base = run.base[network.layers[*layer].output].as_ref();
-            base.is_some_and(|base| base.grid() == tensor.grid())
+    let introduced = run.introduced.take().into_iter();
+    let mut layers: Vec<Introduced> = introduced
+        .map(|(layer, output, differing)| {
+            let moved = put_on(
+                &check.reference.grids[network.layers[layer].output],
+                &output,
+            );
+            Introduced {
+                layer,
+                differing,
+                rounded: moved.is_some(),
+                output: moved.map_or(output, Arc::new),
+            }
         })
         .collect();
-    layers.sort_by_key(|(layer, _, differing)| (std::cmp::Reverse(*differing), *layer));
+    layers.sort_by_key(|one| (std::cmp::Reverse(one.differing), one.layer));
     Ok(see(&run, layers))
 }
 
@@ -165,6 +180,8 @@ pub(crate) fn trace(
     let network = check.network;
     introduced(check, t, sample, compared, |run, mut layers| {
         let worst = run.worst_output()?;
+        // What a layer makes is followed to the last LSB: nothing rounded in between.
+        layers.retain(|one| !one.rounded);
         let number_of_layers = layers.len();
         layers.truncate(MOST_TRACED);
         if layers.is_empty() {
@@ -173,8 +190,8 @@ pub(crate) fn trace(
         let base = &run.base;
         let mut traced: Vec<Traced> = layers
             .par_iter()
-            .map(|(layer, tensor, differing)| {
-                let out = follow(check, base, *layer, tensor);
+            .map(|one| {
+                let out = follow(check, base, one.layer, &one.output);
                 let value = network.graph.outputs[worst.output];
                 let (lsb, outputs) = match (&base[value], &out[value]) {
                     (Some(base), Some(changed)) => {
@@ -185,8 +202,8 @@ pub(crate) fn trace(
                     _ => (0.0, 0),
                 };
                 Traced {
-                    layer: network.layers[*layer].name.clone(),
-                    differing: *differing,
+                    layer: network.layers[one.layer].name.clone(),
+                    differing: one.differing,
                     lsb,
                     outputs,
                 }
@@ -209,6 +226,8 @@ pub(crate) fn trace(
 pub(crate) struct Alone {
     /// Which layer.
     pub(crate) layer: usize,
+    /// Whether its output was rounded to the model's grid.
+    pub(crate) rounded: bool,
     /// Whether it alone makes another element the largest.
     pub(crate) flips: bool,
     /// The share of the change of the distance between the two classes that it alone makes.
@@ -233,12 +252,13 @@ pub(crate) fn alone(
         let (before, after) = (distance(expected), distance(got));
         layers.truncate(MOST_BLAMED_LAYERS);
         let base = &run.base;
-        let of_layer = |(layer, tensor, _): &(usize, Arc<Tensor>, u64)| {
-            let out = follow(check, base, *layer, tensor);
+        let of_layer = |one: &Introduced| {
+            let out = follow(check, base, one.layer, &one.output);
             let changed = out[value].as_deref();
             let moved = changed.map_or(0.0, |changed| before - distance(changed));
             Alone {
-                layer: *layer,
+                layer: one.layer,
+                rounded: one.rounded,
                 flips: changed.is_some_and(|changed| argmax(changed) != Some(reference)),
                 share: if before == after {
                     0.0

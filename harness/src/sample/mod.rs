@@ -264,7 +264,11 @@ struct Fed<'a> {
     reference: Runner<'a>,
     inputs: Vec<Arc<Tensor>>,
     /// The reference's sums; none where a recording takes its place.
-    sums: Arc<Sums>,
+    sums: OnceCell<Arc<Sums>>,
+    /// What the reference makes of them, where it was asked for.
+    exact: Option<Arc<Tensor>>,
+    /// What each target makes of them, where that was made together with the reference's.
+    made: Vec<Option<Arc<Tensor>>>,
     /// What an output is found to be that equals the expected one.
     equal: OnceCell<Stats>,
     lsb: Lsb,
@@ -298,7 +302,7 @@ struct Switched<'m, 'a> {
 impl Fed<'_> {
     /// [`compare::compare`], at the cost of looking whether they are equal, where they are.
     fn compare(&self, expected: &Tensor, got: &Tensor) -> (Stats, Vec<usize>) {
-        if expected == got {
+        if std::ptr::eq(expected, got) || expected == got {
             let compare = || compare::compare(expected, got, &self.lsb).0;
             (self.equal.get_or_init(compare).clone(), Vec::new())
         } else {
@@ -306,9 +310,20 @@ impl Fed<'_> {
         }
     }
 
+    /// Whether a plan's sums of the same inputs are the reference's.
+    fn shares_sums(&self, plan: &LayerPlan) -> bool {
+        plan.shares_sums(self.reference.plan) && !matches!(**self.sums(), Sums::None)
+    }
+
+    /// The reference's sums, made when they are first asked for.
+    fn sums(&self) -> &Arc<Sums> {
+        let sums = || Arc::new(self.reference.sums(&borrowed(&self.inputs)));
+        self.sums.get_or_init(sums)
+    }
+
     /// The noise floor.
     fn noise(&self) -> Option<Noise<'_>> {
-        Noise::new(&self.reference, &borrowed(&self.inputs), &self.sums)
+        Noise::new(&self.reference, &borrowed(&self.inputs), self.sums())
     }
 }
 
@@ -397,6 +412,18 @@ impl<'a> SampleRun<'a> {
         Arc::new(runner.finish_in(inputs, sums, &mut self.buffers.borrow_mut()))
     }
 
+    /// The output of a layer whose sums nobody asks for.
+    fn output(&self, runner: &Runner, inputs: &[&Tensor]) -> Arc<Tensor> {
+        let ended = runner.ended(inputs, &[], false, &mut self.buffers.borrow_mut());
+        if let Some((_, out, _)) = ended {
+            return Arc::new(out);
+        }
+        let sums = self.sums(runner, inputs);
+        let out = self.finish(runner, inputs, &sums);
+        self.give_sums(sums);
+        out
+    }
+
     /// A layer of the model with what it is fed with.
     fn fed(&self, index: usize, compared: bool) -> Result<Fed<'a>> {
         let check = self.check;
@@ -408,8 +435,8 @@ impl<'a> SampleRun<'a> {
         };
         let inputs = take(&self.base, layer)?;
         let sums = match check.recorded {
-            Some(_) if !is_exact(&check.targets[0]) => Arc::new(Sums::None),
-            _ => self.sums(&reference, &borrowed(&inputs)),
+            Some(_) if !is_exact(&check.targets[0]) => Arc::new(Sums::None).into(),
+            _ => OnceCell::new(),
         };
         Ok(Fed {
             index,
@@ -418,6 +445,8 @@ impl<'a> SampleRun<'a> {
             reference,
             inputs,
             sums,
+            exact: None,
+            made: vec![None; check.targets.len()],
             equal: OnceCell::new(),
             lsb: lsb(check, layer),
         })
@@ -425,7 +454,7 @@ impl<'a> SampleRun<'a> {
 
     fn layer(&mut self, index: usize, compared: &[bool], found: &mut SampleFound) -> Result<()> {
         let check = self.check;
-        let fed = self.fed(index, compared[index])?;
+        let mut fed = self.fed(index, compared[index])?;
         let layer = fed.layer;
         let expected = match check.recorded {
             Some(recording) => {
@@ -437,7 +466,7 @@ impl<'a> SampleRun<'a> {
                 let grid = value.map_or(&check.reference.grids[layer.output], |v| &target.grids[v]);
                 self.recorded(recording, layer, grid, true)?.map(Arc::new)
             }
-            None => Some(self.reference(&fed, found)?),
+            None => Some(self.reference(&mut fed, found)?),
         };
         // Layers are planned for codes: numbers off the grid are compared, but nobody computes with them.
         let usable = |tensor: &Arc<Tensor>| {
@@ -469,8 +498,9 @@ impl<'a> SampleRun<'a> {
             self.own_layers(t, &fed, &noise, compared, filled, found)?;
         }
         drop(noise);
-        let Fed { sums, .. } = fed;
-        self.give_sums(sums);
+        if let Some(sums) = fed.sums.into_inner() {
+            self.give_sums(sums);
+        }
         Ok(())
     }
 
@@ -487,7 +517,10 @@ impl<'a> SampleRun<'a> {
                 self.give(own);
                 base.clone()
             }
-            Some(base) if base.grid() == own.grid() && counted.unwrap_or(**base == *own) => {
+            Some(base)
+                if Arc::ptr_eq(base, &own)
+                    || base.grid() == own.grid() && counted.unwrap_or(**base == *own) =>
+            {
                 self.give(own);
                 base.clone()
             }
@@ -495,9 +528,66 @@ impl<'a> SampleRun<'a> {
         }
     }
 
+    /// What the exact reference makes of a layer, with all that targets make of the same sums: while these are in the
+    /// cache, where all of it goes channel by channel.
+    fn exact(&self, fed: &mut Fed<'a>) -> Result<Arc<Tensor>> {
+        let check = self.check;
+        // Targets that compute the layer from what the reference is fed with; and of these, those that make something
+        // else of its sums.
+        let (mut compared, mut others) = (false, Vec::new());
+        for (t, target) in check.targets.iter().enumerate() {
+            if target.own.is_some() {
+                compared = true;
+                continue;
+            }
+            let drifted = !same(&take(&self.own[t], fed.layer)?, &fed.inputs);
+            if drifted && !check.mode.isolated && check.recorded.is_none() {
+                continue;
+            }
+            let plan = &target.plans[fed.index];
+            let mut inputs = fed.layer.inputs.iter();
+            let unmoved = inputs.all(|&value| target.grids[value] == check.reference.grids[value]);
+            if unmoved && plan.computes_as(fed.reference.plan) {
+                continue;
+            }
+            compared = true;
+            if unmoved && plan.shares_sums(fed.reference.plan) {
+                let runner = Runner {
+                    plan,
+                    ..fed.reference
+                };
+                others.push((t, runner));
+            }
+        }
+        let wanted = compared || self.check.recorded_reference.is_some() || self.see.is_some();
+        let inputs = borrowed(&fed.inputs);
+        let runners: Vec<Runner> = others.iter().map(|(_, runner)| *runner).collect();
+        let mut buffers = self.buffers.borrow_mut();
+        let ended = fed.reference.ended(&inputs, &runners, wanted, &mut buffers);
+        drop(buffers);
+        let exact = match ended {
+            Some((sums, exact, made)) => {
+                if let Some(sums) = sums {
+                    fed.sums = Arc::new(sums).into();
+                }
+                for ((t, _), made) in others.into_iter().zip(made) {
+                    fed.made[t] = made.map(Arc::new);
+                }
+                Arc::new(exact)
+            }
+            None => {
+                let sums = fed.sums.get_or_init(|| self.sums(&fed.reference, &inputs));
+                self.finish(&fed.reference, &inputs, sums)
+            }
+        };
+        drop(inputs);
+        fed.exact = Some(exact.clone());
+        Ok(exact)
+    }
+
     /// The reference's output: exact, or a recorded fake-quant run's, whose distance from it is noted.
-    fn reference(&mut self, fed: &Fed, found: &mut SampleFound) -> Result<Arc<Tensor>> {
-        let exact = self.finish(&fed.reference, &borrowed(&fed.inputs), &fed.sums);
+    fn reference(&mut self, fed: &mut Fed<'a>, found: &mut SampleFound) -> Result<Arc<Tensor>> {
+        let exact = self.exact(fed)?;
         let (Some(recording), Some(free)) = (self.check.recorded_reference, &self.free) else {
             return Ok(exact);
         };
@@ -578,16 +668,26 @@ impl<'a> SampleRun<'a> {
             let moved = on_grids(&target.grids, fed.layer, &fed.inputs);
             let inputs = borrowed(&moved);
             let own_sums;
-            let shared = same(&moved, &fed.inputs)
-                && *fed.sums != Sums::None
-                && runner.plan.shares_sums(fed.reference.plan);
-            let sums = if shared {
-                &fed.sums
+            let unmoved = same(&moved, &fed.inputs);
+            let exact = fed.exact.as_ref();
+            let exact = exact.filter(|_| unmoved && runner.plan.computes_as(fed.reference.plan));
+            let made = fed.made[t].as_ref().filter(|_| unmoved);
+            let shared = exact.is_some() || unmoved && fed.shares_sums(runner.plan);
+            let no_sums = Arc::new(Sums::None);
+            let equal = exact.is_some_and(|exact| expected.is_none_or(|e| Arc::ptr_eq(e, exact)));
+            let sums = if equal && self.see.is_none() {
+                // Nothing differs: nobody asks for them.
+                &no_sums
+            } else if shared {
+                fed.sums()
             } else {
                 own_sums = self.sums(&runner, &inputs);
                 &own_sums
             };
-            let out = self.finish(&runner, &inputs, sums);
+            let out = match exact.or(made) {
+                Some(out) => out.clone(),
+                None => self.finish(&runner, &inputs, sums),
+            };
             if let (true, Some(expected)) = (check.mode.isolated, expected) {
                 let made = Made {
                     t,
@@ -617,11 +717,7 @@ impl<'a> SampleRun<'a> {
             Some(out) if !drifted => out.clone(),
             _ => {
                 let moved = on_grids(&target.grids, fed.layer, &own_in);
-                let inputs = borrowed(&moved);
-                let sums = self.sums(&runner, &inputs);
-                let out = self.finish(&runner, &inputs, &sums);
-                self.give_sums(sums);
-                out
+                self.output(&runner, &borrowed(&moved))
             }
         };
         if let (true, Some(expected)) = (check.mode.cumulative, expected) {
@@ -681,16 +777,15 @@ impl<'a> SampleRun<'a> {
                 Some(_) => None,
                 None => noise.get_or_init(|| fed.noise()).as_ref(),
             };
-            let (quiet, loud): (Vec<usize>, Vec<usize>) = differing.iter().partition(|&&at| {
-                noise.is_some_and(|n| n.decides(at, expected.real_at(at), out.real_at(at)))
-            });
-            stats.noise = quiet.len() as u64;
+            let sorted = Noise::sort(noise, &differing, [expected, out]);
+            let loud = sorted.loud;
+            stats.noise = sorted.quiet;
             stats.channels = compare::by_channel(channels(fed.layer), &differing);
-            let is_tie = |at: usize| noise.is_some_and(|n| n.is_tie(at));
-            stats.ties = noise.map(|_| loud.iter().filter(|&&at| is_tie(at)).count() as u64);
-            let saturates = |at: usize| compare::saturates(expected, out, &fed.lsb, at);
-            let clamped = loud.iter().filter(|&&at| !is_tie(at) && saturates(at));
-            stats.saturated = clamped.count() as u64;
+            let ties = sorted.tied.iter().filter(|tie| **tie).count();
+            stats.ties = noise.map(|_| ties as u64);
+            let saturates = compare::saturation(expected, out, &fed.lsb);
+            let rounded = loud.iter().zip(&sorted.tied).filter(|(_, tie)| !**tie);
+            stats.saturated = rounded.filter(|(at, _)| saturates(**at)).count() as u64;
             if check.recorded.is_some() && !loud.is_empty() {
                 found.reordered = Some(reordered(expected, out));
             }
@@ -713,7 +808,7 @@ impl<'a> SampleRun<'a> {
                     unplaced: switched.unplaced.clone(),
                     base_in: switched.inputs.to_vec(),
                     sums: made.sums.clone(),
-                    reference_sums: fed.sums.clone(),
+                    reference_sums: fed.sums().clone(),
                     expected: expected.clone(),
                     recorded: check.recorded.is_some(),
                     differing: Vec::new(),

@@ -81,8 +81,11 @@ impl<'a> SampleRun<'a> {
             };
             self.own_layer(&layer, fed, noise, compared, found)?;
             for &value in &own.last_uses[index] {
-                self.own[t][value] = None;
-                self.inner[t][value] = None;
+                let freed = [self.own[t][value].take(), self.inner[t][value].take()];
+                freed
+                    .into_iter()
+                    .flatten()
+                    .for_each(|tensor| self.give(tensor));
             }
         }
         Ok(())
@@ -131,20 +134,14 @@ impl<'a> SampleRun<'a> {
         let shared = twin
             && moved.len() == fed.inputs.len()
             && same(&moved, &fed.inputs)
-            && *fed.sums != Sums::None
-            && runner.plan.shares_sums(fed.reference.plan);
-        let own_sums;
-        let sums = if shared {
-            &fed.sums
-        } else {
-            own_sums = Arc::new(runner.sums(&borrowed(&moved)));
-            &own_sums
-        };
-        let isolated = Arc::new(runner.finish(&borrowed(&moved), sums));
+            && fed.shares_sums(runner.plan);
+        let own_sums = (!shared).then(|| self.sums(&runner, &borrowed(&moved)));
+        let sums = own_sums.as_ref().unwrap_or_else(|| fed.sums());
+        let isolated = self.finish(&runner, &borrowed(&moved), sums);
         let free = if drifted {
             let moved = on_grids(&own_in);
             let inputs = borrowed(&moved);
-            Arc::new(runner.finish(&inputs, &runner.sums(&inputs)))
+            self.output(&runner, &inputs)
         } else {
             isolated.clone()
         };
@@ -182,6 +179,9 @@ impl<'a> SampleRun<'a> {
         let base = base.or_else(|| Some(isolated.clone()));
         self.own[t][layer.output] = Some(self.kept(free, base.as_ref(), counted));
         self.inner[t][layer.output] = Some(isolated);
+        if let Some(sums) = own_sums {
+            self.give_sums(sums);
+        }
         Ok(())
     }
 

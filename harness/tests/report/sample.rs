@@ -120,6 +120,7 @@ fn network(targets: &[TargetOutcome]) -> Vec<NetworkLayer> {
 fn outcome(targets: Vec<TargetOutcome>) -> Outcome {
     Outcome {
         model: ModelInfo {
+            is_onnx: true,
             path: "models/efficientnet-lite0.onnx".to_owned(),
             sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
             format: "qonnx".to_owned(),

@@ -5,7 +5,11 @@
 //! few columns between them that nobody keeps. Taps below each other are interleaved, `DEPTH` at a time, because one
 //! instruction adds that many products to a sum.
 
+use std::ops::Range;
+
 use super::ConvShape;
+use super::ends::Sink;
+use super::gemm::group_input;
 use super::isa::{Lanes, Scratch, Task};
 use super::pack::gather;
 
@@ -131,44 +135,46 @@ impl Task for Lay<'_> {
     }
 }
 
-/// The outputs of one input channel.
-pub(super) struct Channel<'a> {
+/// The outputs of some input channels.
+pub(super) struct Channels<'a> {
     pub shape: &'a ConvShape,
     pub layout: &'a Layout,
-    /// The input channel.
+    /// The image.
     pub x: &'a [u8],
     pub pad: u8,
-    /// Packed weights of the output channels.
+    /// Packed weights of all output channels.
     pub words: &'a [i32],
-    /// Output channels.
-    pub rows: usize,
+    /// Which input channels.
+    pub groups: Range<usize>,
     pub scratch: &'a mut Scratch,
-    /// (Output channels, output height, output width).
-    pub out: &'a mut [i32],
+    pub sink: &'a Sink<'a>,
 }
 
-impl Task for Channel<'_> {
+impl Task for Channels<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<O: Lanes>(self) {
-        let Channel {
+        let Channels {
             shape,
             layout,
             x,
             pad,
             words,
-            rows,
+            groups,
             scratch,
-            out,
+            sink,
         } = self;
         let offsets = &layout.offsets[..];
-        assert_eq!(out.len(), rows * shape.positions());
-        assert_eq!(words.len(), rows * offsets.len());
+        let (rows, positions) = (shape.group_outputs(), shape.positions());
+        assert_eq!(words.len(), shape.out_channels * offsets.len());
+        assert!(groups.end <= shape.groups);
 
         let mut staging = std::mem::take(&mut scratch.rows);
         let mut sums = std::mem::take(&mut scratch.sums);
-        take_apart(shape, layout, x, pad, &mut staging);
+        // Every channel is written to the same places: what lies between them stays.
+        staging.clear();
+        staging.resize(shape.strides[0] * shape.strides[1] * layout.plane, pad);
 
         let arrays = layout.sources.len() * layout.array;
         let packed = O::buffer(scratch);
@@ -176,46 +182,53 @@ impl Task for Channel<'_> {
             packed.resize(arrays * O::DEPTH, O::X::default());
         }
         let packed = &mut packed[..arrays * O::DEPTH];
-        for (array, sources) in packed
-            .chunks_exact_mut(layout.array * O::DEPTH)
-            .zip(&layout.sources)
-        {
-            let lines = sources.map(|start| &staging[start..][..layout.array]);
-            for (chunk, dst) in array.chunks_exact_mut(O::LANES * O::DEPTH).enumerate() {
-                // SAFETY: the caller's duty.
-                unsafe { O::interleave(lines, chunk * O::LANES, dst) };
-            }
-        }
-
         // Every vector that is read ends within the arrays: the offset of the last tap is `array - sums` at most.
         let furthest = offsets.iter().max().map_or(0, |last| last + layout.sums);
         assert!(furthest <= arrays && layout.sums.is_multiple_of(O::LANES));
-        if sums.len() < layout.sums {
-            sums.resize(layout.sums, 0);
+        if sums.len() < layout.sums + positions {
+            sums.resize(layout.sums + positions, 0);
         }
-        let packed = &packed[..];
-        for (words, out) in words
-            .chunks_exact(offsets.len())
-            .zip(out.chunks_exact_mut(shape.positions()))
-        {
-            let sums = &mut sums[..layout.sums];
-            let mut blocks = sums.chunks_exact_mut(VECTORS * O::LANES);
-            let mut first = 0;
-            for block in &mut blocks {
-                // SAFETY (both): the vectors from `first + offset` on are in `packed`, as asserted; `O` is the caller's
-                // duty.
-                unsafe { sum::<O, VECTORS>(packed, offsets, words, first, block) };
-                first += VECTORS * O::LANES;
-            }
-            for block in blocks.into_remainder().chunks_exact_mut(O::LANES) {
-                unsafe { sum::<O, 1>(packed, offsets, words, first, block) };
-                first += O::LANES;
-            }
-            for (out, sums) in out
-                .chunks_exact_mut(shape.out_width)
-                .zip(sums.chunks(layout.pitch))
+        let (sums_of_rows, own) = sums.split_at_mut(layout.sums);
+        for group in groups {
+            take_apart(shape, layout, group_input(shape, x, group), &mut staging);
+            for (array, sources) in packed
+                .chunks_exact_mut(layout.array * O::DEPTH)
+                .zip(&layout.sources)
             {
-                out.copy_from_slice(&sums[..shape.out_width]);
+                let lines = sources.map(|start| &staging[start..][..layout.array]);
+                for (chunk, dst) in array.chunks_exact_mut(O::LANES * O::DEPTH).enumerate() {
+                    // SAFETY: the caller's duty.
+                    unsafe { O::interleave(lines, chunk * O::LANES, dst) };
+                }
+            }
+
+            for channel in group * rows..(group + 1) * rows {
+                let words = &words[channel * offsets.len()..][..offsets.len()];
+                let mut blocks = sums_of_rows.chunks_exact_mut(VECTORS * O::LANES);
+                let mut first = 0;
+                for block in &mut blocks {
+                    // SAFETY (both): the vectors from `first + offset` on are in `packed`, as asserted; `O` is the
+                    // caller's duty.
+                    unsafe { sum::<O, VECTORS>(packed, offsets, words, first, block) };
+                    first += VECTORS * O::LANES;
+                }
+                for block in blocks.into_remainder().chunks_exact_mut(O::LANES) {
+                    unsafe { sum::<O, 1>(packed, offsets, words, first, block) };
+                    first += O::LANES;
+                }
+                let wanted = sink.sums(channel, 0);
+                let out = wanted.map_or(own.as_mut_ptr(), |(out, _)| out);
+                let lines = sums_of_rows.chunks(layout.pitch).take(shape.out_height);
+                for (row, line) in lines.enumerate() {
+                    let (line, width) = (&line[..shape.out_width], shape.out_width);
+                    // SAFETY: a row of this channel of the output, or of this thread's own sums, which have as many.
+                    unsafe {
+                        out.wrapping_add(row * width)
+                            .copy_from_nonoverlapping(line.as_ptr(), width);
+                    }
+                }
+                // SAFETY: all positions of the channel were written just now; nobody else has them.
+                unsafe { sink.take(channel, 0, out, positions) };
             }
         }
         scratch.rows = staging;
@@ -253,12 +266,10 @@ unsafe fn sum<O: Lanes, const V: usize>(
     }
 }
 
-/// Writes a channel, with its padding, into the planes.
+/// Writes a channel into the planes, which hold the padding.
 #[inline(always)]
-fn take_apart(shape: &ConvShape, layout: &Layout, x: &[u8], pad: u8, planes: &mut Vec<u8>) {
+fn take_apart(shape: &ConvShape, layout: &Layout, x: &[u8], planes: &mut [u8]) {
     let ([down, right], top) = (shape.strides, shape.pads[0]);
-    planes.clear();
-    planes.resize(down * right * layout.plane, pad);
     let Layout { pitch, plane, .. } = *layout;
     // Rows below the last one that an output reads are not wanted.
     let rows = plane / pitch;

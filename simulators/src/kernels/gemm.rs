@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::depthwise::{self, is_depthwise};
-use super::grid::{Grid, Output};
+use super::ends::{Outputs, Sink};
+use super::grid::Grid;
 use super::isa::{Lanes, Scratch, Task, dispatch};
 use super::pack::{fill_row, pack_block};
 use super::{ConvShape, Isa, PARALLEL_MACS};
@@ -29,7 +30,7 @@ const VECTOR_ROWS: usize = 4;
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
     isa: Isa,
-    shape: ConvShape,
+    pub(super) shape: ConvShape,
     plan: Plan,
     row_sums: Vec<i32>,
 }
@@ -110,73 +111,81 @@ impl PackedWeights {
 /// # Panics
 /// If a slice has not the size of `shape`, or `weights` were packed for another shape.
 pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, out: &mut [i32]) {
-    shape.check(x.len(), weights.row_sums.len() * shape.taps(), out.len());
+    let outputs = Outputs {
+        sums: Some(out),
+        ..Outputs::default()
+    };
+    conv_u8i8_to(shape, x, pad, weights, outputs);
+}
+
+/// [`conv_u8i8`] with offsets and with ends that read the sums while they are in the cache.
+///
+/// # Panics
+/// As [`conv_u8i8`].
+pub fn conv_u8i8_to(
+    shape: &ConvShape,
+    x: &[u8],
+    pad: u8,
+    weights: &PackedWeights,
+    mut outputs: Outputs,
+) {
+    let positions = shape.positions();
+    shape.check(
+        x.len(),
+        weights.row_sums.len() * shape.taps(),
+        shape.out_channels * positions,
+    );
+    outputs.check(shape.out_channels, positions);
     assert_eq!(
         *shape, weights.shape,
         "the weights were packed for this shape"
     );
-    if out.is_empty() {
+    if shape.out_channels * positions == 0 {
         return;
     }
     let parallel = shape.macs() >= PARALLEL_MACS;
     let isa = weights.isa;
+    let sink = &outputs.sink(positions);
     match &weights.plan {
         Plan::Vector { rows, stride } => {
-            let (outputs, stride) = (shape.group_outputs(), *stride);
-            for (group, out) in out.chunks_mut(outputs).enumerate() {
-                let x = gather_column(shape, group_input(shape, x, group), pad);
-                let rows = &rows[group * outputs * stride..][..outputs * stride];
-                let run = |(rows, out): (&[i8], &mut [i32])| {
-                    dispatch(
-                        isa,
-                        Vector {
-                            x: &x,
-                            rows,
-                            stride,
-                            out,
-                        },
-                    );
-                };
-                if parallel {
-                    let block = 16 * VECTOR_ROWS;
-                    rows.par_chunks(block * stride)
-                        .zip(out.par_chunks_mut(block))
-                        .for_each(run);
-                } else {
-                    run((rows, out));
-                }
+            let mut sums = vec![0; shape.out_channels];
+            vector(isa, shape, x, pad, rows, *stride, parallel, &mut sums);
+            for (channel, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: one sum, of the only position of each channel.
+                unsafe { sink.take(channel, 0, sum, 1) };
+            }
+            if let Some((out, _)) = sink.sums(0, 0) {
+                // SAFETY: the output has one sum a channel, as checked.
+                unsafe { out.copy_from_nonoverlapping(sums.as_ptr(), sums.len()) };
             }
         }
         Plan::Depthwise { words, layout } => {
-            let outputs = shape.group_outputs() * shape.positions();
-            let run = |(group, out): (usize, &mut [i32])| {
-                let x = group_input(shape, x, group);
-                let rows = shape.group_outputs();
-                let words =
-                    &words[group * words.len() / shape.groups..][..words.len() / shape.groups];
+            let run = |groups: Range<usize>| {
                 Scratch::with(|scratch| {
-                    let channel = depthwise::Channel {
+                    let channels = depthwise::Channels {
                         shape,
                         layout,
                         x,
                         pad,
                         words,
-                        rows,
+                        groups,
                         scratch,
-                        out,
+                        sink,
                     };
-                    dispatch(isa, channel);
+                    dispatch(isa, channels);
                 });
             };
             if parallel {
-                out.par_chunks_mut(outputs).enumerate().for_each(run);
+                let some = shape.groups.div_ceil(4 * rayon::current_num_threads());
+                (0..shape.groups.div_ceil(some))
+                    .into_par_iter()
+                    .for_each(|i| run(i * some..shape.groups.min((i + 1) * some)));
             } else {
-                out.chunks_mut(outputs).enumerate().for_each(run);
+                run(0..shape.groups);
             }
         }
         Plan::Panels { words } => {
             let grid = dispatch(isa, Blocks { shape, parallel });
-            let output = Output(out.as_mut_ptr());
             let run = |block: usize| {
                 let (group, rows, columns) = grid.block(shape, block);
                 let x = group_input(shape, x, group);
@@ -190,7 +199,7 @@ pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, 
                         rows,
                         columns,
                         scratch,
-                        output,
+                        sink,
                     };
                     dispatch(isa, panels);
                 });
@@ -204,8 +213,47 @@ pub fn conv_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &PackedWeights, 
     }
 }
 
+/// The sums of the only output position.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what a convolution has, and how its weights lie"
+)]
+fn vector(
+    isa: Isa,
+    shape: &ConvShape,
+    x: &[u8],
+    pad: u8,
+    rows: &[i8],
+    stride: usize,
+    parallel: bool,
+    out: &mut [i32],
+) {
+    let outputs = shape.group_outputs();
+    for (group, out) in out.chunks_mut(outputs).enumerate() {
+        let x = gather_column(shape, group_input(shape, x, group), pad);
+        let rows = &rows[group * outputs * stride..][..outputs * stride];
+        let run = |(rows, out): (&[i8], &mut [i32])| {
+            let product = Vector {
+                x: &x,
+                rows,
+                stride,
+                out,
+            };
+            dispatch(isa, product);
+        };
+        if parallel {
+            let block = 16 * VECTOR_ROWS;
+            rows.par_chunks(block * stride)
+                .zip(out.par_chunks_mut(block))
+                .for_each(run);
+        } else {
+            run((rows, out));
+        }
+    }
+}
+
 /// The input channels of a group.
-fn group_input<'a, T>(shape: &ConvShape, x: &'a [T], group: usize) -> &'a [T] {
+pub(super) fn group_input<'a, T>(shape: &ConvShape, x: &'a [T], group: usize) -> &'a [T] {
     let size = shape.group_channels() * shape.height * shape.width;
     &x[group * size..][..size]
 }
@@ -353,7 +401,7 @@ struct Panels<'a> {
     rows: Range<usize>,
     columns: Range<usize>,
     scratch: &'a mut Scratch,
-    output: Output<i32>,
+    sink: &'a Sink<'a>,
 }
 
 impl Task for Panels<'_> {
@@ -370,7 +418,7 @@ impl Task for Panels<'_> {
             rows,
             columns,
             scratch,
-            output,
+            sink,
         } = self;
         let (outputs, positions) = (shape.group_outputs(), shape.positions());
         let steps = shape.taps().div_ceil(O::DEPTH);
@@ -381,6 +429,10 @@ impl Task for Panels<'_> {
         let chunks = columns.len().div_ceil(O::LANES);
         let chunk = steps * O::LANES * O::DEPTH;
         let mut staging = std::mem::take(&mut scratch.rows);
+        let mut sums = std::mem::take(&mut scratch.sums);
+        if sums.len() < O::ROWS * columns.len() {
+            sums.resize(O::ROWS * columns.len(), 0);
+        }
         let packed = O::buffer(scratch);
         if packed.len() < chunks * chunk {
             packed.resize(chunks * chunk, O::X::default());
@@ -391,7 +443,10 @@ impl Task for Panels<'_> {
 
         for first in rows.clone().step_by(O::ROWS) {
             let count = O::ROWS.min(rows.end - first);
-            let words = &words[(group * outputs + first) * steps..][..count * steps];
+            let channel = group * outputs + first;
+            let words = &words[channel * steps..][..count * steps];
+            let own = (sums.as_mut_ptr(), columns.len());
+            let (out, out_stride) = sink.sums(channel, columns.start).unwrap_or(own);
             for c in (0..chunks).step_by(O::VECTORS) {
                 let column = columns.start + c * O::LANES;
                 let vectors = O::VECTORS.min(chunks - c);
@@ -400,19 +455,23 @@ impl Task for Panels<'_> {
                     x: packed[c * chunk..][..vectors * chunk].as_ptr(),
                     chunk,
                     words: words.as_ptr(),
-                    out: output
-                        .0
-                        .wrapping_add((group * outputs + first) * positions + column),
-                    out_stride: positions,
+                    out: out.wrapping_add(c * O::LANES),
+                    out_stride,
                     columns: (vectors * O::LANES).min(columns.end - column),
                 };
                 // SAFETY: `x` points to `vectors` chunks and `words` to `count` words a step; the rows
                 // `first..first + count` and the columns from `column` on are in the output and in
-                // this task's block; `O` is the caller's duty.
+                // this task's block, or in this thread's own sums; `O` is the caller's duty.
                 unsafe { run_tile::<O>(count, vectors, tile) };
+            }
+            for r in 0..count {
+                let row = out.wrapping_add(r * out_stride);
+                // SAFETY: the row's columns were written just now, and are in this task's block.
+                unsafe { sink.take(channel + r, columns.start, row, columns.len()) };
             }
         }
         scratch.rows = staging;
+        scratch.sums = sums;
     }
 }
 

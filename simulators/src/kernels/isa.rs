@@ -2,6 +2,9 @@
 
 use std::cell::RefCell;
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+
 /// An instruction set that the kernels know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -11,24 +14,32 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512Vnni,
+    /// NEON, which is part of every (little-endian) `aarch64`.
+    Neon,
+    /// NEON and the products of unsigned and signed bytes of Armv8.6 (`FEAT_I8MM`).
+    NeonI8mm,
 }
 
 impl Isa {
+    /// Every instruction set, slowest first on a machine that has it.
+    const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Avx2,
+        Isa::Avx512Vnni,
+        Isa::Neon,
+        Isa::NeonI8mm,
+    ];
+
     /// The fastest instruction set of this machine.
     pub fn detect() -> Isa {
-        if Isa::Avx512Vnni.is_available() {
-            Isa::Avx512Vnni
-        } else if Isa::Avx2.is_available() {
-            Isa::Avx2
-        } else {
-            Isa::Portable
-        }
+        let fastest = Isa::ALL.into_iter().rfind(|isa| isa.is_available());
+        fastest.unwrap_or(Isa::Portable)
     }
 
     /// Every instruction set of this machine, slowest first.
     pub fn available() -> Vec<Isa> {
-        let all = [Isa::Portable, Isa::Avx2, Isa::Avx512Vnni];
-        all.into_iter().filter(|isa| isa.is_available()).collect()
+        let all = Isa::ALL.into_iter();
+        all.filter(|isa| isa.is_available()).collect()
     }
 
     /// Whether this machine has it (the standard library caches the answer).
@@ -46,11 +57,25 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Isa::Neon | Isa::NeonI8mm => false,
+        }
+    }
+
+    /// Whether this machine has it (the standard library caches the answer).
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_available(self) -> bool {
+        // Words of weights are read as vectors of bytes: the order of the bytes matters.
+        let neon = cfg!(target_endian = "little");
+        match self {
+            Isa::Portable => true,
+            Isa::Neon => neon,
+            Isa::NeonI8mm => neon && std::arch::is_aarch64_feature_detected!("i8mm"),
+            Isa::Avx2 | Isa::Avx512Vnni => false,
         }
     }
 
     /// Whether this machine has it.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         self == Isa::Portable
     }
@@ -75,8 +100,13 @@ pub fn vectorize<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `is_available` found every feature of the function.
         Isa::Avx512Vnni => unsafe { with_avx512(f) },
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => unreachable!("not available"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => f(),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: `is_available` found every feature of the function.
+        Isa::NeonI8mm => unsafe { with_i8mm(f) },
+        #[allow(unreachable_patterns, reason = "the sets of other architectures")]
+        _ => unreachable!("not available"),
     }
 }
 
@@ -89,6 +119,12 @@ fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,i8mm")]
+fn with_i8mm<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
@@ -124,8 +160,20 @@ pub(super) fn dispatch<T: Task>(isa: Isa, task: T) -> T::Output {
             #[inline(always)]
             || unsafe { task.run::<x86::Avx512Vnni>() },
         ),
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => panic!("this machine has no {isa:?}"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => vectorize(
+            isa,
+            #[inline(always)]
+            || unsafe { task.run::<neon::Neon>() },
+        ),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm => vectorize(
+            isa,
+            #[inline(always)]
+            || unsafe { task.run::<neon::NeonI8mm>() },
+        ),
+        #[allow(unreachable_patterns, reason = "the sets of other architectures")]
+        _ => panic!("this machine has no {isa:?}"),
     }
 }
 
@@ -181,9 +229,9 @@ pub(super) trait Lanes {
 #[derive(Default)]
 pub(super) struct Scratch {
     /// Packed inputs, for sets that pack bytes.
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Packed inputs, for sets that pack 16 bits.
-    halves: Vec<i16>,
+    pub halves: Vec<i16>,
     /// Codes before they are interleaved.
     pub rows: Vec<u8>,
     /// Sums before they are brought into the output's layout.
@@ -204,14 +252,11 @@ impl Scratch {
 /// The portable operations, with the lane structure of AVX-512 VNNI.
 pub(super) struct Portable;
 
-/// `word` and `interleave` of the sets with four bytes a lane.
+/// How the sets with four bytes a lane pack.
 macro_rules! four_bytes_a_lane {
     () => {
         type X = u8;
-        const LANES: usize = 16;
         const DEPTH: usize = 4;
-        const ROWS: usize = 8;
-        const VECTORS: usize = 3;
 
         #[inline(always)]
         fn buffer(scratch: &mut Scratch) -> &mut Vec<u8> {
@@ -229,6 +274,19 @@ macro_rules! four_bytes_a_lane {
                 weights.get(i).map_or(0, |w| w.cast_unsigned())
             }))
         }
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use four_bytes_a_lane;
+
+/// The lanes of the sets with 16 lanes of four bytes.
+macro_rules! sixteen_lanes {
+    () => {
+        four_bytes_a_lane!();
+        const LANES: usize = 16;
+        const ROWS: usize = 8;
+        const VECTORS: usize = 3;
 
         #[inline(always)]
         unsafe fn interleave(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
@@ -237,7 +295,7 @@ macro_rules! four_bytes_a_lane {
     };
 }
 
-/// `interleave` of the sets with four bytes a lane; SSE2 is part of every x86-64.
+/// `interleave` of the sets with 16 lanes of four bytes; SSE2 is part of every x86-64.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
@@ -264,7 +322,7 @@ fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
     }
 }
 
-/// `interleave` of the sets with four bytes a lane.
+/// `interleave` of the sets with 16 lanes of four bytes.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
@@ -275,7 +333,7 @@ fn interleave_bytes(rows: [&[u8]; 4], at: usize, dst: &mut [u8]) {
 }
 
 impl Lanes for Portable {
-    four_bytes_a_lane!();
+    sixteen_lanes!();
     type Inputs = [u8; 64];
     type Weights = [i8; 64];
     type Sums = [i32; 16];
@@ -414,7 +472,7 @@ mod x86 {
     pub struct Avx512Vnni;
 
     impl Lanes for Avx512Vnni {
-        four_bytes_a_lane!();
+        sixteen_lanes!();
         type Inputs = __m512i;
         type Weights = __m512i;
         type Sums = __m512i;

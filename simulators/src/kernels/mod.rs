@@ -3,7 +3,7 @@
 //! A convolution of one image is a matrix product `out[m][p] = sum_k w[m][k] * x[k][p]`: `m` an output
 //! channel, `p` an output position, `k` a tap (channel, kernel row, kernel column).
 //! * [`conv_u8i8`]: exact `i32` sums, in any order (integer addition is associative), as fast as the
-//!   machine can; the caller proves that no sum overflows.
+//!   machine can; the caller proves that no sum overflows. [`conv_u8i8_to`] hands them on while they are in the cache.
 //! * [`conv_f64`]: `f64` sums in one fixed order, the same bytes everywhere.
 //! * [`conv_in_order`]: an accumulator of any width that wraps or saturates at every step.
 //! * [`lose_in_pairs`]: what exact sums lose where products are added two at a time in 16 bits.
@@ -20,17 +20,21 @@
 )]
 
 mod depthwise;
+mod ends;
 mod gemm;
 mod grid;
 mod in_order;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod pairs;
 mod real;
 #[cfg(test)]
 mod tests;
 
-pub use gemm::{PackedWeights, conv_u8i8};
+pub use ends::{End, Outputs};
+pub use gemm::{PackedWeights, conv_u8i8, conv_u8i8_to};
 pub use in_order::{OverflowCount, conv_in_order};
 pub use isa::{Isa, vectorize};
 pub use pairs::{SaturatingPairs, lose_in_pairs};

@@ -4,8 +4,8 @@ use align_check_specs::{Overflow, PairRule};
 use proptest::prelude::*;
 
 use super::{
-    ConvShape, Isa, OverflowCount, PackedWeights, SaturatingPairs, conv_f64, conv_in_order,
-    conv_u8i8, lose_in_pairs, vectorize,
+    ConvShape, End, Isa, Outputs, OverflowCount, PackedWeights, SaturatingPairs, conv_f64,
+    conv_in_order, conv_u8i8, conv_u8i8_to, lose_in_pairs, vectorize,
 };
 
 /// What the taps of every output read, in order: `f(output channel, position, weight index, input)`,
@@ -170,6 +170,63 @@ fn check_u8i8(shape: &ConvShape, x: &[u8], pad: u8, weights: &[i8]) {
             })
             .collect();
         assert_eq!(packed.row_sums(), sums);
+        check_ends(&packed, x, pad, &expected);
+    }
+}
+
+/// A byte of each sum that tells its channel, too.
+struct Tells(u8);
+
+impl Tells {
+    fn byte(&self, channel: usize, sum: i32) -> u8 {
+        (channel as u8)
+            .wrapping_mul(31)
+            .wrapping_add(self.0)
+            .wrapping_add((sum ^ (sum >> 8)) as u8)
+    }
+}
+
+impl End for Tells {
+    fn codes(&self, channel: usize, sums: &[i32], codes: &mut [u8]) {
+        for (code, &sum) in codes.iter_mut().zip(sums) {
+            *code = self.byte(channel, sum);
+        }
+    }
+}
+
+/// Two ends read every sum once, with its offset, whether the sums are kept or not.
+fn check_ends(packed: &PackedWeights, x: &[u8], pad: u8, sums: &[i32]) {
+    let shape = &packed.shape;
+    let positions = shape.positions();
+    let offsets: Vec<i32> = (0..shape.out_channels as i32)
+        .map(|m| m * 77 - 100)
+        .collect();
+    for (kept, shifted) in [(true, true), (false, true), (true, false), (false, false)] {
+        let offset = |m: usize| if shifted { offsets[m] } else { 0 };
+        let wanted: Vec<i32> = sums
+            .iter()
+            .enumerate()
+            .map(|(i, sum)| sum.wrapping_add(offset(i / positions)))
+            .collect();
+        let mut out = vec![i32::MIN; sums.len()];
+        let mut bytes = [vec![0; sums.len()], vec![0; sums.len()]];
+        let ends = [Tells(1), Tells(90)];
+        let outputs = Outputs {
+            sums: kept.then_some(&mut out[..]),
+            offsets: shifted.then_some(&offsets[..]),
+            ends: ends
+                .iter()
+                .zip(&mut bytes)
+                .map(|(end, bytes)| (end as &dyn End, &mut bytes[..]))
+                .collect(),
+        };
+        conv_u8i8_to(shape, x, pad, packed, outputs);
+        assert!(!kept || out == wanted, "{shape:?}");
+        for (end, bytes) in ends.iter().zip(bytes) {
+            let byte = |(i, &sum): (usize, &i32)| end.byte(i / positions, sum);
+            let expected: Vec<u8> = wanted.iter().enumerate().map(byte).collect();
+            assert!(bytes == expected, "{shape:?}, kept {kept}");
+        }
     }
 }
 
@@ -553,6 +610,9 @@ fn threads_do_not_change_a_byte() {
         let one = run(1);
         assert!(one == run(2), "{shape:?}");
         assert_eq!(one.0, reference_u8i8(&shape, &x, 5, &w), "{shape:?}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        let packed = PackedWeights::new(Isa::detect(), &shape, &w);
+        pool.unwrap().install(|| check_ends(&packed, &x, 5, &one.0));
     }
 }
 

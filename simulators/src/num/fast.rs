@@ -2,7 +2,7 @@
 
 use align_check_specs::{LeftShift, Rounding, Shift, Step};
 
-use super::FixedMultiplier;
+use super::{FixedMultiplier, round_f32, round_f64};
 
 /// Most bits that a fast shift drops.
 const MAX_SHIFT: u32 = 62;
@@ -134,6 +134,93 @@ pub fn each_shifted<T>(
                 |x| end(shift_right_i32(start(x), bits, $r)),
                 keep,
             )
+        };
+    }
+    with_constant!(r, run);
+}
+
+/// Nearest integer, ties to even, of an `f32` below 2^22 in magnitude: added to 1.5 * 2^23, the integer
+/// stands in the low bits of the sum.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn round_to_i32(v: f32) -> i32 {
+    const MAGIC: f32 = 12_582_912.0;
+    (v + MAGIC)
+        .to_bits()
+        .cast_signed()
+        .wrapping_sub(MAGIC.to_bits().cast_signed())
+}
+
+/// The integer of an `f64` that is one, below 2^31 in magnitude: as [`round_to_i32`], with 1.5 * 2^52.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn whole_to_i32(v: f64) -> i32 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    // The low half of MAGIC is 0.
+    (v + MAGIC).to_bits() as i32
+}
+
+/// `keep(round(real(x)))` of many numbers, for reals of at most 2^30 in magnitude.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn each_rounded<T>(
+    from: &[i32],
+    r: Rounding,
+    out: &mut [T],
+    real: impl Fn(i32) -> f64,
+    keep: impl Fn(i32) -> T,
+) {
+    if r == Rounding::HalfEven {
+        // The sum rounds so itself.
+        return each_block(
+            from,
+            out,
+            #[inline(always)]
+            |x| whole_to_i32(real(x)),
+            keep,
+        );
+    }
+    macro_rules! run {
+        ($r:expr) => {
+            each_block(
+                from,
+                out,
+                #[inline(always)]
+                |x| whole_to_i32(round_f64(real(x), $r)),
+                keep,
+            )
+        };
+    }
+    with_constant!(r, run);
+}
+
+/// `end(round_f32(start(x)))` of many reals.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+pub fn each_real(
+    from: &[f64],
+    r: Rounding,
+    out: &mut [i32],
+    start: impl Fn(f32) -> f32,
+    end: impl Fn(f32) -> i32,
+) {
+    macro_rules! run {
+        ($r:expr) => {
+            for (out, &x) in out.iter_mut().zip(from) {
+                *out = end(round_f32(start(x as f32), $r));
+            }
         };
     }
     with_constant!(r, run);

@@ -19,7 +19,10 @@ mod width;
 mod tests;
 
 pub use ap_fixed::{FixedOverflow, FixedType, MAX_FIXED_WIDTH};
-pub use fast::{FastMultiplier, each_block, each_shifted, shift_right_i32, shift_right_i64};
+pub use fast::{
+    FastMultiplier, each_block, each_real, each_rounded, each_shifted, round_to_i32,
+    shift_right_i32, shift_right_i64,
+};
 pub use flags::{Flagged, Flags};
 pub use multiplier::{FixedMultiplier, MAX_MANTISSA_BITS, power_of_two};
 pub use rounding::{divide, round, round_f32, round_f64, shift_right};

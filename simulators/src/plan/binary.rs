@@ -109,6 +109,7 @@ impl Planner<'_> {
             clamp: clamp_codes(out, folded, bounds),
             blocks: self.pair_blocks(op, operands, [a, b], out),
             memo: Memo::default(),
+            in_blocks: Memo::default(),
         };
         Some((Finish::Pair(Box::new(pair)), false, vec![rule]))
     }

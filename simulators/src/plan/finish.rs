@@ -133,6 +133,8 @@ pub struct Pair {
     pub blocks: Option<(PairFunction, Arc<[bool]>)>,
     /// What the function made of pairs that came by.
     pub memo: Memo,
+    /// The same in whole blocks.
+    pub in_blocks: Memo,
 }
 
 /// Codes of pairs of bytes, each computed once: what a function of two codes makes of a pair is the same wherever, and
@@ -149,24 +151,64 @@ impl Memo {
         out: &mut [u8],
         code: impl Fn(u8, u8) -> i32,
     ) -> Option<()> {
-        let known = self
-            .0
-            .get_or_init(|| (0..1 << 16).map(|_| AtomicU16::new(0)).collect());
+        let known = self.known();
         for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-            let entry = &known[usize::from(a) << 8 | usize::from(b)];
-            // 0: not known yet.
-            let mut byte = entry.load(Ordering::Relaxed);
-            if byte == 0 {
-                byte = 1 + u16::from(u8::try_from(code(a, b) - first).ok()?);
-                entry.store(byte, Ordering::Relaxed);
-            }
-            *out = (byte - 1) as u8;
+            *out = known.byte(a, b, first, &code)?;
         }
         Some(())
+    }
+
+    /// As [`bytes`](Self::bytes) of two functions: `inside` says which one is an element's, in the order of the memos.
+    pub fn bytes_of_two(
+        memos: [&Self; 2],
+        inside: &[bool],
+        [a, b]: [&[u8]; 2],
+        first: i32,
+        out: &mut [u8],
+        code: impl Fn(bool, u8, u8) -> i32,
+    ) -> Option<()> {
+        let known = memos.map(Self::known);
+        for (((out, &a), &b), &inside) in out.iter_mut().zip(a).zip(b).zip(inside) {
+            let own = known[usize::from(inside)];
+            *out = own.byte(a, b, first, |a, b| code(inside, a, b))?;
+        }
+        Some(())
+    }
+
+    fn known(&self) -> Known<'_> {
+        let unknown = || (0..1 << 16).map(|_| AtomicU16::new(0)).collect();
+        Known(self.0.get_or_init(unknown))
+    }
+}
+
+/// Bytes of all pairs, each one more: 0 is not known yet.
+#[derive(Clone, Copy)]
+struct Known<'a>(&'a [AtomicU16]);
+
+impl Known<'_> {
+    #[inline]
+    fn byte(self, a: u8, b: u8, first: i32, code: impl Fn(u8, u8) -> i32) -> Option<u8> {
+        let entry = &self.0[usize::from(a) << 8 | usize::from(b)];
+        let mut byte = entry.load(Ordering::Relaxed);
+        if byte == 0 {
+            byte = 1 + u16::from(u8::try_from(code(a, b) - first).ok()?);
+            entry.store(byte, Ordering::Relaxed);
+        }
+        Some((byte - 1) as u8)
     }
 }
 
 impl Pair {
+    /// The code of an element in a whole block, or of one that is not.
+    pub fn code(&self, inside: bool, a: i32, b: i32) -> i32 {
+        let off = &mut Trace::off();
+        let code = match &self.blocks {
+            Some((blocks, _)) if inside => blocks(a, b, off),
+            _ => (self.function)(a, b, off),
+        };
+        code.clamp(self.clamp.0, self.clamp.1)
+    }
+
     /// The code of an element, step by step.
     #[inline]
     pub fn traced(&self, index: usize, a: i32, b: i32, trace: &mut Trace) -> i32 {

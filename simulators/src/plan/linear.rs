@@ -122,7 +122,9 @@ impl Planner<'_> {
             rule.derivation = Derivation::F64;
         }
         let clamp = (folded.lo, folded.hi);
-        Requantizer::new(&rule, &spec.bias, &spec.accumulator, &units, out, clamp)
+        let (bias, accumulator) = (&spec.bias, &spec.accumulator);
+        let wanted = self.wanted;
+        Requantizer::of_channels(&rule, bias, accumulator, &units, out, clamp, wanted)
             .map(|requantizer| (requantizer, channels))
     }
 

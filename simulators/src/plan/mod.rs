@@ -29,7 +29,7 @@ use crate::rules::requantize::Unit;
 use crate::rules::thresholds;
 use crate::tensor::Channels;
 
-pub use finish::{Finish, FloatFinish, Pair, Table};
+pub use finish::{Finish, FloatFinish, Memo, Pair, Table};
 pub use sum::{LinearPlan, OtherBias, Paired, Sum};
 
 /// A layer under a target's rules.
@@ -63,7 +63,7 @@ impl LayerPlan {
         model: Option<&LayerPlan>,
         isa: Isa,
     ) -> Result<Self, Error> {
-        Self::with(layer, spec, inputs, model, isa, false)
+        Self::with(layer, spec, inputs, model, isa, (false, None))
     }
 
     /// As [`new`](Self::new), with the bias at the scale that the file states for it: kernels of integer files
@@ -78,7 +78,23 @@ impl LayerPlan {
         model: Option<&LayerPlan>,
         isa: Isa,
     ) -> Result<Self, Error> {
-        Self::with(layer, spec, inputs, model, isa, true)
+        Self::with(layer, spec, inputs, model, isa, (true, None))
+    }
+
+    /// As [`new`](Self::new) or [`with_stated_bias`](Self::with_stated_bias), where only elements of some channels of
+    /// the output are asked for: the others may have no rule.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_channels(
+        layer: &Layer,
+        spec: &Spec,
+        inputs: &[ValueGrid],
+        model: Option<&LayerPlan>,
+        isa: Isa,
+        (stated_bias, wanted): (bool, &[bool]),
+    ) -> Result<Self, Error> {
+        Self::with(layer, spec, inputs, model, isa, (stated_bias, Some(wanted)))
     }
 
     fn with(
@@ -87,7 +103,7 @@ impl LayerPlan {
         inputs: &[ValueGrid],
         model: Option<&LayerPlan>,
         isa: Isa,
-        stated_bias: bool,
+        (stated_bias, wanted): (bool, Option<&[bool]>),
     ) -> Result<Self, Error> {
         Planner {
             layer,
@@ -96,6 +112,7 @@ impl LayerPlan {
             model,
             isa,
             stated_bias,
+            wanted,
         }
         .plan()
         .map_err(|what| Error::Unsupported {
@@ -125,6 +142,7 @@ impl LayerPlan {
             model: None,
             isa,
             stated_bias: false,
+            wanted: None,
         };
         let ending = planner.finish(self.linear.as_ref(), &self.out);
         let (finish, float, rules) = ending.map_err(|what| Error::Unsupported {
@@ -153,6 +171,7 @@ impl LayerPlan {
             model: None,
             isa: Isa::Portable,
             stated_bias: false,
+            wanted: None,
         };
         let linear = self.linear.as_ref()?;
         let (Kind::Linear(own), ValueGrid::Codes { grid, relabel, .. }) = (&layer.kind, &self.out)
@@ -185,6 +204,24 @@ impl LayerPlan {
             ) => a.same_labels(b) && a != b,
             _ => false,
         }
+    }
+
+    /// Whether the output is the same as another plan's, given the same inputs: both are bound to the same numbers.
+    /// False where that is not told from the plans alone.
+    pub fn computes_as(&self, other: &Self) -> bool {
+        let sums = match (&self.linear, &other.linear) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                self.shares_sums(other) && (&a.unit, &a.bias) == (&b.unit, &b.bias)
+            }
+            _ => false,
+        };
+        let ends = match (&self.finish, &other.finish) {
+            (Finish::Letter(a), Finish::Letter(b)) => a == b,
+            (Finish::Keep { lo, hi }, Finish::Keep { lo: a, hi: b }) => (lo, hi) == (a, b),
+            _ => false,
+        };
+        sums && ends && self.out == other.out
     }
 
     /// Whether the sums are the same integers as another plan's, given the same input codes.
@@ -239,6 +276,8 @@ struct Planner<'a> {
     isa: Isa,
     /// Whether a bias has the scale that the file states, where kernels add its integers as they are.
     stated_bias: bool,
+    /// Output channels whose codes are asked for; all of them where absent.
+    wanted: Option<&'a [bool]>,
 }
 
 /// The output's grid on the target.

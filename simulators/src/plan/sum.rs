@@ -214,7 +214,7 @@ impl Planner<'_> {
             .collect();
         let mut bias = bias();
         let apart = |a: &(f64, f64), b: &(f64, f64)| {
-            let off = |(own, unit): &(f64, f64)| (own / unit).ln().abs();
+            let off = |(own, unit): &(f64, f64)| libm::log(own / unit).abs();
             off(a).total_cmp(&off(b))
         };
         let other: Vec<(f64, f64)> = linear

@@ -7,7 +7,7 @@ use crate::kernels::{Isa, vectorize};
 use crate::rules::requantize::{Kept, round_to_i32};
 
 /// Sums that are quantized together.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
 
 /// The model's quantizer behind a sum of one channel: the real `sum * m + b` in `f64`, clamped, then the quantizer's own
 /// operations in `f32`.
@@ -34,19 +34,21 @@ struct Near {
     b: f32,
     lo: f32,
     hi: f32,
-    /// The distance from the definition is below `(largest + terms) * NEAR`, for the block's largest magnitude.
-    terms: f32,
+    /// Half a step less what the terms that are the same for all sums may be off: as far as the rest may be from the
+    /// nearest code.
+    enough: f32,
 }
 
-/// Twelve halves of the last place of `f32`.
+/// Fourteen halves of the last place of `f32`.
 ///
 /// With `u = 2^-24`, `S = |sum * m|`, and everything in steps of the output: the short form rounds the sum, its factor,
 /// their product, the offset and the result, `3 S + |b| + |t|` times `u`; the definition rounds the real, the quotient
 /// and the sum with the zero point, `2 |v| + |y|` times `u`, and its `f64` part vanishes beside that; a bound is rounded
 /// twice in each. As `S <= |t| + |b|` and `|v| <= |t| + |inside|` to first order, both are less than
 /// `u * (7 |t| + 4 |b| + 2 |inside| + 4 |bound|)` apart. Rounding and clamping keep an order: where the clamped short form
-/// lies further than that from every tie, both give the same code.
-const NEAR: f32 = 12.0 / 16_777_216.0;
+/// lies further than that from every tie, both give the same code. The remaining two halves are for looking: a distance of
+/// at most one half, its product and the two sums around it are rounded to `3 / 2 u` at most, and one of the terms is 1.
+const NEAR: f32 = 14.0 / 16_777_216.0;
 
 impl LetterEnd {
     /// Of a [plain](is_plain) quantizer; `clamp` are reals.
@@ -86,23 +88,21 @@ impl LetterEnd {
         let near = self.near();
         vectorize(
             isa,
+            // Everything by value: what is read through a reference is read again for each element.
             #[inline(always)]
-            || {
+            move || {
                 let (blocks, rest) = sums.as_chunks::<BLOCK>();
                 let (outs, last) = out.as_chunks_mut::<BLOCK>();
                 for (sums, out) in blocks.iter().zip(outs) {
-                    let codes = near.and_then(
+                    let told = near.is_some_and(
                         #[inline(always)]
-                        |near| near.codes(sums, self.outside),
+                        |near| near.codes(sums, self.outside, first, out),
                     );
-                    let codes = codes.unwrap_or_else(|| self.exact(sums));
-                    for (out, code) in out.iter_mut().zip(codes) {
-                        *out = T::keep(code, first);
+                    if !told {
+                        self.exact(sums, first, out);
                     }
                 }
-                for (out, &sum) in last.iter_mut().zip(rest) {
-                    *out = T::keep(self.code(f64::from(sum) * self.m + self.b), first);
-                }
+                self.exact(rest, first, last);
             },
         );
     }
@@ -112,12 +112,10 @@ impl LetterEnd {
         reason = "must be compiled with its caller's target features"
     )]
     #[inline(always)]
-    fn exact(self, sums: &[i32; BLOCK]) -> [i32; BLOCK] {
-        let mut codes = [0; BLOCK];
-        for (code, &sum) in codes.iter_mut().zip(sums) {
-            *code = self.code(f64::from(sum) * self.m + self.b);
+    fn exact<T: Kept>(self, sums: &[i32], first: i32, out: &mut [T]) {
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = T::keep(self.code(f64::from(sum) * self.m + self.b), first);
         }
-        codes
     }
 
     /// `None` where a number is no ordinary one.
@@ -130,7 +128,7 @@ impl LetterEnd {
             b: in_steps(self.b),
             lo: in_steps(self.clamp.0).max(min).min(max),
             hi: in_steps(self.clamp.1).min(max).max(min),
-            terms: 0.0,
+            enough: 0.0,
         };
         let ends = near.lo.abs().max(near.hi.abs());
         let terms = near.b.abs() + self.inside.abs() + ends + 1.0;
@@ -142,35 +140,43 @@ impl LetterEnd {
             && self.clamp.0 <= self.clamp.1
             && scale > 1e-30
             && self.m.is_normal();
-        ordinary.then_some(Near { terms, ..near })
+        ordinary.then_some(Near {
+            enough: 0.5 - terms * NEAR,
+            ..near
+        })
     }
 }
 
 impl Near {
-    /// The codes of a block; `None` where one of them lies too near to a tie to be told.
+    /// The codes of a block; false where one of them lies too near to a tie to be told.
     #[allow(
         clippy::inline_always,
         reason = "must be compiled with its caller's target features"
     )]
     #[inline(always)]
-    fn codes(self, sums: &[i32; BLOCK], outside: i32) -> Option<[i32; BLOCK]> {
+    fn codes<T: Kept>(
+        self,
+        sums: &[i32; BLOCK],
+        outside: i32,
+        first: i32,
+        out: &mut [T; BLOCK],
+    ) -> bool {
         let mut codes = [0; BLOCK];
-        // Magnitudes as their bits, which have the same order.
-        let (mut largest, mut furthest) = (0i32, 0i32);
+        // Of numbers that are not negative, bits have the same order.
+        let mut worst = 0i32;
         for (code, &sum) in codes.iter_mut().zip(sums) {
             let t = sum as f32 * self.m + self.b;
             let y = if t > self.lo { t } else { self.lo };
             let y = if y < self.hi { y } else { self.hi };
             let rounded = round_to_i32(y);
-            let off = y - rounded as f32;
-            largest = largest.max(t.abs().to_bits().cast_signed());
-            furthest = furthest.max(off.abs().to_bits().cast_signed());
+            let off = (y - rounded as f32).abs() + t.abs() * NEAR;
+            worst = worst.max(off.to_bits().cast_signed());
             *code = rounded.wrapping_add(outside);
         }
-        let largest = f32::from_bits(largest.cast_unsigned());
-        let furthest = f32::from_bits(furthest.cast_unsigned());
-        let room = (largest + self.terms) * NEAR;
-        (0.5 - furthest > room).then_some(codes)
+        for (out, code) in out.iter_mut().zip(codes) {
+            *out = T::keep(code, first);
+        }
+        f32::from_bits(worst.cast_unsigned()) < self.enough
     }
 }
 

@@ -9,10 +9,11 @@ use align_check_specs::{Fold, Rounding};
 
 use super::Labels;
 use super::elementwise::PairFunction;
-use super::requantize::Unit;
+use super::requantize::{Kept, Unit};
 use super::unary::CodeFunction;
-use crate::num::Trace;
+use crate::kernels::{Isa, vectorize};
 use crate::num::trace::short;
+use crate::num::{self, Trace, round_to_i32};
 
 /// A shift this far from the smallest code is no shift.
 const NO_SHIFT: f32 = 1e-4;
@@ -20,6 +21,29 @@ const NO_SHIFT: f32 = 1e-4;
 const SAME_SHIFT: f32 = 5e-5;
 /// A shift below this part of the range is none.
 const NOTHING: f32 = 1e-5;
+
+/// Factors and offsets up to this leave no sum infinite.
+const HUGE: f32 = 1e9;
+
+fn huge(x: f32) -> bool {
+    x.is_nan() || x.abs() > HUGE
+}
+
+/// Whether an end of a grid does not leave room for arithmetic in `f32` and 32 bits.
+fn far(code: i64) -> bool {
+    code.abs() >= 1 << 20
+}
+
+/// Between two ends: as `max` and `min` of numbers.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn between(v: f32, low: f32, high: f32) -> f32 {
+    let v = if v > low { v } else { low };
+    if v < high { v } else { high }
+}
 
 /// The reals at both ends of a grid's codes.
 fn range(x: Labels) -> [f32; 2] {
@@ -72,6 +96,29 @@ impl FakeQuantizer {
     /// The stored code of a real.
     pub fn code(&self, x: f32) -> i32 {
         self.traced(x, &mut Trace::off())
+    }
+
+    /// [`code`](Self::code) of many reals as `f32`, none of which is no number; `None` where there is no short form.
+    pub fn codes(&self, isa: Isa, reals: &[f64]) -> Option<Vec<i32>> {
+        let ([low, high], k) = (self.range, self.k);
+        let (shift, min) = (self.shift.unwrap_or(0.0), self.out.min);
+        if [low, high, k, shift].into_iter().any(huge) || [min, self.out.max].into_iter().any(far) {
+            return None;
+        }
+        let add = if self.shift.is_some() { min } else { 0 };
+        let (lo, hi) = ((min - add) as f32, (self.out.max - add) as f32);
+        let offset = (add - self.out.relabel) as i32;
+        let mut codes = vec![0; reals.len()];
+        let rounding = self.rounding;
+        // Less a shift of 0 is the same code.
+        let steps = move |x: f32| x.max(low).min(high) * k - shift;
+        let code = move |rounded: f32| (rounded.max(lo).min(hi) as i32).wrapping_add(offset);
+        vectorize(
+            isa,
+            #[inline(always)]
+            || num::each_real(reals, rounding, &mut codes, steps, code),
+        );
+        Some(codes)
     }
 
     /// [`code`](Self::code), step by step.
@@ -242,6 +289,52 @@ impl ConvAdd {
                 line.code(sum, self.sum.quantizer.out, Rounding::HalfEven, trace)
             }
         }
+    }
+}
+
+impl ConvAdd {
+    /// [`code`](Self::code) of many, none of whose reals is no number; `None` where there is no short form.
+    pub fn codes(&self, isa: Isa, reals: &[f64], kept: &[i32]) -> Option<Vec<i32>> {
+        let (clip, line) = self.inner.as_ref()?;
+        let (other, out) = (self.sum.kept, self.sum.quantizer.out);
+        let parts = [clip.k, clip.i, clip.low, clip.high, line.k, line.i];
+        if parts.into_iter().any(huge)
+            || [out.min, out.max, out.relabel, other.relabel]
+                .into_iter()
+                .any(far)
+            || reals
+                .iter()
+                .any(|v| v.is_nan() || v.abs() > f64::from(HUGE))
+        {
+            return None;
+        }
+        let (min, max, relabel) = (out.min as f32, out.max as f32, out.relabel as i32);
+        let Clip { k, i, low, high } = *clip;
+        let kept_label = other.relabel as i32;
+        let sum = move |v: f64, q: i32| {
+            let x = between((v as f32).mul_add(k, i), low, high);
+            x + q.wrapping_add(kept_label) as f32
+        };
+        let code = move |v: f32| round_to_i32(between(v, min, max)).wrapping_sub(relabel);
+        let Line { k, i, fused } = *line;
+        let mut codes = vec![0; reals.len()];
+        vectorize(
+            isa,
+            #[inline(always)]
+            || {
+                let all = codes.iter_mut().zip(reals).zip(kept);
+                if fused && i != 0.0 {
+                    for ((out, &v), &q) in all {
+                        *out = code(sum(v, q).mul_add(k, i));
+                    }
+                } else {
+                    for ((out, &v), &q) in all {
+                        *out = code(sum(v, q) * k + i);
+                    }
+                }
+            },
+        );
+        Some(codes)
     }
 }
 
@@ -520,6 +613,60 @@ impl Channel {
         trace.step("clipped", how, v.max(low).min(high))
     }
 
+    /// [`traced`](Self::traced), half to even, of many sums that `bias` is added to in 32 bits; each less `first` where it
+    /// is kept as a byte.
+    pub fn codes<T: Kept>(
+        &self,
+        isa: Isa,
+        sums: &[i32],
+        bias: i32,
+        out: Labels,
+        first: i32,
+        codes: &mut [T],
+    ) {
+        let Self {
+            zeros,
+            scale,
+            bias: offset,
+            clamp: (low, high),
+            line,
+        } = *self;
+        let definition = [scale, offset, line.k, line.i].into_iter().any(huge)
+            || low.is_nan()
+            || high.is_nan()
+            || zeros.unsigned_abs() >= 1 << 52
+            || [out.min, out.max, out.relabel].into_iter().any(far);
+        if definition {
+            let code = |acc: i32| {
+                let acc = i64::from(acc.wrapping_add(bias));
+                self.traced(acc, out, Rounding::HalfEven, &mut Trace::off())
+            };
+            return num::each_block(sums, codes, code, |code| T::keep(code, first));
+        }
+        let (min, max, relabel) = (out.min as f32, out.max as f32, out.relabel as i32);
+        // Exact in f64: rounded once.
+        let raw = move |acc: i32| match zeros {
+            0 => acc.wrapping_add(bias) as f32,
+            zeros => (f64::from(acc.wrapping_add(bias)) + zeros as f64) as f32,
+        };
+        let value = move |acc: i32| between(raw(acc) * scale + offset, low, high);
+        let code = move |v: f32| round_to_i32(between(v, min, max)).wrapping_sub(relabel);
+        let keep = move |code| T::keep(code, first);
+        let Line { k, i, fused } = line;
+        vectorize(
+            isa,
+            #[inline(always)]
+            || {
+                if fused && i != 0.0 {
+                    let code = move |acc| code(value(acc).mul_add(k, i));
+                    num::each_block(sums, codes, code, keep);
+                } else {
+                    num::each_block(sums, codes, move |acc| code(value(acc) * k + i), keep);
+                }
+            },
+        );
+    }
+
     /// The code of a sum, step by step.
     pub fn traced(&self, sum: i64, out: Labels, rounding: Rounding, trace: &mut Trace) -> i32 {
         let v = self.value(sum, trace);
@@ -530,7 +677,6 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::num;
 
     const U8: Labels = Labels {
         scale: 0.047_100_001_573_562_62,

@@ -1,12 +1,12 @@
 //! A real to a code by a target's `[quantize]` rule.
 
-use align_check_specs::{DequantizeRule, Division, Quantize, Rounding, ZeroPointPosition};
+use align_check_specs::{DequantizeRule, Division, Quantize, ZeroPointPosition};
 
 use super::Labels;
 use super::fake_quantize::FakeQuantizer;
 use crate::kernels::{Isa, vectorize};
 use crate::num::trace::short;
-use crate::num::{Trace, Width};
+use crate::num::{self, Trace, Width};
 
 /// `[quantize]`, bound to one output grid.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +46,12 @@ impl RealQuantizer {
         let ends = [zero_point, min, max, relabel].into_iter().all(small);
         // A number that is none becomes code 0 by the definition, and a bound by the short form.
         let none = || reals.iter().any(|x| x.is_nan());
-        if self.rule.rounding != Rounding::HalfEven || !ends || none() {
+        if !ends || none() {
             return None;
+        }
+        let rounding = self.rule.rounding;
+        if self.rule.division == Division::FakeQuantize {
+            return self.fake.codes(isa, reals);
         }
         let (scale, inverse) = (self.out.scale_f32(), self.inverse);
         if !scale.is_normal() || !inverse.is_normal() {
@@ -65,17 +69,17 @@ impl RealQuantizer {
         let (lo, hi, relabel) = (min as f32, max as f32, relabel as i32);
         let mut codes = vec![0; reals.len()];
         // `-0.0 + 0.0` is another zero, and the same code.
-        let code = move |steps: f32| {
-            let rounded = (steps + before).round_ties_even() + after;
-            rounded.max(lo).min(hi) as i32 - relabel
-        };
+        let code = move |rounded: f32| (rounded + after).max(lo).min(hi) as i32 - relabel;
         vectorize(
             isa,
             #[inline(always)]
             || {
-                for (out, &x) in codes.iter_mut().zip(reals) {
-                    let x = x as f32;
-                    *out = code(if divides { x / scale } else { x * inverse });
+                if divides {
+                    let steps = move |x: f32| x / scale + before;
+                    num::each_real(reals, rounding, &mut codes, steps, code);
+                } else {
+                    let steps = move |x: f32| x * inverse + before;
+                    num::each_real(reals, rounding, &mut codes, steps, code);
                 }
             },
         );

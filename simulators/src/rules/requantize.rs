@@ -1,13 +1,17 @@
 //! `[requantize]` and `[bias]`, bound to the scales of one layer: from an accumulator to an output code.
 
+mod codes;
+
 use align_check_specs::{
     Accumulator, Bias, BiasFormat, Bounds, ClampOrder, Derivation, Division, LeftShift, Multiplier,
     Overflow, Requantize, Rounding, Step, ZeroPointPosition,
 };
 
+pub use self::codes::Kept;
 use super::Labels;
 use super::fake_quantize;
-use crate::kernels::{Isa, vectorize};
+pub use crate::num::round_to_i32;
+
 use crate::num::trace::short;
 use crate::num::{self, Exact, FastMultiplier, FixedMultiplier, Flagged, Flags, Trace, Width};
 
@@ -75,6 +79,23 @@ impl Requantizer {
         out: Labels,
         clamp: (f64, f64),
     ) -> Result<Self, String> {
+        Self::of_channels(rule, bias, accumulator, units, out, clamp, None)
+    }
+
+    /// [`new`](Self::new), of which only the codes of some channels may be asked: the multipliers of the others are not
+    /// made.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_channels(
+        rule: &Requantize,
+        bias: &Bias,
+        accumulator: &Accumulator,
+        units: &[Unit],
+        out: Labels,
+        clamp: (f64, f64),
+        wanted: Option<&[bool]>,
+    ) -> Result<Self, String> {
         let bias = rule.bias.as_ref().unwrap_or(bias);
         let width = width(accumulator);
         let multipliers: Vec<f64> = units
@@ -84,6 +105,10 @@ impl Requantizer {
         let largest = multipliers.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let shared_bias = BiasScale::of(units);
         let mut channels = Vec::with_capacity(units.len());
+        // A power of two may be refused: then all of them are made.
+        let wanted = wanted.filter(|wanted| {
+            rule.multiplier != Multiplier::PowerOfTwo && wanted.len() == units.len()
+        });
         let in_blocks = match &rule.tail {
             Some(tail) => units.len() - units.len() % (tail.block as usize).max(1),
             None => units.len(),
@@ -103,6 +128,7 @@ impl Requantizer {
                 out,
                 width,
                 index >= in_blocks,
+                wanted.is_none_or(|wanted| wanted[index]),
             )?);
         }
         if let Multiplier::FakeQuantize { fold } = rule.multiplier {
@@ -432,198 +458,6 @@ impl Requantizer {
             self.clamped(raw, trace)
         })
     }
-
-    /// [`code`](Self::code) of many sums of one channel, without flags; each less `first` where it is kept as a byte.
-    pub fn codes<T: Kept>(
-        &self,
-        isa: Isa,
-        sums: &[i32],
-        channel: usize,
-        first: i32,
-        out: &mut [T],
-    ) {
-        let c = &self.channels[channel];
-        let wraps_32 = self.width.bits == 32 && self.width.overflow == Overflow::Wrap;
-        let integer_bias = i32::try_from(c.bias).ok().filter(|_| wraps_32);
-        let rounding = self
-            .rule
-            .steps
-            .first()
-            .map_or(Rounding::HalfEven, |s| s.rounding);
-        let after = self.rule.zero_point == ZeroPointPosition::AfterRounding;
-        // Clamping before or after rounding is the same where the bounds are integers, and adding an integer zero point
-        // to a rounded f32 of this size, or to a clamped i32, is exact.
-        let small = |x: i64| x.abs() < 1 << 20;
-        let narrow = [self.lo, self.hi, self.out.zero_point, self.out.relabel]
-            .into_iter()
-            .all(small);
-        let zero = if after { self.out.zero_point } else { 0 } as i32;
-        let end = End {
-            lo: (self.lo as i32).wrapping_sub(zero),
-            hi: (self.hi as i32).wrapping_sub(zero),
-            offset: zero.wrapping_sub(self.out.relabel as i32),
-        };
-        match (self.rule.multiplier, integer_bias) {
-            (Multiplier::F32 | Multiplier::F32TwoSteps { .. }, Some(bias))
-                if rounding == Rounding::HalfEven && narrow =>
-            {
-                let inside = if after {
-                    0.0
-                } else {
-                    self.out.zero_point as f32
-                };
-                let (in_sum, behind) = match self.bias {
-                    BiasFormat::F32InAccumulator => (c.bias_f32, 0.0),
-                    BiasFormat::F32AfterScale => (0.0, c.bias_f32),
-                    _ => (0.0, 0.0),
-                };
-                let two = matches!(self.rule.multiplier, Multiplier::F32TwoSteps { .. });
-                let m = if two { c.unit } else { c.m as f32 };
-                let scale = self.out.scale_f32();
-                let reciprocal = matches!(
-                    self.rule.multiplier,
-                    Multiplier::F32TwoSteps {
-                        division: Division::ReciprocalF32
-                    }
-                );
-                let (lo, hi) = (end.lo as f32, end.hi as f32);
-                let offset = end.offset;
-                let finish =
-                    move |v: f32| round_to_i32((v + inside).max(lo).min(hi)).wrapping_add(offset);
-                let start = move |acc: i32| (acc.wrapping_add(bias) as f32 + in_sum) * m + behind;
-                vectorize(
-                    isa,
-                    #[inline(always)]
-                    || match (two, reciprocal) {
-                        (false, _) => each(sums, first, out, move |acc| finish(start(acc))),
-                        (true, true) => {
-                            let inverse = 1.0 / scale;
-                            each(sums, first, out, move |acc| finish(start(acc) * inverse));
-                        }
-                        (true, false) => {
-                            each(sums, first, out, move |acc| finish(start(acc) / scale));
-                        }
-                    },
-                );
-            }
-            (
-                Multiplier::Fixed { .. }
-                | Multiplier::FixedAbsolute { .. }
-                | Multiplier::Best { .. }
-                | Multiplier::Q15Reduced,
-                Some(bias),
-            ) if narrow && c.fast.is_some_and(FastMultiplier::is_narrow) => {
-                let Some(fast) = c.fast else { return };
-                vectorize(
-                    isa,
-                    #[inline(always)]
-                    || {
-                        fast.each_narrow(
-                            sums,
-                            bias,
-                            out,
-                            move |v| end.code(v),
-                            move |c| T::keep(c, first),
-                        );
-                    },
-                );
-            }
-            (
-                Multiplier::Fixed { .. }
-                | Multiplier::FixedAbsolute { .. }
-                | Multiplier::Best { .. }
-                | Multiplier::Q15Reduced,
-                Some(bias),
-            ) if c.fast.is_some() => {
-                let Some(fast) = c.fast else { return };
-                let (zero, lo, hi) = (i64::from(zero), self.lo, self.hi);
-                let relabel = self.out.relabel;
-                vectorize(
-                    isa,
-                    #[inline(always)]
-                    || {
-                        each(sums, first, out, move |acc| {
-                            let v = fast.apply(acc.wrapping_add(bias)) + zero;
-                            (v.clamp(lo, hi) - relabel) as i32
-                        });
-                    },
-                );
-            }
-            (Multiplier::PowerOfTwo, Some(bias))
-                if (0..=31).contains(&c.shift) && self.slope.is_none() && narrow =>
-            {
-                let shift = c.shift as u32;
-                vectorize(
-                    isa,
-                    #[inline(always)]
-                    || {
-                        num::each_shifted(
-                            sums,
-                            shift,
-                            rounding,
-                            out,
-                            move |acc| acc.wrapping_add(bias),
-                            move |v| end.code(v),
-                            move |code| T::keep(code, first),
-                        );
-                    },
-                );
-            }
-            _ => each(sums, first, out, |acc| {
-                self.code(i64::from(acc), channel, false).value
-            }),
-        }
-    }
-}
-
-/// How a rounded integer becomes a stored code.
-#[derive(Clone, Copy)]
-struct End {
-    /// Bounds less the zero point.
-    lo: i32,
-    hi: i32,
-    /// Zero point less what the target's label is more than the stored code.
-    offset: i32,
-}
-
-impl End {
-    #[allow(
-        clippy::inline_always,
-        reason = "must be compiled with its caller's target features"
-    )]
-    #[inline(always)]
-    fn code(self, v: i32) -> i32 {
-        v.max(self.lo).min(self.hi).wrapping_add(self.offset)
-    }
-}
-
-/// A code as a tensor keeps it.
-pub trait Kept: Copy {
-    /// Keeps a code, as a byte less the `first` one.
-    fn keep(code: i32, first: i32) -> Self;
-}
-
-impl Kept for i32 {
-    #[allow(
-        clippy::inline_always,
-        reason = "must be compiled with its caller's target features"
-    )]
-    #[inline(always)]
-    fn keep(code: i32, _first: i32) -> Self {
-        code
-    }
-}
-
-impl Kept for u8 {
-    #[allow(
-        clippy::inline_always,
-        reason = "must be compiled with its caller's target features"
-    )]
-    #[inline(always)]
-    fn keep(code: i32, first: i32) -> Self {
-        debug_assert!((0..256).contains(&(code - first)), "a code of its grid");
-        code.wrapping_sub(first) as Self
-    }
 }
 
 /// The roundings of a channel.
@@ -632,30 +466,6 @@ fn steps(rule: &Requantize, behind: bool) -> &[Step] {
         Some(tail) if behind => &tail.steps,
         _ => &rule.steps,
     }
-}
-
-/// Nearest integer, ties to even, of an `f32` below 2^22 in magnitude: added to 1.5 * 2^23, the integer
-/// stands in the low bits of the sum.
-#[allow(
-    clippy::inline_always,
-    reason = "must be compiled with its caller's target features"
-)]
-#[inline(always)]
-pub fn round_to_i32(v: f32) -> i32 {
-    const MAGIC: f32 = 12_582_912.0;
-    (v + MAGIC)
-        .to_bits()
-        .cast_signed()
-        .wrapping_sub(MAGIC.to_bits().cast_signed())
-}
-
-#[allow(
-    clippy::inline_always,
-    reason = "must be compiled with its caller's target features"
-)]
-#[inline(always)]
-fn each<T: Kept>(sums: &[i32], first: i32, out: &mut [T], f: impl Fn(i32) -> i32) {
-    num::each_block(sums, out, f, |code| T::keep(code, first));
 }
 
 /// The width of an accumulator; without one, 64 bits that nothing leaves.
@@ -710,6 +520,7 @@ fn channel(
     out: Labels,
     width: Width,
     behind: bool,
+    wanted: bool,
 ) -> Result<Channel, String> {
     let product = unit.x * unit.w;
     let product_f32 = unit.x as f32 * unit.w as f32;
@@ -779,6 +590,9 @@ fn channel(
             }
             _ => return Err("an exact bias in an integer accumulator".into()),
         },
+    }
+    if !wanted {
+        return Ok(result);
     }
     let signed = |fixed: FixedMultiplier| FixedMultiplier {
         mantissa: if m < 0.0 {

@@ -106,28 +106,50 @@ pub(super) fn conv(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let [n, height, width, channels] = extents4(b, x, "an input")?;
     let [out_channels, kh, kw, each] = extents4(b, w, "weights")?;
     let kernel = kernel_of(kh, kw)?;
-    let options = needed(b.options(node)?)?;
-    let strides = pair(&options, [2, 1], 0, "stride")?;
-    let dilations = pair(&options, [5, 4], 1, "dilation")?;
     if each == 0 || !channels.is_multiple_of(each) || !out_channels.is_multiple_of(channels / each)
     {
         return malformed(format!(
             "its weights for {each} channels do not fit its input of {channels} channels"
         ));
     }
-    let groups = channels / each;
-    let windows = windows(
-        same(&options, 0)?,
-        [height, width],
+    let weights = Weights {
         kernel,
-        strides,
-        dilations,
-    )?;
-    let mut inputs = vec![b.view(x, &CHANNELS_FIRST)?, b.view(w, &CHANNELS_FIRST)?];
-    inputs.extend(b.bias(node, 2, out_channels, [x, w])?);
-    let shape = vec![n, out_channels, windows.out[0], windows.out[1]];
-    let behind = Behind::activated(fused(Some(options), 3)?);
-    let op = convolution(kernel, &windows, dilations, groups);
+        out_channels,
+        groups: channels / each,
+        axes: &CHANNELS_FIRST,
+    };
+    convolved(b, node, [n, height, width], &weights, ([5, 4], 3))
+}
+
+/// Weights of a convolution.
+struct Weights {
+    kernel: [usize; 2],
+    out_channels: usize,
+    groups: usize,
+    /// Their axes, output channels first.
+    axes: &'static [usize],
+}
+
+/// A convolution whose operands fit, with the places of its options: dilations (rows, columns) and activation.
+fn convolved(
+    b: &mut Binder,
+    node: &FileNode,
+    [n, height, width]: [usize; 3],
+    weights: &Weights,
+    (dilations, activation): ([usize; 2], usize),
+) -> Outcome<()> {
+    let (x, w) = (b.operand(node, 0)?, b.operand(node, 1)?);
+    let options = needed(b.options(node)?)?;
+    let strides = pair(&options, [2, 1], 0, "stride")?;
+    let dilations = pair(&options, dilations, 1, "dilation")?;
+    let kernel = weights.kernel;
+    let padding = same(&options, 0)?;
+    let windows = windows(padding, [height, width], kernel, strides, dilations)?;
+    let mut inputs = vec![b.view(x, &CHANNELS_FIRST)?, b.view(w, weights.axes)?];
+    inputs.extend(b.bias(node, 2, weights.out_channels, [x, w])?);
+    let shape = vec![n, weights.out_channels, windows.out[0], windows.out[1]];
+    let behind = Behind::activated(fused(Some(options), activation)?);
+    let op = convolution(kernel, &windows, dilations, weights.groups);
     b.produce(node, 0, (op, inputs), behind, shape, &CHANNELS_FIRST)
 }
 
@@ -148,28 +170,19 @@ pub(super) fn depthwise(b: &mut Binder, node: &FileNode) -> Outcome<()> {
     let [n, height, width, channels] = extents4(b, x, "an input")?;
     let [one, kh, kw, out_channels] = extents4(b, w, "weights")?;
     let kernel = kernel_of(kh, kw)?;
-    let options = needed(b.options(node)?)?;
-    let strides = pair(&options, [2, 1], 0, "stride")?;
-    let dilations = pair(&options, [6, 5], 1, "dilation")?;
     if one != 1 || channels == 0 || out_channels == 0 || !out_channels.is_multiple_of(channels) {
         return malformed(format!(
             "its weights of shape {:?} do not fit its input of {channels} channels",
             [one, kh, kw, out_channels]
         ));
     }
-    let windows = windows(
-        same(&options, 0)?,
-        [height, width],
+    let weights = Weights {
         kernel,
-        strides,
-        dilations,
-    )?;
-    let mut inputs = vec![b.view(x, &CHANNELS_FIRST)?, b.view(w, &LAST_FIRST)?];
-    inputs.extend(b.bias(node, 2, out_channels, [x, w])?);
-    let shape = vec![n, out_channels, windows.out[0], windows.out[1]];
-    let behind = Behind::activated(fused(Some(options), 4)?);
-    let op = convolution(kernel, &windows, dilations, channels);
-    b.produce(node, 0, (op, inputs), behind, shape, &CHANNELS_FIRST)
+        out_channels,
+        groups: channels,
+        axes: &LAST_FIRST,
+    };
+    convolved(b, node, [n, height, width], &weights, ([6, 5], 4))
 }
 
 /// The gradient of a convolution: padding is that of the convolution that would lead back

@@ -71,11 +71,11 @@ pub(super) fn rates<'a>(
     }
     let rates = target.layers.iter().filter_map(stats).map(Stats::rate);
     let least = rates.filter(|&rate| rate > 0.0).fold(1.0, f64::min);
-    let decades = (-(least.log10().floor() as i32)).clamp(2, -SMALLEST);
+    let decades = (-(libm::log10(least).floor() as i32)).clamp(2, -SMALLEST);
     let bottom = TOP + HEIGHT;
     // An empty bar must not look like a small one: the smallest reaches above the line.
     let height = |rate: f64| {
-        let share = 1.0 + rate.log10() / f64::from(decades);
+        let share = 1.0 + libm::log10(rate) / f64::from(decades);
         share.clamp(0.0, 1.0) * (HEIGHT - 4.0) + 4.0
     };
     let _ = write!(
