@@ -394,7 +394,9 @@ fn with_sum(bytes: Vec<u8>) -> Vec<u8> {
         .rposition(|&b| b != b'\n')
         .map_or(0, |at| at + 1);
     let sum = Sha256::digest(&found[..end]);
-    let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = sum
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     if let Some(stated) = head.get_mut("sha256") {
         *stated = sum.into();
     }

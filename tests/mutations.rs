@@ -38,8 +38,11 @@ const MORE: &str = "ALIGN_CHECK_MUTATIONS";
 /// Longest good file that a fuzzer starts with, `-max_len` of `fuzz/run`.
 const SEED_BYTES: usize = 20_000;
 
+/// Panics where two ways of computing differ on a case that bytes spell.
+type Differential = fn(&[u8]);
+
 /// The fuzz targets that are of no format.
-const DIFFERENTIAL: [(&str, fn(&[u8])); 2] = [
+const DIFFERENTIAL: [(&str, Differential); 2] = [
     ("convolution", differential::convolution),
     ("multiplier", differential::multiplier),
 ];
