@@ -25,8 +25,8 @@ const SECONDS: usize = 5;
 /// Another number of seconds, where other work shares the machine.
 const PATIENCE: &str = "ALIGN_CHECK_SECONDS";
 
-/// After this, nobody waits for it any more.
-const HANGS: Duration = Duration::from_secs(120);
+/// After so many times of what it may take, nobody waits for it any more.
+const HANGS: u32 = 24;
 
 /// Mutations of each format, and of each of its files at least.
 const EACH: usize = 600;
@@ -38,8 +38,11 @@ const MORE: &str = "ALIGN_CHECK_MUTATIONS";
 /// Longest good file that a fuzzer starts with, `-max_len` of `fuzz/run`.
 const SEED_BYTES: usize = 20_000;
 
+/// Panics where two ways of computing differ on a case that bytes spell.
+type Differential = fn(&[u8]);
+
 /// The fuzz targets that are of no format.
-const DIFFERENTIAL: [(&str, fn(&[u8])); 2] = [
+const DIFFERENTIAL: [(&str, Differential); 2] = [
     ("convolution", differential::convolution),
     ("multiplier", differential::multiplier),
 ];
@@ -73,9 +76,13 @@ impl Case {
     }
 }
 
+fn patience() -> Duration {
+    Duration::from_secs(asked(PATIENCE).unwrap_or(SECONDS) as u64)
+}
+
 /// What is wrong with a case, if anything; and whether there was a result.
 fn verdict(format: &Format, bytes: &[u8]) -> Result<bool, String> {
-    let most = Duration::from_secs(asked(PATIENCE).unwrap_or(SECONDS) as u64);
+    let most = patience();
     let before = Instant::now();
     let fed = catch_unwind(AssertUnwindSafe(|| (format.feed)(bytes)));
     let took = before.elapsed();
@@ -188,7 +195,7 @@ fn mutated_files_end_in_order() {
                 for flying in &flying {
                     let flying = *flying.lock().expect("no panic");
                     if let Some((start, case)) = flying
-                        && start.elapsed() > HANGS
+                        && start.elapsed() > patience() * HANGS
                     {
                         say(format_args!(
                             "hangs: {} {case:?}",

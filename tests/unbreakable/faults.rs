@@ -173,7 +173,8 @@ fn every_writer_writes() {
         let place = folder.join("out.json");
         let (verb, given) = writers(&place).swap_remove(number);
         let run = run(given);
-        assert!(matches!(run.code, Some(0 | 1)), "{verb}: {run:?}");
+        // A proof that stays open ends in 3.
+        assert!(matches!(run.code, Some(0 | 1 | 3)), "{verb}: {run:?}");
         let names = names_in(&folder);
         assert_eq!(names.len(), 1, "{verb}: {names:?}");
         if verb == "--cases" {
