@@ -116,13 +116,13 @@ impl Runner<'_> {
                     requantizer.code(sum, c, self.initialized()).value
                 };
                 match sums {
-                    Sums::I32(sums) => match self.channel_end() {
-                        Some(end) => self.coded_from(sums, &end, buffers),
-                        None => {
-                            let sums = sums.iter().map(|&sum| i64::from(sum)).enumerate();
-                            self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
+                    Sums::I32(sums) => {
+                        if let Some(end) = self.channel_end() {
+                            return self.coded_from(sums, &end, buffers);
                         }
-                    },
+                        let sums = sums.iter().map(|&sum| i64::from(sum)).enumerate();
+                        self.coded(sums.map(|(i, sum)| code(i, sum)).collect())
+                    }
                     Sums::I64(sums, _) => {
                         let sums = sums.iter().copied().enumerate();
                         self.coded(sums.map(|(i, sum)| code(i, sum)).collect())

@@ -567,20 +567,17 @@ impl<'a> SampleRun<'a> {
         let mut buffers = self.buffers.borrow_mut();
         let ended = fed.reference.ended(&inputs, &runners, wanted, &mut buffers);
         drop(buffers);
-        let exact = match ended {
-            Some((sums, exact, made)) => {
-                if let Some(sums) = sums {
-                    fed.sums = Arc::new(sums).into();
-                }
-                for ((t, _), made) in others.into_iter().zip(made) {
-                    fed.made[t] = made.map(Arc::new);
-                }
-                Arc::new(exact)
+        let exact = if let Some((sums, exact, made)) = ended {
+            if let Some(sums) = sums {
+                fed.sums = Arc::new(sums).into();
             }
-            None => {
-                let sums = fed.sums.get_or_init(|| self.sums(&fed.reference, &inputs));
-                self.finish(&fed.reference, &inputs, sums)
+            for ((t, _), made) in others.into_iter().zip(made) {
+                fed.made[t] = made.map(Arc::new);
             }
+            Arc::new(exact)
+        } else {
+            let sums = fed.sums.get_or_init(|| self.sums(&fed.reference, &inputs));
+            self.finish(&fed.reference, &inputs, sums)
         };
         drop(inputs);
         fed.exact = Some(exact.clone());
