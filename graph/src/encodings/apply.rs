@@ -6,6 +6,7 @@ use super::resolve::Found;
 use super::scheme::Scheme;
 use super::sites::Sites;
 use super::{Encodings, Format, weights};
+use crate::onnx::fail::one_line;
 use crate::{Error, Graph, Model, Node, Op, Quantizer, Value, ValueId};
 
 /// What became of a file's entries.
@@ -108,7 +109,7 @@ impl Encodings {
     pub(super) fn malformed(&self, what: String) -> Error {
         Error::Malformed {
             path: self.path.clone(),
-            what,
+            what: one_line(&what),
         }
     }
 
@@ -124,7 +125,7 @@ impl Encodings {
                     path: self.path.clone(),
                     node: value.name.clone(),
                     op_type: self.format.to_string(),
-                    what: what.clone(),
+                    what: one_line(what),
                 });
             }
         };

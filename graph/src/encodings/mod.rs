@@ -27,6 +27,7 @@ pub use apply::Applied;
 pub use ranges::Range;
 pub use scheme::Scheme;
 
+use crate::onnx::fail::one_line;
 use crate::{Error, file};
 
 /// Largest file that is read.
@@ -191,7 +192,7 @@ impl Encodings {
         let checked = parsed.and_then(Parsed::checked);
         let parsed = checked.map_err(|what| Error::Malformed {
             path: path.to_owned(),
-            what,
+            what: one_line(&what),
         })?;
         Ok(Self {
             path: path.to_owned(),
