@@ -61,7 +61,7 @@ impl Encodings {
     pub fn apply(&self, graph: Graph, model: &Model) -> Result<(Graph, Applied), Error> {
         let sites = Sites::new(&graph);
         if let Some(node) = sites.quantized() {
-            return Err(self.malformed(format!(
+            return Err(self.malformed(&format!(
                 "node '{}' of {} quantizes an activation already, and which quantizers win is not guessed: take the \
                  float model, or leave this file out",
                 graph.nodes[node].name,
@@ -106,10 +106,10 @@ impl Encodings {
         Ok((inserted(graph, placements, suffixes), applied))
     }
 
-    pub(super) fn malformed(&self, what: String) -> Error {
+    pub(super) fn malformed(&self, what: &str) -> Error {
         Error::Malformed {
             path: self.path.clone(),
-            what: one_line(&what),
+            what: one_line(what),
         }
     }
 
@@ -143,11 +143,11 @@ impl Encodings {
             Some((axis, extent)) if extent == count => {
                 Ok(Some(Quantizer::Affine(weights::along(affine, Some(axis)))))
             }
-            Some((axis, extent)) => Err(self.malformed(format!(
+            Some((axis, extent)) => Err(self.malformed(&format!(
                 "tensor '{}' has {count} scales, but an extent of {extent} along axis {axis}",
                 value.name
             ))),
-            None => Err(self.malformed(format!(
+            None => Err(self.malformed(&format!(
                 "tensor '{}' of shape {:?} has {count} scales, and no axis for them",
                 value.name, value.shape
             ))),
@@ -167,7 +167,7 @@ impl Encodings {
             .find(|p| p.quantizer == quantizer || p.readers.is_none() || found.reader.is_none());
         match (known, found.reader) {
             (Some(known), _) if known.quantizer != quantizer => {
-                return Err(self.malformed(format!(
+                return Err(self.malformed(&format!(
                     "tensor '{}' gets two different quantizers",
                     sites.graph.values[found.value].name
                 )));
@@ -209,7 +209,7 @@ impl Encodings {
             }
             let quantizer = self
                 .of_weights(sites, value)
-                .map_err(|what| self.malformed(what))?;
+                .map_err(|what| self.malformed(&what))?;
             if let Some(quantizer) = quantizer {
                 placements.push(Placement {
                     value,

@@ -126,7 +126,7 @@ impl Encodings {
         if inputs.iter().any(known) {
             return Ok(None);
         }
-        Err(self.malformed(format!(
+        Err(self.malformed(&format!(
             "node '{node}' has {of} inputs in it and reads {} activations of the model: which ones cannot be told",
             inputs.len()
         )))
@@ -145,20 +145,20 @@ impl Encodings {
         let all = found + lost.len() + parameters.len() + missing.resolved.len();
         let absent = lost.len() + parameters.len();
         if found == 0 {
-            return Err(self.malformed(format!(
+            return Err(self.malformed(&format!(
                 "none of its {all} tensors is in {shown}: {}",
                 listed(parameters.iter().chain(lost).chain(&missing.resolved))
             )));
         }
         if !parameters.is_empty() {
-            return Err(self.malformed(format!(
+            return Err(self.malformed(&format!(
                 "{} of its parameters are not in {shown}, so it belongs to another model: {}",
                 parameters.len(),
                 listed(parameters)
             )));
         }
         if 2 * absent > all {
-            return Err(self.malformed(format!(
+            return Err(self.malformed(&format!(
                 "{absent} of its {all} tensors are not in {shown}, so it belongs to another model: {}",
                 listed(lost)
             )));

@@ -141,7 +141,7 @@ impl Runner<'_> {
         Some(apply_posts(&self.layer.posts, real, index))
     }
 
-    /// Largest magnitude in front of [`Layer::posts`] of a layer of integer sums.
+    /// Largest magnitude in front of [`Layer::posts`](crate::network::Layer::posts) of a layer of integer sums.
     pub fn largest(&self, sums: &Sums) -> Option<f64> {
         let (Kind::Linear(Linear { rows: None, .. }), Sums::I32(sums)) = (&self.layer.kind, sums)
         else {

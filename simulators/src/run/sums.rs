@@ -11,7 +11,7 @@ use crate::tensor::{Data, Tensor};
 
 impl Runner<'_> {
     /// The sums of products: the expensive part, which plans with
-    /// [`shares_sums`](LayerPlan::shares_sums) need once for the same inputs.
+    /// [`shares_sums`](crate::plan::LayerPlan::shares_sums) need once for the same inputs.
     pub fn sums(&self, inputs: &[&Tensor]) -> Sums {
         self.sums_in(inputs, &mut Buffers::default())
     }
