@@ -370,13 +370,14 @@ fn products(a: &[u8], b: &[u8]) -> i64 {
 #[inline(always)]
 fn differing_bytes(start: usize, a: &[u8], b: &[u8], differing: &mut Vec<usize>) {
     let mut look = |start: usize, a: &[u8], b: &[u8]| {
-        // Written whether they differ or not, and kept where they do: no branch that nobody can foresee.
-        let (mut found, mut count) = ([0; PIECE], 0);
-        for (i, (x, y)) in a.iter().zip(b).enumerate() {
-            found[count % PIECE] = start + i;
-            count += usize::from(x != y);
+        // A bit for each, without a branch that nobody can foresee.
+        let bit = |(i, (x, y)): (usize, (&u8, &u8))| u32::from(x != y) << i;
+        let bits = a.iter().zip(b).enumerate().map(bit);
+        let mut left = bits.fold(0, |all, bit| all | bit);
+        while left != 0 {
+            differing.push(start + left.trailing_zeros() as usize);
+            left &= left - 1;
         }
-        differing.extend_from_slice(&found[..count]);
     };
     // Mostly few differ: pieces are looked at as a whole first.
     let ((pieces, rest), (others, last)) = (a.as_chunks::<PIECE>(), b.as_chunks::<PIECE>());
