@@ -70,8 +70,8 @@ impl Channel {
 /// How much later the steps of another end of the same sums begin.
 #[derive(Debug)]
 pub struct Shifts {
-    /// Of each of [`Begins::begins`], in sums.
-    shifts: Vec<i8>,
+    /// Of each of [`Begins::begins`].
+    sums: Vec<i8>,
     /// The largest magnitude of them.
     furthest: u32,
     /// Channels whose steps lie elsewhere altogether, or are not known.
@@ -148,7 +148,7 @@ impl Begins {
             let code = first + i32::from(bytes[index]);
             let begin = |code: i32| {
                 let at = channel.step(code)?;
-                Some(self.begins[at] + i32::from(shifts.shifts[at]))
+                Some(self.begins[at] + i32::from(shifts.sums[at]))
             };
             if begin(code).is_some_and(|begin| sum < begin) {
                 change(index..index + 1, &[bytes[index] - 1]);
@@ -189,7 +189,7 @@ impl Shifts {
             return None;
         }
         let (own, end) = (own.end, end.end);
-        let mut shifts = vec![0; begins.begins.len()];
+        let mut sums = vec![0; begins.begins.len()];
         let (mut furthest, mut scratch) = (0, Scratch::default());
         let mut apart = Vec::new();
         for (index, channel) in begins.channels.iter().enumerate() {
@@ -206,11 +206,11 @@ impl Shifts {
             };
             furthest = most;
             for moved in &scratch.moved {
-                shifts[steps.start + moved.step] = moved.shift;
+                sums[steps.start + moved.step] = moved.shift;
             }
         }
         (apart.len() * MOST_APART <= begins.channels.len()).then_some(Self {
-            shifts,
+            sums,
             furthest,
             apart,
         })
