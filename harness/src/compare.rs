@@ -12,6 +12,9 @@ use crate::outcome::{CHANNELS, Stats, Sums};
 /// Differences beyond this many LSB share the last bin of the histogram.
 const BINS: i32 = 8;
 
+/// Bins of the histogram, the one of no difference among them.
+const ALL_BINS: usize = 2 * BINS as usize + 1;
+
 /// The same of a difference of codes.
 const WIDEST: i64 = BINS as i64;
 
@@ -72,8 +75,7 @@ pub fn compare_again(
         elements: expected.len() as u64,
         ..Stats::default()
     };
-    let mut histogram = [0u64; 2 * BINS as usize + 1];
-    let mut differing = Vec::new();
+    let mut apart = Apart::default();
     if let (
         Data::Codes { codes: a, grid },
         Data::Codes {
@@ -100,22 +102,23 @@ pub fn compare_again(
                         own = byte_squares(a);
                         &own
                     };
-                    byte_sums(first, (a, squares), b, grid, &mut differing)
+                    byte_sums(first, (a, squares), b, grid, &mut apart)
                 },
             ),
-            _ => vectorize(
-                Isa::detect(),
-                #[inline(always)]
-                || code_sums(a, b, grid, &mut differing),
-            ),
+            _ => {
+                let sums = vectorize(
+                    Isa::detect(),
+                    #[inline(always)]
+                    || code_sums(a, b, grid, &mut apart.differing),
+                );
+                for &index in &apart.differing {
+                    let difference = i64::from(b.at(index)) - i64::from(a.at(index));
+                    apart.largest = apart.largest.max(difference.unsigned_abs() as f64);
+                    apart.histogram[(difference.clamp(-WIDEST, WIDEST) + WIDEST) as usize] += 1;
+                }
+                sums
+            }
         };
-        let mut largest = 0;
-        for &index in &differing {
-            let difference = i64::from(b.at(index)) - i64::from(a.at(index));
-            largest = largest.max(difference.unsigned_abs());
-            histogram[(difference.clamp(-WIDEST, WIDEST) + WIDEST) as usize] += 1;
-        }
-        stats.max_lsb = largest as f64;
     } else {
         let (a, b) = (expected.to_real(), got.to_real());
         for (index, (&a, &b)) in a.iter().zip(b.iter()).enumerate() {
@@ -125,12 +128,18 @@ pub fn compare_again(
             stats.sums.difference += (a - b) * (a - b);
             if a != b && !(a.is_nan() && b.is_nan()) {
                 let difference = (b - a) / lsb.at(index);
-                stats.max_lsb = stats.max_lsb.max(difference.abs());
-                bin(&mut histogram, difference);
-                differing.push(index);
+                apart.largest = apart.largest.max(difference.abs());
+                bin(&mut apart.histogram, difference);
+                apart.differing.push(index);
             }
         }
     }
+    let Apart {
+        differing,
+        largest,
+        histogram,
+    } = apart;
+    stats.max_lsb = largest;
     stats.differing = differing.len() as u64;
     stats.histogram = (-BINS..=BINS)
         .map(|lsb| (lsb, histogram[(lsb + BINS) as usize]))
@@ -138,6 +147,17 @@ pub fn compare_again(
         .collect();
     stats.finish();
     (stats, differing)
+}
+
+/// Where two tensors differ, and by how much.
+#[derive(Default)]
+struct Apart {
+    /// Indices, ascending.
+    differing: Vec<usize>,
+    /// In LSB.
+    largest: f64,
+    /// Differences of each size.
+    histogram: [u64; ALL_BINS],
 }
 
 /// Largest difference, in LSB, of codes that [`compare`] would compare as bytes.
@@ -241,6 +261,9 @@ const CHUNK: usize = 2048;
 /// Bytes that are equal, or looked at one by one.
 const PIECE: usize = 32;
 
+/// Differing codes of a [`CHUNK`] that are added up one by one.
+const FEW: usize = 64;
+
 /// Sums of bytes and of their squares.
 #[allow(
     clippy::inline_always,
@@ -250,13 +273,8 @@ const PIECE: usize = 32;
 fn byte_squares(a: &[u8]) -> Vec<[i64; 2]> {
     let mut all = Vec::with_capacity(a.len().div_ceil(CHUNK));
     for a in a.chunks(CHUNK) {
-        // Sums of so few bytes, and of their products, fit 32 bits.
         let sum = a.iter().map(|&a| u32::from(a)).sum::<u32>();
-        let squares = a.iter().map(|&a| {
-            let a = i16::from(a);
-            i32::from(a) * i32::from(a)
-        });
-        all.push([i64::from(sum), i64::from(squares.sum::<i32>())]);
+        all.push([i64::from(sum), products(a, a)]);
     }
     all
 }
@@ -273,10 +291,12 @@ fn byte_sums(
     (a, squares): (&[u8], &[[i64; 2]]),
     b: &[u8],
     grid: &CodeGrid,
-    differing: &mut Vec<usize>,
+    apart: &mut Apart,
 ) -> Sums {
     let zero = i128::from(grid.zero_point.at(0)) - i128::from(first);
     let mut sums = Sums::default();
+    // By size, in turns: what is added to one counter again and again waits for itself.
+    let mut counts = [[0u64; 512]; 2];
     let chunks = a.chunks(CHUNK).zip(b.chunks(CHUNK)).zip(squares);
     for (chunk, ((a, b), &[sum_a, square_a])) in chunks.enumerate() {
         // Of (x - zero) * (y - zero), from the sums of x, y and x * y.
@@ -286,37 +306,87 @@ fn byte_sums(
         };
         let expected = about_zero(sum_a, sum_a, square_a);
         sums.expected += expected;
-        let before = differing.len();
-        let (mut sum_b, mut square_b, mut product) = (sum_a, square_a, square_a);
-        let mut look = |start: usize, a: &[u8], b: &[u8]| {
-            for (i, (&x, &y)) in a.iter().zip(b).enumerate() {
-                if x != y {
-                    differing.push(chunk * CHUNK + start + i);
-                    let (x, y) = (i64::from(x), i64::from(y));
-                    sum_b += y - x;
-                    square_b += y * y - x * x;
-                    product += x * (y - x);
-                }
-            }
-        };
-        // Mostly few differ: pieces are looked at as a whole first.
-        let ((pieces, rest), (others, last)) = (a.as_chunks::<PIECE>(), b.as_chunks::<PIECE>());
-        for (piece, (a, b)) in pieces.iter().zip(others).enumerate() {
-            if a != b {
-                look(piece * PIECE, a, b);
-            }
-        }
-        look(a.len() - rest.len(), rest, last);
-        if differing.len() == before {
+        let (start, before) = (chunk * CHUNK, apart.differing.len());
+        differing_bytes(start, a, b, &mut apart.differing);
+        let differing = &apart.differing[before..];
+        if differing.is_empty() {
             sums.got += expected;
             sums.product += expected;
             continue;
         }
+        for (i, &index) in differing.iter().enumerate() {
+            let difference = 256 + usize::from(b[index - start]) - usize::from(a[index - start]);
+            counts[i % 2][difference % 512] += 1;
+        }
+        let [sum_b, square_b, product] = if differing.len() < FEW {
+            let mut all = [sum_a, square_a, square_a];
+            for &index in differing {
+                let [x, y] = [a, b].map(|of| i64::from(of[index - start]));
+                all[0] += y - x;
+                all[1] += y * y - x * x;
+                all[2] += x * (y - x);
+            }
+            all
+        } else {
+            // Sums of so few bytes, and of their products, fit 32 bits.
+            let sum = b.iter().map(|&b| u32::from(b)).sum::<u32>();
+            [i64::from(sum), products(b, b), products(a, b)]
+        };
         sums.got += about_zero(sum_b, sum_b, square_b);
         sums.product += about_zero(sum_a, sum_b, product);
         sums.difference += (square_a + square_b - 2 * product) as f64;
     }
+    for (difference, (&some, &others)) in counts[0].iter().zip(&counts[1]).enumerate() {
+        let count = some + others;
+        if count > 0 {
+            let difference = difference as i64 - 256;
+            apart.largest = apart.largest.max(difference.unsigned_abs() as f64);
+            apart.histogram[(difference.clamp(-WIDEST, WIDEST) + WIDEST) as usize] += count;
+        }
+    }
     scaled(sums, grid)
+}
+
+/// The sum of products of bytes of a [`CHUNK`].
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn products(a: &[u8], b: &[u8]) -> i64 {
+    // Sums of so few bytes, and of their products, fit 32 bits.
+    let products = a.iter().zip(b).map(|(&a, &b)| {
+        let (a, b) = (i16::from(a), i16::from(b));
+        i32::from(a) * i32::from(b)
+    });
+    i64::from(products.sum::<i32>())
+}
+
+/// Where bytes differ, `start` more than their place.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn differing_bytes(start: usize, a: &[u8], b: &[u8], differing: &mut Vec<usize>) {
+    let mut look = |start: usize, a: &[u8], b: &[u8]| {
+        // A bit for each, without a branch that nobody can foresee.
+        let bit = |(i, (x, y)): (usize, (&u8, &u8))| u32::from(x != y) << i;
+        let bits = a.iter().zip(b).enumerate().map(bit);
+        let mut left = bits.fold(0, |all, bit| all | bit);
+        while left != 0 {
+            differing.push(start + left.trailing_zeros() as usize);
+            left &= left - 1;
+        }
+    };
+    // Mostly few differ: pieces are looked at as a whole first.
+    let ((pieces, rest), (others, last)) = (a.as_chunks::<PIECE>(), b.as_chunks::<PIECE>());
+    for (piece, (a, b)) in pieces.iter().zip(others).enumerate() {
+        if a != b {
+            look(start + piece * PIECE, a, b);
+        }
+    }
+    look(start + a.len() - rest.len(), rest, last);
 }
 
 /// Sums over codes, and which of them differ. Products of codes within 15 bits of zero are exact; wider ones

@@ -2,13 +2,16 @@
 
 mod ends;
 mod letter;
+mod near_ties;
 mod reals;
 mod sums;
 
 use align_check_graph::Activation;
 
-use self::ends::ChannelEnd;
+pub(crate) use self::ends::ChannelEnd;
+pub use self::ends::{Asked, Ended};
 use self::letter::mapped;
+pub use self::near_ties::{Begins, NearTie, Shifts};
 use crate::adapt::{ValueGrid, gfpq_levels};
 use crate::buffers::Buffers;
 use crate::kernels::{Isa, OverflowCount};
@@ -74,7 +77,12 @@ impl Runner<'_> {
             Finish::Keep { lo, hi } => self.keep(inputs, *lo, *hi, buffers),
             Finish::Letter(quantizer) => self.letter(quantizer.as_deref(), inputs, sums, buffers),
             Finish::Real => Tensor::real(shape, self.reals(inputs, sums)),
-            Finish::Float(float) => self.coded(float.codes(self.isa, &self.reals(inputs, sums))),
+            Finish::Float(float) => {
+                if let (Sums::I32(sums), Some(end)) = (sums, self.channel_end()) {
+                    return self.coded_from(sums, &end, buffers);
+                }
+                self.coded(float.codes(self.isa, &self.reals(inputs, sums)))
+            }
             Finish::DynamicQuantize(part, empty) => {
                 let values = real::dynamic_quantize(*part, &inputs[0].to_real(), *empty);
                 Tensor::real(shape, values)

@@ -15,13 +15,15 @@ use crate::num::trace::short;
 use crate::plan::{Finish, LayerPlan, LinearPlan, Sum};
 use crate::quantize::affine;
 use crate::rules::requantize::Requantizer;
+use crate::run::{ChannelEnd, Runner};
 use crate::tensor::{Channels, Data};
 
 /// A layer's codes as a function of its sums.
 #[derive(Debug)]
 pub struct Step<'a> {
     rule: Rule<'a>,
-    isa: Isa,
+    /// The same for many sums at once, where a run has that.
+    end: Option<ChannelEnd<'a>>,
 }
 
 #[derive(Debug)]
@@ -87,30 +89,7 @@ impl<'a> Step<'a> {
     /// A text where the layer's codes are not a monotone function of one sum: there is none, it has no code, its
     /// accumulator may overflow on the way, or a bias differs from row to row.
     pub fn of(layer: &'a Layer, plan: &'a LayerPlan, isa: Isa) -> Result<Self, String> {
-        let (Kind::Linear(linear), Some(sums)) = (&layer.kind, &plan.linear) else {
-            return Err("no sums of products with weights".into());
-        };
-        if linear.rows.is_some() {
-            return Err("the bias differs from row to row".into());
-        }
-        if let Some(paired) = &sums.pairs {
-            let channels = paired.pairs.channels();
-            return Err(format!(
-                "pairs of products can saturate to 16 bits in {channels} output channels: codes follow from them, not from \
-                 the sum"
-            ));
-        }
-        match &sums.sum {
-            Sum::Fast { .. }
-            | Sum::InOrder {
-                overflow: Overflow::Exact,
-                ..
-            } => {}
-            Sum::InOrder { bits, .. } => {
-                return Err(format!("the accumulator of {bits} bits may overflow"));
-            }
-            Sum::Real { .. } => return Err("sums of reals".into()),
-        }
+        let (linear, sums) = exact_sums(layer, plan)?;
         let ValueGrid::Codes { .. } = &plan.out else {
             return Err("an output without codes".into());
         };
@@ -122,7 +101,8 @@ impl<'a> Step<'a> {
             }
             _ => return Err("the output is not quantized from the sum alone".into()),
         };
-        Ok(Self { rule, isa })
+        let end = Runner { layer, plan, isa }.channel_end();
+        Ok(Self { rule, end })
     }
 
     fn letter(
@@ -194,10 +174,10 @@ impl<'a> Step<'a> {
     /// The codes of sums of one channel.
     fn codes(&self, sums: &[i64], channel: usize) -> Vec<i32> {
         let narrow: Option<Vec<i32>> = sums.iter().map(|&sum| i32::try_from(sum).ok()).collect();
-        match (&self.rule, narrow) {
-            (Rule::Requantize(requantizer), Some(narrow)) => {
+        match (&self.end, narrow) {
+            (Some(end), Some(narrow)) => {
                 let mut codes = vec![0; sums.len()];
-                requantizer.codes(self.isa, &narrow, channel, 0, &mut codes);
+                end.codes(&narrow, channel % end.channels.count, 0, &mut codes);
                 codes
             }
             _ => sums.iter().map(|&sum| self.code(sum, channel)).collect(),
@@ -308,6 +288,41 @@ impl<'a> Step<'a> {
         }
         self.boundary(channel, guess, high, code, up)
     }
+}
+
+/// A layer's weights and how they are summed.
+///
+/// # Errors
+/// A text where an output does not follow from one exact sum.
+pub(crate) fn exact_sums<'a>(
+    layer: &'a Layer,
+    plan: &'a LayerPlan,
+) -> Result<(&'a Linear, &'a LinearPlan), String> {
+    let (Kind::Linear(linear), Some(sums)) = (&layer.kind, &plan.linear) else {
+        return Err("no sums of products with weights".into());
+    };
+    if linear.rows.is_some() {
+        return Err("the bias differs from row to row".into());
+    }
+    if let Some(paired) = &sums.pairs {
+        let channels = paired.pairs.channels();
+        return Err(format!(
+            "pairs of products can saturate to 16 bits in {channels} output channels: codes follow from them, not from \
+                 the sum"
+        ));
+    }
+    match &sums.sum {
+        Sum::Fast { .. }
+        | Sum::InOrder {
+            overflow: Overflow::Exact,
+            ..
+        } => {}
+        Sum::InOrder { bits, .. } => {
+            return Err(format!("the accumulator of {bits} bits may overflow"));
+        }
+        Sum::Real { .. } => return Err("sums of reals".into()),
+    }
+    Ok((linear, sums))
 }
 
 /// The weights of a layer less their zero point, one row an output channel; `None` where they have no codes.

@@ -52,9 +52,11 @@ impl Check<'_> {
         control: &Control,
     ) -> Result<()> {
         let compared = self.compared();
+        let range = partial.end()..end;
+        let steps = sample::Steps::new(self, range.len());
         let work = |number: usize| {
             let sample = source.load(number)?;
-            let mut found = sample::run(self, number, &sample, &compared)?;
+            let mut found = sample::run(self, steps.as_ref(), (number, &sample), &compared)?;
             let label = control
                 .labels
                 .map(|labels| labels.of(&sample.name))
@@ -63,7 +65,6 @@ impl Check<'_> {
             let inputs = inputs.collect::<Result<Vec<_>>>()?;
             Ok((sample.into_owned().name, found, inputs))
         };
-        let range = partial.end()..end;
         lanes::in_order(
             range,
             control.stop,
@@ -84,7 +85,7 @@ impl Check<'_> {
         if partial.start > 0 || partial.done == 0 || !self.targets.iter().any(|t| t.keep) {
             return Ok(());
         }
-        let found = sample::run(self, 0, &*source.load(0)?, &self.compared())?;
+        let found = sample::run(self, None, (0, &*source.load(0)?), &self.compared())?;
         for (own, found) in partial.targets.iter_mut().zip(found.targets) {
             for (own, found) in own.layers.iter_mut().zip(found.layers) {
                 own.kept = found.kept;

@@ -4,6 +4,7 @@
 pub(crate) mod drift;
 mod own;
 pub(crate) mod recorded;
+mod steps;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use align_check_simulators::adapt::{ValueGrid, put_on};
 use align_check_simulators::network::{Kind, Layer, LinearForm, Network};
 use align_check_simulators::plan::{Finish, LayerPlan};
 use align_check_simulators::quantize::CodeGrid;
-use align_check_simulators::run::{Runner, Sums};
+use align_check_simulators::run::{Asked, Runner, Sums};
 use align_check_simulators::tensor::{Channels, Data, Tensor};
 use anyhow::{Result, anyhow};
 use rayon::prelude::*;
@@ -28,20 +29,22 @@ use crate::inputs::{ArrayKind, Recording, Sample};
 use crate::noise::Noise;
 use crate::outcome::{Cause, Drift, Floor, Kept, Numbers, Stats, Witness};
 use recorded::{find_recorded, place};
+pub(crate) use steps::Steps;
 
 pub(crate) type Values = Vec<Option<Arc<Tensor>>>;
 
-/// Runs one sample through a check. `compared` says which layers count.
+/// Runs one sample through a check. `compared` says which layers count; `steps` are what it shares with others.
 ///
 /// # Errors
 /// One line, where a recording does not fit the network.
 pub(crate) fn run(
     check: &Check,
-    number: usize,
-    sample: &Sample,
+    steps: Option<&Steps>,
+    (number, sample): (usize, &Sample),
     compared: &[bool],
 ) -> Result<SampleFound> {
     let mut run = SampleRun::new(check, number, sample)?;
+    run.steps = steps;
     let last = last_uses(check);
     let mut found = SampleFound::new(check);
     for (index, last) in last.iter().enumerate() {
@@ -236,6 +239,8 @@ struct SampleRun<'a> {
     exhibits: RefCell<Vec<Exhibit>>,
     /// Who looks at a layer in place of judging it.
     see: Option<&'a (dyn Fn(&Judged) + Sync)>,
+    /// Where the targets' steps lie, beside the reference's.
+    steps: Option<&'a Steps>,
     /// Memory of tensors that nobody needs any more.
     buffers: RefCell<Buffers>,
 }
@@ -347,6 +352,7 @@ impl<'a> SampleRun<'a> {
             shown: &[],
             exhibits: RefCell::default(),
             see: None,
+            steps: None,
             buffers: RefCell::default(),
             base,
             check,
@@ -415,9 +421,9 @@ impl<'a> SampleRun<'a> {
 
     /// The output of a layer whose sums nobody asks for.
     fn output(&self, runner: &Runner, inputs: &[&Tensor]) -> Arc<Tensor> {
-        let ended = runner.ended(inputs, &[], false, &mut self.buffers.borrow_mut());
-        if let Some((_, out, _)) = ended {
-            return Arc::new(out);
+        let ended = runner.ended(inputs, Asked::default(), &mut self.buffers.borrow_mut());
+        if let Some(ended) = ended {
+            return Arc::new(ended.out);
         }
         let sums = self.sums(runner, inputs);
         let out = self.finish(runner, inputs, &sums);
@@ -479,6 +485,10 @@ impl<'a> SampleRun<'a> {
         let noise = OnceCell::new();
         let shared = |t: &usize| check.targets[*t].own.is_none();
         for t in (0..check.targets.len()).filter(shared) {
+            if !self.is_asked(t, index) {
+                self.own[t][layer.output].clone_from(&base);
+                continue;
+            }
             let entry = &mut found.targets[t].layers[index];
             let (isolated, own) = self.target(t, &fed, expected.as_ref(), &noise, entry)?;
             if base.is_none() {
@@ -497,6 +507,9 @@ impl<'a> SampleRun<'a> {
             Arc::new(fed.reference.finish(&inputs, &fed.reference.sums(&inputs)))
         }));
         for t in (0..check.targets.len()).filter(|t| !shared(t)) {
+            if !self.is_asked(t, index) {
+                continue;
+            }
             self.own_layers(t, &fed, &noise, compared, filled, found)?;
         }
         drop(noise);
@@ -504,6 +517,19 @@ impl<'a> SampleRun<'a> {
             self.give_sums(sums);
         }
         Ok(())
+    }
+
+    /// Whether anybody asks for a target's layer. Where decisions are tried together, in isolation, only some are looked at.
+    fn is_asked(&self, t: usize, index: usize) -> bool {
+        let Check { mode, recorded, .. } = self.check;
+        match self.wanted {
+            Some(wanted) if !mode.cumulative && recorded.is_none() => {
+                let placed = self.check.targets[t].own.is_some();
+                // Layers of a target's own feed one another.
+                wanted.contains_key(&(t, index)) || placed && wanted.keys().any(|key| key.0 == t)
+            }
+            _ => true,
+        }
     }
 
     /// A target's tensor to go on with: an equal one is shared, so that the next layer sees that nothing drifted.
@@ -534,10 +560,14 @@ impl<'a> SampleRun<'a> {
     /// cache, where all of it goes channel by channel.
     fn exact(&self, fed: &mut Fed<'a>) -> Result<Arc<Tensor>> {
         let check = self.check;
+        let steps = self.steps.and_then(|steps| steps.layer(check, fed.index));
         // Targets that compute the layer from what the reference is fed with; and of these, those that make something
-        // else of its sums.
-        let (mut compared, mut others) = (false, Vec::new());
+        // else of its sums: with ends of their own, or near ties only.
+        let (mut compared, mut others, mut shifted) = (false, Vec::new(), Vec::new());
         for (t, target) in check.targets.iter().enumerate() {
+            if !self.is_asked(t, fed.index) {
+                continue;
+            }
             if target.own.is_some() {
                 compared = true;
                 continue;
@@ -552,6 +582,15 @@ impl<'a> SampleRun<'a> {
             if unmoved && plan.computes_as(fed.reference.plan) {
                 continue;
             }
+            if let Some(shifts) = steps.and_then(|steps| steps.shifts[t].as_ref()) {
+                compared |= !shifts.are_none();
+                let runner = Runner {
+                    plan,
+                    ..fed.reference
+                };
+                shifted.push((t, runner, shifts));
+                continue;
+            }
             compared = true;
             if unmoved && plan.shares_sums(fed.reference.plan) {
                 let runner = Runner {
@@ -561,20 +600,39 @@ impl<'a> SampleRun<'a> {
                 others.push((t, runner));
             }
         }
-        let wanted = compared || self.check.recorded_reference.is_some() || self.see.is_some();
         let inputs = borrowed(&fed.inputs);
         let runners: Vec<Runner> = others.iter().map(|(_, runner)| *runner).collect();
+        let furthest = shifted.iter().map(|(.., shifts)| shifts.furthest()).max();
+        let asked = Asked {
+            others: &runners,
+            sums: compared || check.recorded_reference.is_some() || self.see.is_some(),
+            near: furthest.filter(|&furthest| furthest > 0),
+        };
         let mut buffers = self.buffers.borrow_mut();
-        let ended = fed.reference.ended(&inputs, &runners, wanted, &mut buffers);
+        let ended = fed.reference.ended(&inputs, asked, &mut buffers);
         drop(buffers);
-        let exact = if let Some((sums, exact, made)) = ended {
-            if let Some(sums) = sums {
+        let exact = if let Some(ended) = ended {
+            let exact = Arc::new(ended.out);
+            for (t, runner, shifts) in shifted {
+                let made = match (&ended.sums, steps) {
+                    _ if shifts.are_none() => None,
+                    (Some(Sums::I32(sums)), Some(steps)) => {
+                        let (own, other) = ((&*exact, &sums[..]), (&runner, shifts));
+                        let buffers = &mut self.buffers.borrow_mut();
+                        steps.begins.shifted(own, &ended.near, other, buffers)
+                    }
+                    // Asked for above: the target's own end makes it.
+                    _ => continue,
+                };
+                fed.made[t] = Some(made.map_or_else(|| exact.clone(), Arc::new));
+            }
+            if let Some(sums) = ended.sums {
                 fed.sums = Arc::new(sums).into();
             }
-            for ((t, _), made) in others.into_iter().zip(made) {
+            for ((t, _), made) in others.into_iter().zip(ended.others) {
                 fed.made[t] = made.map(Arc::new);
             }
-            Arc::new(exact)
+            exact
         } else {
             let sums = fed.sums.get_or_init(|| self.sums(&fed.reference, &inputs));
             self.finish(&fed.reference, &inputs, sums)
@@ -673,7 +731,8 @@ impl<'a> SampleRun<'a> {
             let made = fed.made[t].as_ref().filter(|_| unmoved);
             let shared = exact.is_some() || unmoved && fed.shares_sums(runner.plan);
             let no_sums = Arc::new(Sums::None);
-            let equal = exact.is_some_and(|exact| expected.is_none_or(|e| Arc::ptr_eq(e, exact)));
+            let known = exact.or(made);
+            let equal = known.is_some_and(|out| expected.is_none_or(|e| Arc::ptr_eq(e, out)));
             let sums = if equal && self.see.is_none() {
                 // Nothing differs: nobody asks for them.
                 &no_sums
@@ -683,7 +742,7 @@ impl<'a> SampleRun<'a> {
                 own_sums = self.sums(&runner, &inputs);
                 &own_sums
             };
-            let out = match exact.or(made) {
+            let out = match known {
                 Some(out) => out.clone(),
                 None => self.finish(&runner, &inputs, sums),
             };

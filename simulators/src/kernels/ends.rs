@@ -4,8 +4,8 @@ use super::grid::Output;
 
 /// What becomes of the sums of one output channel after the other.
 pub trait End: Sync {
-    /// The codes of some sums of a channel, as bytes; both slices have the same length.
-    fn codes(&self, channel: usize, sums: &[i32], codes: &mut [u8]);
+    /// The codes of some sums of a channel, from an output position on, as bytes; both slices have the same length.
+    fn codes(&self, channel: usize, position: usize, sums: &[i32], codes: &mut [u8]);
 }
 
 /// What a convolution of one image writes.
@@ -88,7 +88,7 @@ impl Sink<'_> {
             let at = channel * self.positions + position;
             // SAFETY: the caller's duty; `Outputs::check` found the codes to have the size of the output.
             let codes = unsafe { std::slice::from_raw_parts_mut(codes.wrapping_add(at), count) };
-            end.codes(channel, sums, codes);
+            end.codes(channel, position, sums, codes);
         }
     }
 }

@@ -189,7 +189,7 @@ impl Tells {
 }
 
 impl End for Tells {
-    fn codes(&self, channel: usize, sums: &[i32], codes: &mut [u8]) {
+    fn codes(&self, channel: usize, _position: usize, sums: &[i32], codes: &mut [u8]) {
         for (code, &sum) in codes.iter_mut().zip(sums) {
             *code = self.byte(channel, sum);
         }

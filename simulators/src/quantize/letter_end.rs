@@ -91,18 +91,74 @@ impl LetterEnd {
             // Everything by value: what is read through a reference is read again for each element.
             #[inline(always)]
             move || {
-                let (blocks, rest) = sums.as_chunks::<BLOCK>();
-                let (outs, last) = out.as_chunks_mut::<BLOCK>();
-                for (sums, out) in blocks.iter().zip(outs) {
-                    let told = near.is_some_and(
-                        #[inline(always)]
-                        |near| near.codes(sums, self.outside, first, out),
-                    );
-                    if !told {
-                        self.exact(sums, first, out);
-                    }
-                }
-                self.exact(rest, first, last);
+                in_blocks(
+                    sums,
+                    out,
+                    #[inline(always)]
+                    |_, sums, out| {
+                        let told = near.is_some_and(
+                            #[inline(always)]
+                            |near| near.codes(sums, self.outside, first, out) < near.enough,
+                        );
+                        if !told {
+                            self.exact(sums, first, out);
+                        }
+                    },
+                );
+            },
+        );
+    }
+
+    /// [`codes`](Self::codes), and which of the sums lie near a tie, ascending: all that are no more than `within` of them
+    /// away, and more.
+    pub fn watched<T: Kept>(
+        self,
+        isa: Isa,
+        sums: &[i32],
+        first: i32,
+        out: &mut [T],
+        within: u32,
+        found: &mut Vec<usize>,
+    ) {
+        let Some(near) = self.near() else {
+            found.extend(0..sums.len());
+            return self.codes(isa, sums, first, out);
+        };
+        let far = near.enough - within as f32 * near.m.abs();
+        let len = sums.len();
+        vectorize(
+            isa,
+            #[inline(always)]
+            move || {
+                in_blocks(
+                    sums,
+                    out,
+                    #[inline(always)]
+                    |start, sums, out| {
+                        let worst = near.codes(sums, self.outside, first, out);
+                        if worst < far {
+                            return;
+                        }
+                        let mut flags = [0u8; BLOCK];
+                        for (flag, &sum) in flags.iter_mut().zip(sums) {
+                            *flag = u8::from(near.off(sum).1 >= far);
+                        }
+                        // Few are near: eight are passed over at a time.
+                        for (eight, flags) in flags.as_chunks::<8>().0.iter().enumerate() {
+                            let mut left = u64::from_le_bytes(*flags);
+                            while left != 0 {
+                                let at = start + eight * 8 + left.trailing_zeros() as usize / 8;
+                                if at < len {
+                                    found.push(at);
+                                }
+                                left &= left - 1;
+                            }
+                        }
+                        if worst >= near.enough {
+                            self.exact(sums, first, out);
+                        }
+                    },
+                );
             },
         );
     }
@@ -148,7 +204,8 @@ impl LetterEnd {
 }
 
 impl Near {
-    /// The codes of a block; false where one of them lies too near to a tie to be told.
+    /// The codes of a block, and how far at most one of them may lie from the nearest: from [`enough`](Self::enough) on they
+    /// are not told.
     #[allow(
         clippy::inline_always,
         reason = "must be compiled with its caller's target features"
@@ -160,23 +217,57 @@ impl Near {
         outside: i32,
         first: i32,
         out: &mut [T; BLOCK],
-    ) -> bool {
+    ) -> f32 {
         let mut codes = [0; BLOCK];
         // Of numbers that are not negative, bits have the same order.
         let mut worst = 0i32;
         for (code, &sum) in codes.iter_mut().zip(sums) {
-            let t = sum as f32 * self.m + self.b;
-            let y = if t > self.lo { t } else { self.lo };
-            let y = if y < self.hi { y } else { self.hi };
-            let rounded = round_to_i32(y);
-            let off = (y - rounded as f32).abs() + t.abs() * NEAR;
+            let (rounded, off) = self.off(sum);
             worst = worst.max(off.to_bits().cast_signed());
             *code = rounded.wrapping_add(outside);
         }
         for (out, code) in out.iter_mut().zip(codes) {
             *out = T::keep(code, first);
         }
-        f32::from_bits(worst.cast_unsigned()) < self.enough
+        f32::from_bits(worst.cast_unsigned())
+    }
+
+    /// A sum in steps, rounded, and how far it may lie from that.
+    #[allow(
+        clippy::inline_always,
+        reason = "must be compiled with its caller's target features"
+    )]
+    #[inline(always)]
+    fn off(self, sum: i32) -> (i32, f32) {
+        let t = sum as f32 * self.m + self.b;
+        let y = if t > self.lo { t } else { self.lo };
+        let y = if y < self.hi { y } else { self.hi };
+        let rounded = round_to_i32(y);
+        (rounded, (y - rounded as f32).abs() + t.abs() * NEAR)
+    }
+}
+
+/// Sums in blocks, from the first of each on: what is left of them in one that is filled up.
+#[allow(
+    clippy::inline_always,
+    reason = "must be compiled with its caller's target features"
+)]
+#[inline(always)]
+fn in_blocks<T: Kept>(
+    sums: &[i32],
+    out: &mut [T],
+    mut block: impl FnMut(usize, &[i32; BLOCK], &mut [T; BLOCK]),
+) {
+    let (blocks, rest) = sums.as_chunks::<BLOCK>();
+    let (outs, last) = out.as_chunks_mut::<BLOCK>();
+    for (index, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        block(index * BLOCK, sums, out);
+    }
+    if let (Some(&sum), Some(&code)) = (rest.first(), last.first()) {
+        let (mut filled, mut codes) = ([sum; BLOCK], [code; BLOCK]);
+        filled[..rest.len()].copy_from_slice(rest);
+        block(blocks.len() * BLOCK, &filled, &mut codes);
+        last.copy_from_slice(&codes[..last.len()]);
     }
 }
 
