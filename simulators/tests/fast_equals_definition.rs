@@ -432,15 +432,21 @@ fn joins(random: &mut Random, counts: &mut Counts) {
     }
 }
 
-/// Convolutions of every instruction set.
+/// Convolutions of every instruction set; some are a matrix times a vector, of several blocks of taps.
 fn convolutions(random: &mut Random, counts: &mut Counts) {
-    let kernel = random.pick(&[[1, 1], [3, 3], [5, 5], [1, 3], [2, 4]]);
+    let dense = random.below(4) == 0;
+    let mut kernel = random.pick(&[[1, 1], [3, 3], [5, 5], [1, 3], [2, 4]]);
     let strides = random.pick(&[[1, 1], [1, 1], [2, 2], [1, 2], [3, 1]]);
     let dilations = random.pick(&[[1, 1], [1, 1], [1, 1], [2, 1], [1, 3]]);
-    let pads = [random.below(3), random.below(3)];
-    let size = [1 + random.below(20), 1 + random.below(40)];
+    let mut pads = [random.below(3), random.below(3)];
+    let mut size = [1 + random.below(20), 1 + random.below(40)];
     let groups = random.pick(&[1, 1, 2, 5]);
-    let (inputs, outputs) = (1 + random.below(4), 1 + random.below(9));
+    let outputs = 1 + random.below(9);
+    let mut inputs = 1 + random.below(4);
+    if dense {
+        (kernel, pads, size) = ([1, 1], [0, 0], [1, 1]);
+        inputs = 1 + random.below(200);
+    }
     let extent = |axis: usize| {
         let padded = size[axis] + 2 * pads[axis];
         let window = (kernel[axis] - 1) * dilations[axis] + 1;
@@ -540,6 +546,7 @@ fn run(cases: u64, seed: u64) -> Counts {
 }
 
 fn check(cases: u64) {
+    println!("{:?}", Isa::available());
     let start = Instant::now();
     let counts = run(cases, cases);
     for (what, count) in &counts.0 {

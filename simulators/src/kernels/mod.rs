@@ -42,7 +42,13 @@ pub use real::conv_f64;
 
 /// A call with fewer multiply-accumulates than this stays on the caller's thread. Tests divide smaller
 /// work too.
-const PARALLEL_MACS: usize = if cfg!(test) { 50_000 } else { 2_000_000 };
+const PARALLEL_MACS: usize = if cfg!(miri) {
+    500
+} else if cfg!(test) {
+    50_000
+} else {
+    2_000_000
+};
 
 /// Geometry of a 1-D or 2-D convolution of ONE image; a 1-D convolution has height 1, and a fully
 /// connected layer is a 1x1 convolution of a 1x1 image.

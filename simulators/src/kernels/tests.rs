@@ -1,5 +1,7 @@
 //! Every kernel of every available instruction set against one triple loop.
 
+mod small;
+
 use align_check_specs::{Overflow, PairRule};
 use proptest::prelude::*;
 
@@ -628,6 +630,20 @@ fn vectorize_returns_what_it_runs() {
         assert_eq!(y, [1.0f32 * 0.1, 2.0 * 0.1, 3.0 * 0.1]);
     }
     assert!(Isa::available().contains(&Isa::detect()));
+}
+
+/// `ALIGN_CHECK_ISA=Avx512Vnni` asserts that the tests of this run met that set.
+#[test]
+fn the_set_that_is_asked_for_is_here() {
+    let names: Vec<String> = Isa::available()
+        .iter()
+        .map(|isa| format!("{isa:?}"))
+        .collect();
+    println!("{names:?}");
+    assert_eq!(names[0], "Portable");
+    if let Ok(wanted) = std::env::var("ALIGN_CHECK_ISA") {
+        assert!(names.contains(&wanted), "{wanted} is not among {names:?}");
+    }
 }
 
 #[test]
