@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow, bail};
 
 use super::dump::{Dump, Found, decode, names, type_of};
 use crate::files;
+use crate::report::text::visible;
 
 /// Reads the files that a list names; their paths are relative to `base` and stay in it.
 ///
@@ -36,7 +37,7 @@ pub(crate) fn read(
             (kind, _) => kind,
         };
         let Some((kind, size)) = type_of(kind) else {
-            bail!("{}: type '{kind}' is none of {}", at(), names());
+            bail!("{}: type '{}' is none of {}", at(), visible(kind), names());
         };
         let shape =
             extents(shape).ok_or_else(|| anyhow!("{}: the shape is no list of extents", at()))?;
@@ -53,7 +54,7 @@ pub(crate) fn read(
         if !fits || bytes.is_empty() {
             bail!(
                 "{}: has {} bytes, but {} gives it the shape {shape:?} of {size} bytes an element",
-                path.display(),
+                visible(&path.display().to_string()),
                 bytes.len(),
                 at()
             );
@@ -98,12 +99,19 @@ fn inside(base: &Path, name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     let plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
     if name.is_empty() || !path.components().all(plain) {
-        bail!("'{name}' leaves the folder {}", base.display());
+        bail!("'{}' leaves the folder {}", visible(name), base.display());
     }
     let path = base.join(path);
-    let real = |path: &Path| fs::canonicalize(path).map_err(|e| anyhow!("{}: {e}", path.display()));
+    let real = |path: &Path| {
+        let shown = || visible(&path.display().to_string());
+        fs::canonicalize(path).map_err(|e| anyhow!("{}: {e}", shown()))
+    };
     if !real(&path)?.starts_with(real(base)?) {
-        bail!("'{name}' is a link out of the folder {}", base.display());
+        bail!(
+            "'{}' is a link out of the folder {}",
+            visible(name),
+            base.display()
+        );
     }
     Ok(path)
 }
